@@ -1,0 +1,203 @@
+package watch
+
+import "time"
+
+// stamp is what a stat tells of one file. The zero stamp is a file that is not
+// there.
+type stamp struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime int64
+	mode         uint32 // with the type
+}
+
+// identity is what a look at the path shows: the file, and the digest file
+// beside it. While both are as they were, nothing happened.
+type identity struct {
+	file, promise stamp
+	fault         string // why the path could not be followed to its end
+}
+
+// exam is what reading the file told.
+type exam struct {
+	release Release
+	fault   string // why it can't be started; "" when it can
+}
+
+// sight is one observation. Only its order and at say when it was made.
+type sight struct {
+	at       time.Duration // since the watch began
+	id       identity
+	writer   writer
+	finished bool  // the kernel reported a close after writing, or a rename into place
+	fresh    bool  // changed so shortly before that a further change may leave the stamps as they are
+	coarse   bool  // on a file system that reports nothing: such a change is only found by looking again
+	exam     *exam // the file was read as well
+}
+
+// baseline is what was concluded before.
+type baseline struct {
+	shown    Release  // what the path was last known to hold
+	expected Release  // what runs, or is being started
+	any      bool     // there is a judged one
+	judged   identity // concluded upon already
+	fresh    bool     // judged was concluded while fresh
+}
+
+// knows reports whether s shows nothing but what was concluded upon.
+func (b baseline) knows(s sight) bool {
+	again := b.fresh && (s.finished || s.coarse && !s.fresh)
+	return b.any && s.id == b.judged && !again && s.exam == nil
+}
+
+// holds reports whether the release that the path was last known to hold is
+// still there, unmodified.
+func (b baseline) holds(f stamp) bool {
+	r := b.shown
+	return r.Ino != 0 && r.Dev == f.dev && r.Ino == f.ino && r.Size == f.size && r.MTime == f.mtime && r.CTime == f.ctime
+}
+
+type verdictKind uint8
+
+const (
+	verdictIgnore  verdictKind = iota // nothing new
+	verdictWait                       // look again at until, or when something is reported
+	verdictExamine                    // read it and look again
+	verdictAct                        // a new finished release
+	verdictRefuse                     // something new that can't be started; what runs stays
+)
+
+type verdict struct {
+	kind   verdictKind
+	until  time.Duration
+	reason string // of a refusal, or of a wait that takes long
+}
+
+const (
+	longestLook = 30 * time.Second // between looks at a file that a writer holds open
+	longWrite   = time.Minute      // a writer that holds it unchanged for so long is worth a word
+)
+
+// decide says what a list of observations amounts to. It is a pure function;
+// the newest observation is the last.
+//
+// A file is finished when nobody has it open for writing; where that can't be
+// told, when the kernel reported its close or its rename into place; else when
+// it has not changed for as long as settle. Only a finished file is examined.
+// One that can't be started may still become one that can (chmod after cp, the
+// digest file after the program), so a fault counts only after settle.
+func decide(b baseline, seen []sight, settle time.Duration) verdict {
+	if len(seen) == 0 {
+		return verdict{}
+	}
+	now := seen[len(seen)-1]
+	if b.knows(now) || !b.any && now.exam == nil && b.holds(now.id.file) {
+		return verdict{}
+	}
+
+	// What is known of the file as it is now.
+	var ex *exam
+	finished := false
+	since, exAt := now.at, time.Duration(0)
+	for i := len(seen) - 1; i >= 0 && seen[i].id == now.id; i-- {
+		s := seen[i]
+		since = s.at
+		if ex == nil && s.exam != nil && !finished {
+			ex, exAt = s.exam, s.at
+		}
+		if s.finished {
+			finished = true // and an examination before it says nothing of what was written
+		}
+	}
+	settled := since + settle
+
+	if now.id.fault != "" || now.id.file == (stamp{}) {
+		if now.at < settled {
+			return verdict{kind: verdictWait, until: settled}
+		}
+		if now.id.fault != "" {
+			return verdict{kind: verdictRefuse, reason: now.id.fault}
+		}
+		return verdict{kind: verdictRefuse, reason: "was removed"}
+	}
+
+	if now.writer == writerOpen {
+		v := verdict{kind: verdictWait, until: now.at + min(max((now.at-since)/2, settle), max(longestLook, settle))}
+		if now.at-since >= longWrite {
+			v.reason = "is held open for writing; waiting until it is closed"
+		}
+		return v
+	}
+	if now.writer == writerUnknown && !finished && now.at < settled {
+		return verdict{kind: verdictWait, until: settled}
+	}
+
+	switch {
+	case ex == nil:
+		return verdict{kind: verdictExamine}
+	case ex.release.Same(b.shown):
+		return verdict{}
+	case ex.fault != "" && now.at < settled:
+		return verdict{kind: verdictWait, until: settled}
+	case ex.fault != "" && exAt < settled:
+		return verdict{kind: verdictExamine} // once more: its interpreter may have come later
+	case ex.fault != "":
+		return verdict{kind: verdictRefuse, reason: ex.fault}
+	case ex.release.Same(b.expected):
+		return verdict{}
+	}
+	return verdict{kind: verdictAct}
+}
+
+// remember appends s and forgets what can't matter any more, so that a file
+// that is written for hours doesn't fill the memory: of the observations of one
+// state it keeps the first, the last, the last that was reported finished and
+// the last that was examined. decide says of them what it says of all.
+func remember(seen []sight, s sight) []sight {
+	if n := len(seen); n > 0 && seen[n-1].id != s.id {
+		seen = seen[:0]
+	}
+	seen = append(seen, s)
+	finished, examined := 0, 0
+	for i, s := range seen {
+		if s.finished {
+			finished = i
+		}
+		if s.exam != nil {
+			examined = i
+		}
+	}
+	kept := seen[:0]
+	for i, s := range seen {
+		if i == 0 || i == finished || i == examined || i == len(seen)-1 {
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}
+
+// conclude is the baseline after a verdict on the last observation.
+func conclude(b baseline, seen []sight, v verdict) baseline {
+	if len(seen) == 0 {
+		return b
+	}
+	now := seen[len(seen)-1]
+	if v.kind == verdictWait || v.kind == verdictExamine || b.knows(now) {
+		return b
+	}
+	b.judged, b.any, b.fresh = now.id, true, now.fresh
+	var ex *exam
+	for i := len(seen) - 1; i >= 0 && seen[i].id == now.id; i-- {
+		if seen[i].exam != nil {
+			ex = seen[i].exam
+			break
+		}
+	}
+	if ex != nil && (v.kind != verdictRefuse && ex.fault == "") {
+		b.shown = ex.release
+	}
+	if v.kind == verdictAct {
+		b.expected = ex.release
+	}
+	return b
+}

@@ -1,0 +1,208 @@
+package watch
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind says how the kernel runs a file.
+type Kind uint8
+
+const (
+	KindOther  Kind = iota // whatever execve(2) makes of it
+	KindELF                // a program or a shared object with an entry point
+	KindScript             // starts with #!
+)
+
+func (k Kind) String() string {
+	switch k {
+	case KindELF:
+		return "ELF"
+	case KindScript:
+		return "script"
+	}
+	return "other"
+}
+
+// Digest is the SHA-256 of a file's content. The zero Digest means that it is
+// not known, as for a file that may be executed but not read.
+type Digest [32]byte
+
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText and UnmarshalText let a record or a status page carry it as text.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText is the reverse of MarshalText.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if hex.DecodedLen(len(text)) != len(d) {
+		return fmt.Errorf("a SHA-256 digest has %d hexadecimal digits, not %d", 2*len(d), len(text))
+	}
+	_, err := hex.Decode(d[:], text)
+	return err
+}
+
+// Known reports whether the content was read.
+func (d Digest) Known() bool { return d != Digest{} }
+
+// Release is the content that a generation runs.
+type Release struct {
+	Path   string // as asked for
+	Real   string // resolved through every symbolic link
+	Dev    uint64
+	Ino    uint64
+	Size   int64
+	MTime  int64 // nanoseconds since 1970
+	CTime  int64
+	Mode   uint32 // permission bits
+	Kind   Kind
+	Digest Digest
+}
+
+// IsZero reports whether r stands for no release at all.
+func (r Release) IsZero() bool { return r == Release{} }
+
+// Same reports whether both have the same content, so that starting the one in
+// place of the other would change nothing. Only bytes count: a touched, copied,
+// renamed, chowned or chmodded file is the same release. (A file that lost its
+// x bit cannot be started again, but that is no reason to replace what runs.)
+// Where the bytes could not be read, the same unmodified inode must do.
+func (r Release) Same(o Release) bool {
+	if r.Digest.Known() && o.Digest.Known() {
+		return r.Digest == o.Digest && r.Size == o.Size
+	}
+	return r.Dev == o.Dev && r.Ino == o.Ino && r.Size == o.Size && r.MTime == o.MTime
+}
+
+// Reason is why a file cannot be started, short enough for a line of the log
+// that names the path already.
+type Reason struct {
+	Text string
+	Err  error // the system's error where there was one: errors.Is(err, unix.ENOENT) works
+}
+
+func (r *Reason) Error() string { return r.Text }
+func (r *Reason) Unwrap() error { return r.Err }
+
+func refuse(format string, args ...any) *Reason {
+	return &Reason{Text: fmt.Sprintf(format, args...)}
+}
+
+// File is a release held open: what was checked is what runs, whatever happens
+// to its path afterwards.
+type File struct {
+	Release
+	fd    int
+	local bool  // on a file system whose leases tell of writers
+	stamp stamp // as of the last stat
+}
+
+// FD is the open descriptor, close-on-exec, for execveat(2) with AT_EMPTY_PATH.
+// It stays the File's own.
+func (f *File) FD() int { return f.fd }
+
+// Close gives the descriptor back. A second Close does nothing.
+func (f *File) Close() error {
+	if f == nil || f.fd < 0 {
+		return nil
+	}
+	fd := f.fd
+	f.fd = -1
+	return unix.Close(fd)
+}
+
+// Credential is who will run the file.
+type Credential struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// CheckOptions says under which circumstances a file is to be started.
+type CheckOptions struct {
+	As     *Credential     // nil: the calling process's own
+	NoExec bool            // an interpreter will read it: it need not be executable
+	Done   <-chan struct{} // closed: give up reading
+}
+
+// Open opens the file at path once and checks that descriptor: that it is a
+// regular file that may be executed, a complete ELF file for this machine or a
+// script whose interpreter exists, and the content that a digest file beside it
+// promises (server.sha256, as sha256sum(1) writes it). An error is a *Reason.
+func Open(path string, o CheckOptions) (*File, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	fault := f.check(o, nil)
+	if fault != nil {
+		f.Close()
+		return nil, fault
+	}
+	return f, nil
+}
+
+// open opens path without judging it, but for what cannot be opened safely.
+func open(path string) (*File, error) {
+	// O_NONBLOCK: a FIFO in the file's place must not hang us (open(2)).
+	// O_NOCTTY: nor may a terminal there become ours.
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+	fd, err := openRetry(path, flags)
+	if errors.Is(err, unix.EACCES) {
+		// Mode 0111: it may be executed, not read. O_PATH is enough to
+		// execute it (execveat(2)).
+		fd, err = openRetry(path, unix.O_PATH|unix.O_CLOEXEC)
+	}
+	if err != nil {
+		text := "cannot be opened: " + err.Error()
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			text = "does not exist"
+		case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+			text = "not a regular file"
+		}
+		return nil, &Reason{Text: text, Err: err}
+	}
+	f := &File{fd: fd}
+	f.Path = path
+	if err := f.stat(); err != nil {
+		f.Close()
+		return nil, &Reason{Text: "cannot be examined: " + err.Error(), Err: err}
+	}
+	var fs unix.Statfs_t
+	f.local = unix.Fstatfs(fd, &fs) == nil && !remoteType(int64(fs.Type))
+	f.Real = path
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		f.Real = real
+	}
+	return f, nil
+}
+
+// stat takes the identity from the open descriptor.
+func (f *File) stat() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return err
+	}
+	f.stamp = stampOf(&st)
+	f.Dev, f.Ino, f.Size = uint64(st.Dev), st.Ino, st.Size
+	f.MTime, f.CTime = st.Mtim.Nano(), st.Ctim.Nano()
+	f.Mode = st.Mode & 0o7777
+	return nil
+}
+
+func openRetry(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// procFD is a path by which the kernel finds the open file again.
+func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
