@@ -1,0 +1,150 @@
+package box
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Process is one process of a box as /proc shows it outside.
+type Process struct {
+	PID    int    // outside
+	Inside int    // the PID that the box's own processes see
+	Parent int    // outside
+	State  string // "S", "Z", ...
+	Args   []string
+}
+
+// Zombie tells whether the process has ended and nobody has collected it.
+func (p Process) Zombie() bool { return p.State == "Z" || p.State == "X" }
+
+func (p Process) String() string {
+	return fmt.Sprintf("%d (inside %d) %s %q", p.PID, p.Inside, p.State, p.Args)
+}
+
+// processes lists those that belong to a box: hotinit, and all below it. Where
+// hotinit is PID 1 of a namespace, these are those in the namespace; else they
+// are told by their session, which the box gives hotinit.
+func processes(root int, namespace string) ([]Process, error) {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var found []Process
+	for _, dir := range dirs {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		p, session, ok := inspect(pid)
+		if !ok {
+			continue // it has ended meanwhile
+		}
+		if namespace == "" {
+			if session == root {
+				found = append(found, p)
+			}
+			continue
+		}
+		// A zombie has left every namespace but that of its PID.
+		if link, err := os.Readlink(dir + "/ns/pid"); err == nil && link == namespace {
+			found = append(found, p)
+		}
+	}
+	return found, nil
+}
+
+// inspect reads one process. It returns false where there is none.
+func inspect(pid int) (p Process, session int, ok bool) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	status, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return p, 0, false
+	}
+	p = Process{PID: pid, Inside: pid}
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
+		fields := strings.Fields(value)
+		if len(fields) == 0 {
+			continue
+		}
+		switch name {
+		case "State":
+			p.State = fields[0]
+		case "PPid":
+			p.Parent, _ = strconv.Atoi(fields[0])
+		case "NSpid":
+			p.Inside, _ = strconv.Atoi(fields[len(fields)-1])
+		case "NSsid":
+			session, _ = strconv.Atoi(fields[0])
+		}
+	}
+	if line, err := os.ReadFile(dir + "/cmdline"); err == nil && len(line) > 0 {
+		for _, arg := range bytes.Split(bytes.TrimSuffix(line, []byte{0}), []byte{0}) {
+			p.Args = append(p.Args, string(arg))
+		}
+	}
+	return p, session, true
+}
+
+// Processes lists the processes of the box.
+func (b *Box) Processes() []Process {
+	b.t.Helper()
+	list, err := processes(b.cmd.Process.Pid, b.namespace)
+	if err != nil {
+		b.t.Fatalf("cannot list the processes: %v", err)
+	}
+	return list
+}
+
+// Find returns the process with this PID inside.
+func (b *Box) Find(inside int) (Process, bool) {
+	list := b.Processes()
+	i := slices.IndexFunc(list, func(p Process) bool { return p.Inside == inside })
+	if i < 0 {
+		return Process{}, false
+	}
+	return list[i], true
+}
+
+// Handoff waits until hotinit has a handoff and returns it. It is the child
+// that calls itself one.
+func (b *Box) Handoff() Process {
+	b.t.Helper()
+	var handoff Process
+	b.Until("hotinit has a handoff", func() bool {
+		for _, p := range b.Processes() {
+			if p.Parent == b.PID() && !p.Zombie() && len(p.Args) > 0 && p.Args[0] == "hotinit-handoff" {
+				handoff = p
+				return true
+			}
+		}
+		return false
+	})
+	return handoff
+}
+
+// Until waits until a condition holds that no event tells of: what /proc
+// shows. It looks at growing distances.
+func (b *Box) Until(what string, holds func() bool) {
+	b.t.Helper()
+	if !Eventually(holds) {
+		b.t.Fatalf("it does not come to pass within %v that %s\nprocesses: %v\noutput:\n%s", Patience, what, b.Processes(), b.Output)
+	}
+}
+
+// Eventually tells whether a condition comes to hold.
+func Eventually(holds func() bool) bool {
+	deadline := time.Now().Add(Patience)
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		if holds() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(pause)
+	}
+}

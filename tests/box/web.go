@@ -1,0 +1,166 @@
+package box
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// client asks once on a connection of its own.
+var client = &http.Client{
+	Timeout:   Patience,
+	Transport: &http.Transport{DisableKeepAlives: true},
+}
+
+// Get asks the application.
+func Get(address, path string) (string, error) {
+	resp, err := client.Get("http://" + address + path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", path, resp.Status, body)
+	}
+	return string(body), err
+}
+
+// Get asks the application and fails the test if it does not answer.
+func (b *Box) Get(address, path string) string {
+	b.t.Helper()
+	body, err := Get(address, path)
+	if err != nil {
+		b.t.Fatalf("%v\noutput:\n%s", err, b.Output)
+	}
+	return body
+}
+
+// Answers waits until an answer starts with prefix, such as "v2 generation 3",
+// and returns it.
+func Answers(address, prefix string) (string, error) {
+	var body string
+	var err error
+	if Eventually(func() bool {
+		body, err = Get(address, "/")
+		return err == nil && strings.HasPrefix(body, prefix)
+	}) {
+		return body, nil
+	}
+	return "", fmt.Errorf("no answer from %q within %v, the last one was %q (%v)", prefix, Patience, body, err)
+}
+
+// Answers waits until an answer starts with prefix.
+func (b *Box) Answers(address, prefix string) string {
+	b.t.Helper()
+	body, err := Answers(address, prefix)
+	if err != nil {
+		b.t.Fatalf("%v\noutput:\n%s", err, b.Output)
+	}
+	return body
+}
+
+// Given is what a generation found when it started.
+type Given struct {
+	PID, Group, Session, Foreground int
+	Dir                             string
+	UID, GID                        int
+	Groups                          []int
+	Umask                           int
+	NoFile                          uint64
+	Args                            []string
+	Env                             map[string]string
+	Signals                         map[string]string
+	Descriptors                     []Descriptor
+}
+
+// Descriptor is one that it was given.
+type Descriptor struct {
+	Number      int
+	Target      string
+	NonBlocking bool
+	Address     string
+}
+
+// Given asks the generation that serves what it was given.
+func (b *Box) Given(address string) Given {
+	b.t.Helper()
+	var g Given
+	if err := json.Unmarshal([]byte(b.Get(address, "/given")), &g); err != nil {
+		b.t.Fatalf("/given: %v", err)
+	}
+	return g
+}
+
+// Hold starts a request that is answered to its end only once its generation
+// was told to go. It returns the first line of the answer, and a function that
+// waits for the rest.
+func Hold(address string) (first string, rest func() (string, error), err error) {
+	resp, err := client.Get("http://" + address + "/hold")
+	if err != nil {
+		return "", nil, err
+	}
+	line := make([]byte, 256)
+	n, err := resp.Body.Read(line)
+	if err != nil && err != io.EOF {
+		resp.Body.Close()
+		return "", nil, err
+	}
+	return string(line[:n]), func() (string, error) {
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return string(body), err
+	}, nil
+}
+
+// Refused tells whether nobody listens at an address.
+func Refused(address string) (bool, error) {
+	c, err := net.DialTimeout("tcp", address, Patience)
+	if err == nil {
+		c.Close()
+		return false, nil
+	}
+	if strings.Contains(err.Error(), unix.ECONNREFUSED.Error()) {
+		return true, nil
+	}
+	return false, err
+}
+
+// Fifo makes a FIFO. The returned function opens it for writing, and so lets
+// go whoever waits to read it.
+func Fifo(t T, path string) (open func()) {
+	t.Helper()
+	if err := unix.Mkfifo(path, 0o666); err != nil {
+		t.Fatalf("cannot make the FIFO %s: %v", path, err)
+	}
+	return func() {
+		t.Helper()
+		// Without O_NONBLOCK it would wait for a reader that may have failed.
+		var fd int
+		var err error
+		if !Eventually(func() bool {
+			fd, err = unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK, 0)
+			return err == nil
+		}) {
+			t.Fatalf("nobody reads the FIFO %s: %v", path, err)
+		}
+		unix.Close(fd)
+	}
+}
+
+// Within returns what f returns, or false where that takes longer than the
+// tests have patience.
+func Within(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-time.After(Patience):
+		return false
+	}
+}
