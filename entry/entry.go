@@ -1,0 +1,125 @@
+// Package entry knows what hotinit was started with, and that no signal sent
+// since then was lost.
+//
+// Invariant: from hotinit's first instruction on every signal that can be
+// blocked is blocked, so that it waits (pending) until init reads it; and
+// Inherited tells what an app must get back, as if it had been executed
+// directly.
+//
+// Go's runtime installs handlers for nearly all signals before main runs: a
+// SIGTERM that arrives then kills the process, and which signals were ignored
+// is forgotten. There are two ways around it, and one code path after both:
+//
+//   - The official build is linked with -ldflags '-E hotinit_entry'. Then the
+//     kernel starts hotinit_entry (entry_GOARCH.s) instead of Go's own entry
+//     point: it saves the mask and the dispositions, blocks all signals and
+//     goes on to Go's. Exact reports true.
+//   - A plain build learns what it still can (init below), and EnsureBlocked
+//     executes hotinit a second time with all signals blocked.
+//
+// Read entry.go, then entry_amd64.s, then catch.go for the signals that Go's
+// runtime neither blocks nor hands on.
+//
+// Only syscall and internal/early are imported: this must be ready before
+// nearly everything else.
+package entry
+
+import (
+	"syscall"
+	"unsafe"
+
+	"github.com/hotinit/hotinit/entry/internal/early"
+)
+
+// Signals is the part of a process's signal state that survives execve(2).
+// Bit N-1 stands for signal N.
+type Signals struct{ Blocked, Ignored uint64 }
+
+const (
+	signals = 64 // Linux has signals 1 to 64 (but for MIPS), see signal(7)
+
+	sigIgn     = 1 // SIG_IGN
+	sigBlock   = 0 // SIG_BLOCK
+	sigSetMask = 2 // SIG_SETMASK
+	setSize    = 8 // sizeof(kernel sigset_t)
+)
+
+// Written by hotinit_entry before there is a Go runtime. Without pointers, so
+// the garbage collector has no interest in them.
+var (
+	entered      bool
+	savedMask    uint64
+	savedActions [signals]sigaction // the one for signal N is at N-1
+)
+
+var inherited Signals
+
+func init() {
+	inherited = saved()
+	if v, ok := syscall.Getenv(carrier); ok {
+		// It is hotinit's own: no app may see it.
+		_ = syscall.Unsetenv(carrier)
+		if s, ok := decode(v, syscall.Getpid()); ok && !entered {
+			inherited, carried = s, true
+		}
+	}
+}
+
+func saved() Signals {
+	if entered {
+		s := Signals{Blocked: savedMask}
+		for i := range savedActions {
+			if savedActions[i].handler == sigIgn {
+				s.Ignored |= 1 << i
+			}
+		}
+		return s
+	}
+	// Go's runtime leaves SIGHUP and SIGINT alone where they were ignored, and
+	// has no handler for SIGTSTP, SIGTTIN, SIGTTOU, 32 and 34. It has unblocked
+	// in this thread the signals that it needs itself.
+	var s Signals
+	_ = procmask(sigBlock, nil, &s.Blocked)
+	for n := 1; n <= signals; n++ {
+		var a sigaction
+		if action(n, nil, &a) == nil && a.handler == sigIgn {
+			s.Ignored |= 1 << (n - 1)
+		}
+	}
+	return s
+}
+
+// Inherited is the signal state that hotinit itself was started with.
+func Inherited() Signals { return inherited }
+
+// Exact reports whether the entry point ran. If not, the dispositions other
+// than those of HUP, INT, TSTP, TTIN, TTOU, 32 and 34 are taken to be the
+// default, and the signals that Go's runtime needs to be unblocked.
+func Exact() bool { return entered }
+
+// NoFile is the RLIMIT_NOFILE that hotinit was started with, before Go's
+// package syscall raised it. It is not known on architectures other than amd64
+// and arm64.
+func NoFile() (syscall.Rlimit, bool) {
+	return syscall.Rlimit{Cur: early.NoFile.Cur, Max: early.NoFile.Max}, early.Known
+}
+
+// procmask is rt_sigprocmask(2) for the current thread.
+func procmask(how int, set, old *uint64) error {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, uintptr(how),
+		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// action is rt_sigaction(2). os/signal cannot ask for a disposition.
+func action(n int, set, old *sigaction) error {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(n),
+		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package reaper
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/proc"
+)
+
+// Without pidfds (Linux before 5.3, some sandboxes) an own process costs a
+// thread while it runs, and one of another parent is looked at from time to
+// time.
+
+func (p *Process) waitOwnBlocking() Exit {
+	var info siginfo
+	if err := waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT); err != nil {
+		return Exit{}
+	}
+	return info.exit()
+}
+
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = time.Second
+)
+
+func (p *Process) waitByPolling() Exit {
+	pause := firstPause
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for p.same() {
+		select {
+		case <-timer.C:
+		case <-p.closing:
+			return Exit{}
+		}
+		pause = min(2*pause, lastPause)
+		timer.Reset(pause)
+	}
+	return Exit{}
+}
+
+// same tells whether the process of that PID is still ours, and no zombie.
+func (p *Process) same() bool {
+	if p.start == 0 {
+		return false // it was gone when we came
+	}
+	start, state := stat(p.pid)
+	return start == p.start && state != 'Z' && state != 'X'
+}
+
+func stat(pid int) (start uint64, state byte) {
+	st, err := proc.Read(pid)
+	if err != nil {
+		return 0, 0
+	}
+	return st.Start, st.State
+}

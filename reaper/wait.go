@@ -1,0 +1,174 @@
+package reaper
+
+import (
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Wait waits until the process has ended, and tells how. It blocks the
+// goroutine, not a thread, where there is a pidfd. An own process is a zombie
+// then, until Release.
+func (p *Process) Wait() Exit {
+	p.once.Do(func() {
+		p.exit = p.wait()
+		close(p.ended)
+	})
+	return p.exit
+}
+
+func (p *Process) wait() Exit {
+	switch {
+	case p.file == nil && p.own:
+		return p.waitOwnBlocking()
+	case p.file == nil:
+		return p.waitByPolling()
+	}
+	conn, err := p.file.SyscallConn()
+	if err != nil {
+		return Exit{}
+	}
+	look := p.lookForeign
+	if p.own {
+		look = p.lookOwn
+	}
+	var exit Exit
+	// A pidfd is readable once its process has ended.
+	err = conn.Read(func(uintptr) (done bool) {
+		exit, done = look()
+		return done
+	})
+	if err != nil {
+		return Exit{} // closed, or the parent did not collect it in time
+	}
+	return exit
+}
+
+// lookOwn asks for the end of our child, and leaves it a zombie.
+func (p *Process) lookOwn() (Exit, bool) {
+	var info siginfo
+	err := waitid(unix.P_PIDFD, p.fd, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
+	if err == unix.EINVAL { // Linux before 5.4
+		err = waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
+	}
+	switch {
+	case err == unix.EAGAIN: // the pidfd is non-blocking, and it runs
+		return Exit{}, false
+	case err == unix.ECHILD: // somebody took it from us
+		return p.lookForeign()
+	case err != nil:
+		return Exit{}, true
+	case info.pid == 0:
+		return Exit{}, false
+	}
+	return info.exit(), true
+}
+
+// uncollected is how long the parent of a process that ended has to collect
+// it, before its status is given up.
+const uncollected = 5 * time.Second
+
+// lookForeign asks for the end of a process that is not our child. Its pidfd
+// is readable when it has ended, and hangs up when its parent has collected
+// it. Only then the kernel knows its status (PIDFD_INFO_EXIT, Linux 6.15).
+func (p *Process) lookForeign() (Exit, bool) {
+	revents := pollNow(p.fd)
+	if revents == 0 {
+		return Exit{}, false
+	}
+	info := pidfdInfo{mask: pidfdInfoExit}
+	err := ioctl(p.fd, pidfdGetInfo, unsafe.Pointer(&info))
+	switch {
+	case err == nil && info.mask&pidfdInfoExit != 0:
+		return fromWait(unix.WaitStatus(uint32(info.exitCode))), true
+	case err != nil, revents&unix.POLLHUP != 0:
+		return Exit{}, true // no such ioctl, or not with this mask
+	}
+	// A zombie. The hang-up wakes us again.
+	_ = p.file.SetReadDeadline(time.Now().Add(uncollected))
+	return Exit{}, false
+}
+
+// hasEnded looks, without waiting. Zombies have.
+func (p *Process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+	}
+	if p.fd >= 0 {
+		return pollNow(p.fd) != 0
+	}
+	if p.own {
+		var info siginfo
+		err := waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
+		return err != nil || info.pid != 0
+	}
+	return !p.same()
+}
+
+func pollNow(fd int) int16 {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
+			return fds[0].Revents
+		}
+	}
+}
+
+// pidfdInfo is struct pidfd_info of linux/pidfd.h in its first version.
+type pidfdInfo struct {
+	mask     uint64
+	cgroup   uint64
+	ids      [11]uint32
+	exitCode int32 // as of wait4(2)
+}
+
+const (
+	pidfdInfoExit = 1 << 3     // PIDFD_INFO_EXIT
+	pidfdGetInfo  = 0xc040ff0b // PIDFD_GET_INFO: _IOWR(0xff, 11, struct pidfd_info), 64 bytes
+)
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// siginfo is the part of siginfo_t that waitid(2) fills in; x/sys/unix has the
+// rest as padding.
+type siginfo struct {
+	signo, errno, code int32
+	_                  [(unsafe.Sizeof(uintptr(0)) - 4) / 4]int32
+	pid                int32
+	uid                uint32
+	status             int32
+	_                  [128]byte
+}
+
+// Values of siginfo.code, see sigaction(2).
+const (
+	cldExited = 1
+	cldKilled = 2
+	cldDumped = 3
+)
+
+func (i *siginfo) exit() Exit {
+	if i.code == cldExited {
+		return Exit{Code: int(i.status), Known: true}
+	}
+	return Exit{Signal: unix.Signal(i.status), Known: true}
+}
+
+func waitid(kind, id int, info *siginfo, options int) error {
+	for {
+		*info = siginfo{}
+		err := unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(info)), options, nil)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,17 @@
+package spawn
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// clone is the raw clone(2) without a new stack, which comes first here.
+//
+//go:norace
+//go:nosplit
+func clone(flags uintptr, pidfd *int32) (uintptr, syscall.Errno) {
+	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, 0, flags, uintptr(unsafe.Pointer(pidfd)), 0, 0, 0)
+	return pid, e
+}

@@ -1,0 +1,120 @@
+package spawn
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// stage numbers the steps on the way to the program. The child reports the one
+// that failed.
+type stage uint32
+
+const (
+	stageFork stage = iota
+	stageSession
+	stageGroup
+	stageFiles
+	stageTerminal
+	stageForeground
+	stageCgroup
+	stageLimit
+	stageGroups
+	stageGID
+	stageUID
+	stageNoNewPrivs
+	stageChdir
+	stageParentDeath
+	stageSignals
+	stageExec
+)
+
+var stages = [...]struct {
+	op    string // Error.Op
+	what  string // "cannot ...", Error.Path follows where names is set
+	names bool
+}{
+	stageFork:        {"fork", "start a process for ", true},
+	stageSession:     {"setsid", "start a session", false},
+	stageGroup:       {"setpgid", "start a process group", false},
+	stageFiles:       {"files", "pass the file descriptors", false},
+	stageTerminal:    {"ctty", "make the terminal that of the new session", false},
+	stageForeground:  {"tcsetpgrp", "give the terminal to the new process group", false},
+	stageCgroup:      {"cgroup", "move into the cgroup", false},
+	stageLimit:       {"setrlimit", "set the limit of open files", false},
+	stageGroups:      {"setgroups", "set the supplementary groups", false},
+	stageGID:         {"setgid", "set the group ID", false},
+	stageUID:         {"setuid", "set the user ID", false},
+	stageNoNewPrivs:  {"no_new_privs", "set no_new_privs", false},
+	stageChdir:       {"chdir", "change the working folder to ", true},
+	stageParentDeath: {"pdeathsig", "ask for a signal at the parent's death", false},
+	stageSignals:     {"signals", "set the signal mask", false},
+	stageExec:        {"exec", "execute ", true},
+}
+
+// Error says which step on the way to the program failed.
+type Error struct {
+	Op   string // "fork", "chdir", "setgroups", "setgid", "setuid", "tcsetpgrp", "cgroup", "exec", ...
+	Path string // the program or folder, where Op has to do with one
+	Err  unix.Errno
+}
+
+func (e *Error) Error() string {
+	s := "cannot " + e.Op
+	for _, st := range stages {
+		if st.op == e.Op {
+			s = "cannot " + st.what
+			if st.names {
+				s += strconv.Quote(e.Path)
+			}
+		}
+	}
+	s += ": " + e.Err.Error()
+	if h := e.hint(); h != "" {
+		s += " (" + h + ")"
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// hint says what to do about it, where that is not obvious.
+func (e *Error) hint() string {
+	switch {
+	case e.Op == "fork" && e.Err == unix.EAGAIN:
+		return "the limit of processes is reached: see ulimit -u and the cgroup's pids.max"
+	case e.Op == "fork" && e.Err == unix.ENOMEM:
+		return "memory is short"
+	case e.Op == "exec" && e.Err == unix.ENOENT:
+		var st unix.Stat_t
+		if unix.Stat(e.Path, &st) == nil {
+			return "the file is there: its interpreter or loader (#! line, ld.so) is not"
+		}
+		return "check the command and PATH"
+	case e.Op == "exec" && e.Err == unix.EACCES:
+		return "is it a regular file with its x bit set, on a file system mounted without noexec, in folders that may be searched?"
+	case e.Op == "exec" && e.Err == unix.ENOEXEC:
+		return "is it built for this machine?"
+	case e.Op == "exec" && e.Err == unix.ETXTBSY:
+		return "it is still being written"
+	case e.Op == "exec" && e.Err == unix.E2BIG:
+		return "the arguments and environment are too long"
+	case e.Err == unix.EPERM && (e.Op == "setgroups" || e.Op == "setgid" || e.Op == "setuid"):
+		return "only root, or who has CAP_SETUID and CAP_SETGID, may change it"
+	}
+	return ""
+}
+
+// ExitCode is what env(1), shells and docker exit with: 127 if there is no
+// such program, 126 if there is but it cannot be executed, 125 if it did not
+// come to that.
+func (e *Error) ExitCode() int {
+	switch {
+	case e.Op != "exec":
+		return 125
+	case e.Err == unix.ENOENT || e.Err == unix.ENOTDIR:
+		return 127
+	default:
+		return 126
+	}
+}

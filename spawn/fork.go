@@ -1,0 +1,328 @@
+package spawn
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// runtime_BeforeFork blocks all signals in this thread, and makes any growth
+// of the stack fatal. runtime_AfterFork undoes both. The runtime offers them
+// to other packages. (Its third, for the child, would unblock the signals
+// while hotinit's handlers are still installed; the child sets dispositions
+// and mask itself.)
+//
+//go:linkname runtime_BeforeFork syscall.runtime_BeforeFork
+func runtime_BeforeFork()
+
+//go:linkname runtime_AfterFork syscall.runtime_AfterFork
+func runtime_AfterFork()
+
+// fork starts the child. In the child it does not return.
+//
+// There is one thread in the child, and any lock of the runtime may be held by
+// another that is not there. So between here and execve(2) there is no
+// allocation, no growth of the stack (nosplit), no write of a pointer
+// (barriers), no race detector: raw system calls on what newImage made.
+//
+//go:noinline
+//go:norace
+func (im *image) fork() (pid uintptr, err unix.Errno) {
+	runtime_BeforeFork()
+	// CLONE_PIDFD: unlike with pidfd_open(2) there is no moment without it.
+	// Linux before 5.2 ignores the flag. No CLONE_VM: the child gets a copy.
+	const flags = uintptr(unix.SIGCHLD | unix.CLONE_PIDFD)
+	pid, err = clone(flags, &im.pidfd)
+	if err != 0 || pid != 0 {
+		runtime_AfterFork()
+		return pid, err
+	}
+	im.child()
+	return 0, 0
+}
+
+// child turns the copy of hotinit into the program.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) child() {
+	if im.setsid {
+		if e := sys(unix.SYS_SETSID, 0, 0, 0); e != 0 {
+			im.fail(stageSession, e)
+		}
+	}
+	if im.setpgid {
+		if e := sys(unix.SYS_SETPGID, 0, 0, 0); e != 0 {
+			im.fail(stageGroup, e)
+		}
+	}
+
+	im.shuffle()
+
+	if im.terminal >= 0 {
+		// In the new session it is not the controlling terminal yet, see
+		// TIOCSCTTY(2const).
+		if im.setsid {
+			if e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSCTTY, 0); e != 0 {
+				im.fail(stageTerminal, e)
+			}
+		}
+		// From the background this would stop the process by SIGTTOU, were it
+		// not blocked, see tcsetpgrp(3).
+		pgid, _, _ := syscall.RawSyscall(unix.SYS_GETPGID, 0, 0, 0)
+		im.pgid = int32(pgid)
+		if e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&im.pgid))); e != 0 {
+			im.fail(stageForeground, e)
+		}
+	}
+	if im.cgroup >= 0 {
+		// 0 is the writer itself.
+		if e := sys(unix.SYS_WRITE, uintptr(im.cgroup), uintptr(unsafe.Pointer(&im.zero[0])), 1); e != 0 {
+			im.fail(stageCgroup, e)
+		}
+	}
+	if im.umask >= 0 {
+		sys(unix.SYS_UMASK, uintptr(im.umask), 0, 0)
+	}
+	// After the descriptors, which may be above it.
+	if im.limit != nil {
+		if e := sys6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(im.limit)), 0, 0); e != 0 {
+			im.fail(stageLimit, e)
+		}
+	}
+
+	im.identity()
+
+	if im.dir != nil {
+		if e := sys(unix.SYS_CHDIR, uintptr(unsafe.Pointer(im.dir)), 0, 0); e != 0 {
+			im.fail(stageChdir, e)
+		}
+	}
+	pid, _, _ := syscall.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
+	for _, b := range im.self {
+		digits(b, pid)
+	}
+	if im.death != 0 {
+		im.parentDeath(pid)
+	}
+
+	im.dispositions()
+	im.exec()
+}
+
+// shuffle moves each descriptor to its number, and makes all others
+// close-on-exec.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) shuffle() {
+	n := uintptr(len(im.files))
+	// First all that is needed goes above the numbers that are wanted, so that
+	// nothing is overwritten before it is used.
+	im.report = im.above(im.report, n)
+	if im.fd >= 0 {
+		im.fd = int(im.above(uintptr(im.fd), n))
+	}
+	if im.cgroup >= 0 {
+		im.cgroup = int(im.above(uintptr(im.cgroup), n))
+	}
+	for i, fd := range im.files {
+		if fd >= 0 && i < len(im.moved) {
+			moved, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, n)
+			if e != 0 {
+				im.fail(stageFiles, e)
+			}
+			im.moved[i] = moved
+		}
+	}
+	for i, fd := range im.files {
+		switch {
+		case fd < 0:
+			sys(unix.SYS_CLOSE, uintptr(i), 0, 0)
+		case i < len(im.moved):
+			// dup3(2) without O_CLOEXEC
+			if e := sys(unix.SYS_DUP3, im.moved[i], uintptr(i), 0); e != 0 {
+				im.fail(stageFiles, e)
+			}
+		}
+	}
+	if im.noRange {
+		for fd := int(n); fd < im.fdTable; fd++ {
+			sys(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
+		}
+		return
+	}
+	if e := sys(unix.SYS_CLOSE_RANGE, n, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC); e != 0 {
+		im.fail(stageFiles, e)
+	}
+}
+
+// above gives a copy of a descriptor that is n or higher.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) above(fd, n uintptr) uintptr {
+	if fd >= n {
+		return fd
+	}
+	high, _, e := syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_DUPFD_CLOEXEC, n)
+	if e != 0 {
+		im.fail(stageFiles, e)
+	}
+	return high
+}
+
+// identity sets groups before the user, who may not.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) identity() {
+	if c := im.cred; c != nil {
+		if e := sys(sysSetgroups, uintptr(im.nGroups), uintptr(unsafe.Pointer(im.groups)), 0); e != 0 {
+			im.fail(stageGroups, e)
+		}
+		if e := sys(sysSetgid, uintptr(c.GID), 0, 0); e != 0 {
+			im.fail(stageGID, e)
+		}
+		if e := sys(sysSetuid, uintptr(c.UID), 0, 0); e != 0 {
+			im.fail(stageUID, e)
+		}
+	}
+	if im.noPrivs {
+		if e := sys6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); e != 0 {
+			im.fail(stageNoNewPrivs, e)
+		}
+	}
+}
+
+// parentDeath comes after the change of user, which clears the setting.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) parentDeath(pid uintptr) {
+	if e := sys6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, im.death, 0, 0, 0); e != 0 {
+		im.fail(stageParentDeath, e)
+	}
+	// The parent may be dead already. The signal waits for the mask.
+	if parent, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); parent != im.parent {
+		sys(unix.SYS_KILL, pid, im.death, 0)
+	}
+}
+
+// dispositions come before the mask, so that no handler of hotinit's can run.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) dispositions() {
+	for n := uintptr(1); n <= signals; n++ {
+		im.action.handler = 0
+		if im.signals.Ignored&(1<<(n-1)) != 0 {
+			im.action.handler = sigIgn
+		}
+		// SIGKILL and SIGSTOP cannot be set: EINVAL.
+		sys6(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&im.action)), 0, 8, 0)
+	}
+	if e := sys6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&im.signals.Blocked)), 0, 8, 0); e != 0 {
+		im.fail(stageSignals, e)
+	}
+}
+
+// exec executes the program, or reports why it cannot.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) exec() {
+	argv := uintptr(unsafe.Pointer(unsafe.SliceData(im.argv)))
+	shArgv := uintptr(unsafe.Pointer(unsafe.SliceData(im.shArgv)))
+	env := uintptr(unsafe.Pointer(unsafe.SliceData(im.env)))
+	path := uintptr(unsafe.Pointer(im.path))
+
+	if im.fd < 0 {
+		e := sys(unix.SYS_EXECVE, path, argv, env)
+		if e == unix.ENOEXEC {
+			e = im.execShell(shArgv, env)
+		}
+		im.fail(stageExec, e)
+	}
+
+	fd := uintptr(im.fd)
+	e := sys6(unix.SYS_EXECVEAT, fd, path, argv, env, unix.AT_EMPTY_PATH)
+	if e == unix.ENOENT {
+		// The interpreter of a script is told to open /dev/fd/N, and N is
+		// close-on-exec: see the BUGS of execveat(2). (Or it does not exist.)
+		sys(unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
+		e = sys6(unix.SYS_EXECVEAT, fd, path, argv, env, unix.AT_EMPTY_PATH)
+	}
+	if e == unix.ENOEXEC {
+		sys(unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
+		digits(im.fdPath[len(fdPrefix):], fd)
+		e = im.execShell(shArgv, env)
+	}
+	im.fail(stageExec, e)
+}
+
+// execShell runs a file without #! as a script, see execvp(3). What is wrong
+// with the shell is of no interest: the file cannot be executed.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) execShell(argv, env uintptr) syscall.Errno {
+	sys(unix.SYS_EXECVE, uintptr(unsafe.Pointer(im.shell)), argv, env)
+	return unix.ENOEXEC
+}
+
+// fail reports to Start, and ends the child.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) fail(st stage, e syscall.Errno) {
+	im.result[0], im.result[1] = uint32(st), uint32(e)
+	sys(unix.SYS_WRITE, im.report, uintptr(unsafe.Pointer(&im.result[0])), reportBytes)
+	for {
+		sys(unix.SYS_EXIT_GROUP, 127, 0, 0)
+	}
+}
+
+// digits writes n in decimal, and a NUL.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func digits(b []byte, n uintptr) {
+	length := 1
+	for m := n; m >= 10; m /= 10 {
+		length++
+	}
+	if length >= len(b) {
+		return
+	}
+	b[length] = 0
+	for i := length - 1; i >= 0; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
+	}
+}
+
+//go:norace
+//go:nosplit
+func sys(trap, a, b, c uintptr) syscall.Errno {
+	_, _, e := syscall.RawSyscall(trap, a, b, c)
+	return e
+}
+
+//go:norace
+//go:nosplit
+func sys6(trap, a, b, c, d, f uintptr) syscall.Errno {
+	_, _, e := syscall.RawSyscall6(trap, a, b, c, d, f, 0)
+	return e
+}

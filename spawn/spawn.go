@@ -1,0 +1,150 @@
+// Package spawn starts programs: fork and exec, with all of a process's state
+// that the child is to have.
+//
+// Invariant: the program gets exactly what Spec says (descriptors, signal mask
+// and dispositions, limits, identity) and nothing of hotinit's; and Start
+// returns either a running program or the step that failed, with no process
+// left behind.
+//
+// syscall.ForkExec cannot do this: it sets neither mask nor dispositions, and
+// LISTEN_PID, the child's own PID, has to be written into the environment
+// between fork and exec.
+//
+// Read spawn.go (what is wanted), image.go (everything that the child needs is
+// made before the fork), fork.go (the child, which may not allocate), error.go.
+package spawn
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/entry"
+)
+
+// Spec says what to execute, and as what. Take care with the numbers whose
+// zero value means something: FD, Umask, Foreground and CgroupProcs are -1
+// where they are not wanted.
+type Spec struct {
+	// Path is the file to execute: absolute, or relative to Dir. PATH is not
+	// searched, see LookPath. A file that the kernel does not know how to
+	// execute is a shell script, as execvp(3) has it.
+	Path string
+	// FD, if >= 0, is an open file to execute instead, which may have been
+	// replaced or removed since (O_PATH will do). Path then only names it in
+	// errors. A script's interpreter gets it as /dev/fd/N, with N left open:
+	// so /proc has to be mounted for those.
+	FD   int
+	Argv []string
+	Env  []string
+	// SelfPID names variables whose value is to be the child's own PID
+	// (LISTEN_PID). They are added to Env, or replaced there.
+	SelfPID []string
+	// Files[i] is the descriptor that becomes number i in the child; -1 leaves
+	// i closed. Nothing else is inherited, close-on-exec or not. O_NONBLOCK
+	// stays as it is: it belongs to the open file, which others share.
+	Files []int
+	Dir   string // "" leaves it
+	Umask int    // -1 leaves it
+
+	Signals    entry.Signals // Blocked is the mask, Ignored is ignored, the rest has its default action
+	NoFile     *unix.Rlimit  // nil: what hotinit was started with
+	Credential *Credential   // nil leaves it
+	NoNewPrivs bool
+
+	Setsid  bool // a session of its own
+	Setpgid bool // a process group of its own (Setsid has that too)
+	// Foreground, if >= 0, is the number, in the child, of the controlling
+	// terminal: the child's group becomes its foreground group. With Setsid it
+	// is made the controlling terminal first.
+	Foreground int
+	// ParentDeath is sent to the program when the *thread* that called Start
+	// ends, see PR_SET_PDEATHSIG in prctl(2): lock the goroutine to a thread
+	// that stays (runtime.LockOSThread in main's init). The kernel forgets it
+	// where the program is set-user-ID. 0: none.
+	ParentDeath unix.Signal
+	// CgroupProcs, if >= 0, is an open cgroup.procs: the child moves itself
+	// there before it gives up its privileges, see cgroups(7).
+	CgroupProcs int
+}
+
+// Credential is who the program runs as. Groups are the supplementary groups:
+// none where it is empty.
+type Credential struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// Child is a started program. PIDFD is close-on-exec, and -1 where the kernel
+// has none (Linux before 5.2).
+type Child struct{ PID, PIDFD int }
+
+// Start starts a program, and returns once it has been executed, or an *Error.
+// A failed child has been waited for.
+//
+// A signal can end the child before it is executed; that is no failure of
+// Start, but the program's end, as it would be right after.
+//
+// It blocks its thread until then. EAGAIN and ENOMEM of Op "fork" may be
+// worth another try.
+func Start(s *Spec) (Child, error) {
+	im, err := newImage(s)
+	if err != nil {
+		return Child{PID: -1, PIDFD: -1}, err
+	}
+	return im.start()
+}
+
+func (im *image) start() (Child, error) {
+	fail := func(st stage, e unix.Errno) (Child, error) {
+		err := &Error{Op: stages[st].op, Err: e}
+		switch {
+		case st == stageChdir:
+			err.Path = im.spec.Dir
+		case stages[st].names:
+			err.Path = im.spec.Path
+		}
+		return Child{PID: -1, PIDFD: -1}, err
+	}
+
+	// ForkLock keeps Go code that must make a descriptor close-on-exec in a
+	// second step from being forked in between. It also keeps the pipe's
+	// writing end out of other children of ours, which would keep it open.
+	syscall.ForkLock.Lock()
+	var report [2]int
+	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
+		syscall.ForkLock.Unlock()
+		return fail(stageFork, errno(err))
+	}
+	im.report = uintptr(report[1])
+	pid, e := im.fork()
+	_ = unix.Close(report[1])
+	syscall.ForkLock.Unlock()
+	defer func() { _ = unix.Close(report[0]) }()
+	if e != 0 {
+		return fail(stageFork, e)
+	}
+
+	child := Child{PID: int(pid), PIDFD: int(im.pidfd)}
+	st, e, failed := readReport(report[0])
+	if !failed {
+		return child, nil
+	}
+	child.collect()
+	return fail(st, e)
+}
+
+// collect waits for a failed child, which is about to exit.
+func (c Child) collect() {
+	for {
+		// Where somebody else waits for any child it may be gone (ECHILD). It
+		// was our child until just now, so the PID cannot be that of another.
+		err := unix.Waitid(unix.P_PID, c.PID, nil, unix.WEXITED, nil)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if c.PIDFD >= 0 {
+		_ = unix.Close(c.PIDFD)
+	}
+}
