@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// settle is how long a tool is left alone once its command is up, so that
+// what belongs to the start is over.
+const settle = 500 * time.Millisecond
+
+// pause returns early only when the benchmark is interrupted.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// resting is a tool with a command beneath it that does nothing.
+type resting struct {
+	tool tool
+	c    *container
+	pids []int // the init's own processes
+}
+
+// startResting starts the tools, all at once beside each other, and lets them
+// settle.
+func (b *bench) startResting(ctx context.Context, tools []tool) (all []resting, err error) {
+	defer func() {
+		if err != nil {
+			endResting(all)
+		}
+	}()
+	for _, t := range tools {
+		c, err := start(ctx, &b.setup, t, options{cpu: -1, log: b.log}, b.helper, "rest")
+		if err != nil {
+			return all, err
+		}
+		all = append(all, resting{tool: t, c: c})
+		if err := c.ready(); err != nil {
+			return all, fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	if err := pause(ctx, settle); err != nil {
+		return all, err
+	}
+	for i := range all {
+		if all[i].pids, err = family(all[i].c.pid); err != nil {
+			return all, fmt.Errorf("%s: %w", all[i].tool.name, err)
+		}
+	}
+	return all, nil
+}
+
+func endResting(all []resting) {
+	for _, one := range all {
+		one.c.end()
+	}
+}
+
+// measureMemory has one of each tool at a time, so that none shares the pages
+// of another run of itself.
+func measureMemory(ctx context.Context, b *bench, r *report) error {
+	dirty := r.figure("private dirty", "%.0f KiB")
+	pss := r.figure("proportional set size", "%.0f KiB")
+	processes := r.figure("processes", "%.0f")
+	for range b.runs {
+		all, err := b.startResting(ctx, b.plainOnce())
+		if err != nil {
+			return err
+		}
+		for _, one := range all {
+			m, err := memoryOf(one.pids)
+			if err != nil {
+				endResting(all)
+				return err
+			}
+			dirty.add(one.tool.name, float64(m.dirty))
+			pss.add(one.tool.name, float64(m.pss))
+			processes.add(one.tool.name, float64(len(one.pids)))
+		}
+		endResting(all)
+	}
+	r.note("%v after the command is up; the command's own memory is not counted", settle)
+	return nil
+}
+
+// plainOnce leaves out the second way to run hotinit: two at a time would
+// share pages, and each seem smaller than it is alone.
+func (b *bench) plainOnce() []tool {
+	var tools []tool
+	for _, t := range b.plain {
+		if t.name != nameAsTini {
+			tools = append(tools, t)
+		}
+	}
+	return tools
+}
+
+// measureIdle watches all tools in the same stretch of time.
+func measureIdle(ctx context.Context, b *bench, r *report) error {
+	seconds := b.scale.idle.Seconds()
+	wakeups := r.figure(fmt.Sprintf("context switches in %.3g s", seconds), "%.0f")
+	used := r.figure(fmt.Sprintf("processor time in %.3g s", seconds), "%.0f µs")
+	for range b.runs {
+		all, err := b.startResting(ctx, b.plain)
+		if err != nil {
+			return err
+		}
+		err = b.idle(ctx, all, b.scale.idle, wakeups, used)
+		endResting(all)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) idle(ctx context.Context, all []resting, long time.Duration, wakeups, used *figure) error {
+	type reading struct {
+		switches int
+		time     time.Duration
+	}
+	read := func() (now []reading, err error) {
+		for _, one := range all {
+			n, err := switches(one.pids)
+			if err != nil {
+				return nil, err
+			}
+			t, err := processorTime(one.pids)
+			if err != nil {
+				return nil, err
+			}
+			now = append(now, reading{n, t})
+		}
+		return now, nil
+	}
+	before, err := read()
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, long); err != nil {
+		return err
+	}
+	after, err := read()
+	if err != nil {
+		return err
+	}
+	for i, one := range all {
+		wakeups.add(one.tool.name, float64(after[i].switches-before[i].switches))
+		used.add(one.tool.name, micros(after[i].time-before[i].time))
+	}
+	return nil
+}

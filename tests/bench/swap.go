@@ -1,0 +1,325 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const hup = unix.SIGHUP
+
+// deployment is a served app that can be swapped while it is asked.
+type deployment struct {
+	swap   func() error           // the trigger, and nothing else
+	after  func() error           // once the new generation answers; may be nil
+	memory func() (memory, error) // of the supervisor alone; nil where there is none
+	out    *os.File               // where the app says that it is gone
+	end    func()
+}
+
+// deployer is a way to swap.
+type deployer struct {
+	name  string
+	own   bool // hotinit: a lost request is wrong
+	start func(context.Context, *bench, *site) (*deployment, error)
+}
+
+// site is the file that is deployed, and where it serves.
+type site struct {
+	app, next string
+	content   []byte
+	address   string
+	releases  int
+}
+
+// prepare puts the next release beside the app.
+func (s *site) prepare() error {
+	s.releases++
+	return writeRelease(s.next, s.content, s.releases)
+}
+
+const (
+	swapByHUP    = "hotinit, HUP"
+	swapByRename = "hotinit, rename"
+	swapByHand   = "by hand, no supervisor"
+)
+
+func (b *bench) deployers() []deployer {
+	all := []deployer{
+		{swapByHand, false, deployByHand},
+		{swapByHUP, true, startHotinit((*container).hangUp)},
+		{swapByRename, true, startHotinit(nil)},
+	}
+	if b.startServer != "" {
+		for _, interval := range []string{"0", "1"} {
+			all = append(all, deployer{"start_server --interval " + interval, false, startStartServer(interval)})
+		}
+	}
+	return all
+}
+
+// measureSwap swaps under load. By hand means that this process holds the
+// socket, starts the next generation and tells the one before to go at the
+// first answer: what nobody can be faster than, so that the rest is the
+// supervisor's.
+func measureSwap(ctx context.Context, b *bench, r *report) error {
+	binary := filepath.Join(b.dir, "swapped")
+	if err := goBuild(ctx, binary, "-s -w", "github.com/hotinit/hotinit/tests/bench/app"); err != nil {
+		return err
+	}
+	content, err := os.ReadFile(binary)
+	if err != nil {
+		return err
+	}
+	figures := newSwapFigures(r)
+	perRun := (b.scale.swaps + b.runs - 1) / b.runs
+	deployers := b.deployers()
+	swaps, asked := 0, 0
+	for range b.runs {
+		floor := 0.0
+		for _, d := range deployers {
+			s, err := b.swapSome(ctx, d, content, perRun)
+			if err != nil {
+				return fmt.Errorf("%s: %w", d.name, err)
+			}
+			if d.name == swapByHand {
+				floor = s.answered
+			}
+			figures.add(d.name, s, floor)
+			asked += s.requests
+			if d.own {
+				for _, why := range s.lost {
+					r.wrongf("%s: a request was lost: %s", d.name, why)
+				}
+				if s.extra != 0 {
+					r.wrongf("%s: %d generations more than were asked for", d.name, s.extra)
+				}
+			} else if len(s.lost) > 0 {
+				r.note("%s: the first request lost: %s", d.name, s.lost[0])
+			}
+		}
+		swaps += perRun
+	}
+	r.note("%d swaps of each kind and %d requests in all, by %d clients that each ask every %v, half on a connection of its own each time",
+		swaps, asked, b.scale.clients, requestEvery)
+	r.note("the app takes %v to start; a swap's window is from the trigger until the old generation is gone", b.scale.appStartup)
+	return nil
+}
+
+// swapFigures are the lines of the report.
+type swapFigures struct {
+	lost, answered, added, tail, ratio, dirty, pss *figure
+}
+
+func newSwapFigures(r *report) *swapFigures {
+	f := func(name, format string) *figure {
+		figure := r.figure(name, format)
+		figure.own = swapByHUP
+		return figure
+	}
+	return &swapFigures{
+		lost:     f("requests lost in a run", "%.0f"),
+		answered: f("trigger to the new generation's first answer", "%.1f ms"),
+		added:    f("the same, less that by hand", "%.1f ms"),
+		tail:     f("99th percentile within swaps", "%.2f ms"),
+		ratio:    f("99th percentile within swaps over outside", "%.2f"),
+		dirty:    f("private dirty", "%.0f KiB"),
+		pss:      f("proportional set size", "%.0f KiB"),
+	}
+}
+
+func (f *swapFigures) add(name string, s *swapped, floor float64) {
+	f.lost.add(name, float64(len(s.lost)))
+	f.answered.add(name, s.answered)
+	if name != swapByHand {
+		f.added.add(name, s.answered-floor)
+		f.dirty.add(name, float64(s.memory.dirty))
+		f.pss.add(name, float64(s.memory.pss))
+	}
+	f.tail.add(name, s.inside)
+	f.ratio.add(name, s.inside/s.outside)
+}
+
+// swapped is what some swaps in a row came to.
+type swapped struct {
+	answered        float64 // median, milliseconds
+	inside, outside float64 // 99th percentiles, milliseconds
+	requests        int
+	lost            []string
+	extra           int
+	memory          memory
+}
+
+func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count int) (*swapped, error) {
+	dir, err := os.MkdirTemp(b.dir, "site")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	s := &site{app: filepath.Join(dir, "server"), next: filepath.Join(dir, "server.new"), content: content, address: address}
+	if err := writeRelease(s.app, content, 0); err != nil {
+		return nil, err
+	}
+	running, err := d.start(ctx, b, s)
+	if err != nil {
+		return nil, err
+	}
+	defer running.end()
+
+	if err := awaitService(ctx, address); err != nil {
+		return nil, err
+	}
+	clients := startLoad(ctx, address, b.scale.clients)
+	defer clients.stop()
+	if _, err := clients.first(ctx, 1); err != nil {
+		return nil, err
+	}
+	if err := pause(ctx, settle); err != nil { // connections are set up, and the interval of the first start is over
+		return nil, err
+	}
+	steady := now()
+	result := &swapped{}
+	var windows []window
+	var answered []float64
+	goneLines := bufio.NewReader(running.out)
+	for generation := 2; generation < 2+count; generation++ {
+		if err := s.prepare(); err != nil {
+			return nil, err
+		}
+		if err := pause(ctx, b.scale.betweenSwaps); err != nil {
+			return nil, err
+		}
+		began := now()
+		if err := running.swap(); err != nil {
+			return nil, err
+		}
+		heard, err := clients.first(ctx, generation)
+		if err != nil {
+			return nil, err
+		}
+		answered = append(answered, millis(since(began, heard)))
+		if running.after != nil {
+			if err := running.after(); err != nil {
+				return nil, err
+			}
+		}
+		if err := awaitGone(running.out, goneLines, generation-1); err != nil {
+			return nil, err
+		}
+		windows = append(windows, window{began, now()})
+	}
+	if err := pause(ctx, b.scale.betweenSwaps); err != nil {
+		return nil, err
+	}
+	if running.memory != nil {
+		if result.memory, err = running.memory(); err != nil {
+			return nil, err
+		}
+	}
+	clients.stop()
+	result.answered = median(answered)
+	result.inside, result.outside = tails(clients.samples, steady, windows)
+	result.requests, result.lost = len(clients.samples)+len(clients.lost), clients.lost
+	result.extra = clients.newest - (1 + count)
+	return result, nil
+}
+
+// awaitGone reads what the app says when it has drained.
+func awaitGone(out *os.File, lines *bufio.Reader, generation int) error {
+	out.SetReadDeadline(time.Now().Add(patience))
+	line, err := lines.ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("generation %d did not go: %w", generation, err)
+	}
+	if want := fmt.Sprintf("gone %d\n", generation); line != want {
+		return fmt.Errorf("generation %d was to go, but %q came", generation, line)
+	}
+	return nil
+}
+
+// awaitService returns once a connection is answered: what comes before is the
+// first start, which is no swap.
+func awaitService(ctx context.Context, address string) error {
+	limit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c := &client{load: &load{address: address}}
+	for {
+		_, err := c.ask()
+		c.drop()
+		if err == nil {
+			return nil
+		}
+		if pause(limit, requestEvery) != nil {
+			return fmt.Errorf("nothing serves on %s: %w", address, err)
+		}
+	}
+}
+
+// freeAddress finds a port of loopback that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (b *bench) appEnv() []string { return []string{"APP_STARTUP=" + b.scale.appStartup.String()} }
+
+func (c *container) hangUp() error { return c.signal(hup) }
+
+// startHotinit triggers by a rename where it is not told how else.
+func startHotinit(how func(*container) error) func(context.Context, *bench, *site) (*deployment, error) {
+	return func(ctx context.Context, b *bench, s *site) (*deployment, error) {
+		hot := tool{name: nameHotinit, argv: []string{b.hotinit, "--ready", "notify", "--port", s.address, "--"}}
+		c, err := start(ctx, &b.setup, hot, options{cpu: -1, log: b.log, env: b.appEnv()}, s.app)
+		if err != nil {
+			return nil, err
+		}
+		swap := func() error { return os.Rename(s.next, s.app) }
+		if how != nil {
+			swap = func() error { return how(c) }
+		}
+		return c.deployment(swap), nil
+	}
+}
+
+func startStartServer(interval string) func(context.Context, *bench, *site) (*deployment, error) {
+	return func(ctx context.Context, b *bench, s *site) (*deployment, error) {
+		perl := tool{name: "start_server", argv: []string{b.startServer, "--interval", interval, "--port", s.address, "--"}}
+		c, err := start(ctx, &b.setup, perl, options{cpu: -1, log: b.log, env: b.appEnv()}, s.app)
+		if err != nil {
+			return nil, err
+		}
+		return c.deployment(func() error {
+			if err := os.Rename(s.next, s.app); err != nil {
+				return err
+			}
+			return c.hangUp()
+		}), nil
+	}
+}
+
+func (c *container) deployment(swap func() error) *deployment {
+	return &deployment{
+		swap: swap, out: c.out, end: c.end,
+		memory: func() (memory, error) {
+			pids, err := family(c.pid)
+			if err != nil {
+				return memory{}, err
+			}
+			return memoryOf(pids)
+		},
+	}
+}
