@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -22,9 +23,8 @@ type note struct {
 // An interest is what one target wants to hear of one inode.
 type interest struct {
 	target int
-	name   string // the one name that matters in the folder
+	name   string // as in need
 	role   role
-	path   string // the folder, for roleTree
 }
 
 // A post is one inode that the kernel watches for us.
@@ -141,53 +141,64 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 	if err := q.start(); err != nil {
 		return false, limitError(err)
 	}
-	var missing []need
+	// What target wants to hear, an inode at a time.
+	type wanted struct {
+		need
+		mask      uint32
+		interests []interest
+	}
+	wants := make(map[inode]*wanted, len(needs))
+	for _, n := range needs {
+		w := wants[n.inode]
+		if w == nil {
+			w = &wanted{need: n}
+			wants[n.inode] = w
+		}
+		w.mask |= n.role.mask()
+		w.interests = append(w.interests, interest{target: target, name: n.name, role: n.role})
+	}
+
+	var missing []*wanted
 	q.mu.Lock()
 	fd := q.fd
-	wanted := make(map[inode]bool, len(needs))
-	for _, n := range needs {
-		wanted[n.inode] = true
-		in := n.interest(target)
-		p := q.byInode[n.inode]
-		if p == nil || p.mask&n.role.mask() != n.role.mask() {
-			missing = append(missing, n)
-			continue
+	for at, w := range wants {
+		if p := q.byInode[at]; p == nil || p.mask&w.mask != w.mask {
+			missing = append(missing, w)
 		}
-		p.add(in)
 	}
 	q.adding++
 	q.mu.Unlock()
 
 	// Outside the lock, for the path may be on a file system that hangs.
-	for _, n := range missing {
-		mask := n.role.mask() | unix.IN_MASK_ADD
-		if n.role != roleFile {
+	for _, w := range missing {
+		mask := w.mask | unix.IN_MASK_ADD
+		if w.role != roleFile {
 			mask |= unix.IN_ONLYDIR
 		}
-		wd, aerr := q.calls.add(fd, n.path, mask)
+		wd, aerr := q.calls.add(fd, w.path, mask)
 		if aerr == unix.ENOENT || aerr == unix.ENOTDIR {
 			added = true // it is going: look again
 			continue
 		}
 		if aerr != nil {
 			if err == nil {
-				err = fmt.Errorf("%s: %w", n.path, limitError(aerr))
+				err = fmt.Errorf("%s: %w", w.path, limitError(aerr))
 			}
 			continue
 		}
 		added = true
 		q.mu.Lock()
-		q.insert(int32(wd), n, target)
+		q.insert(int32(wd), w.inode, w.mask)
 		q.mu.Unlock()
 	}
 
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.adding--
 	for at, p := range q.byInode {
-		if !wanted[at] {
-			p.drop(target)
-		} else {
-			p.keep(target, at, needs)
+		p.interests = slices.DeleteFunc(p.interests, func(in interest) bool { return in.target == target })
+		if w := wants[at]; w != nil {
+			p.interests = append(p.interests, w.interests...)
 		}
 		if len(p.interests) == 0 {
 			delete(q.byInode, at)
@@ -195,68 +206,30 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 			unix.InotifyRmWatch(fd, uint32(p.wd))
 		}
 	}
-	q.mu.Unlock()
 	return added, err
 }
 
-func (n need) interest(target int) interest {
-	in := interest{target: target, name: n.name, role: n.role}
-	if n.role == roleTree {
-		in.path = n.path
-	}
-	return in
-}
-
-// insert notes that wd watches what n asks for. The kernel gives the same
-// descriptor again for an inode that it watches already, whatever the path.
-func (q *queue) insert(wd int32, n need, target int) {
+// insert notes that wd watches an inode. The kernel gives the same descriptor
+// again for an inode that it watches already, whatever the path.
+func (q *queue) insert(wd int32, at inode, mask uint32) {
 	p := q.byWD[wd]
 	if p == nil {
-		p = &post{at: n.inode, wd: wd}
+		p = &post{at: at, wd: wd}
 		q.byWD[wd] = p
 	}
-	if old := q.byInode[n.inode]; old != nil && old != p {
+	if p.at != at {
+		// An inode may change its number: overlayfs, when it copies up.
+		delete(q.byInode, p.at)
+		p.at = at
+	}
+	if old := q.byInode[at]; old != nil && old != p {
 		// The number of a removed inode was given to a new one, and the
 		// report of the removal is still on its way.
 		delete(q.byWD, old.wd)
+		p.interests = append(p.interests, old.interests...)
 	}
-	q.byInode[n.inode] = p
-	p.mask |= n.role.mask()
-	p.add(n.interest(target))
-}
-
-func (p *post) add(in interest) {
-	for _, o := range p.interests {
-		if o == in {
-			return
-		}
-	}
-	p.interests = append(p.interests, in)
-}
-
-func (p *post) drop(target int) {
-	kept := p.interests[:0]
-	for _, in := range p.interests {
-		if in.target != target {
-			kept = append(kept, in)
-		}
-	}
-	p.interests = kept
-}
-
-// keep drops target's interests that are not among needs any more.
-func (p *post) keep(target int, at inode, needs []need) {
-	kept := p.interests[:0]
-	for _, in := range p.interests {
-		still := in.target != target
-		for i := range needs {
-			still = still || needs[i].inode == at && needs[i].interest(target) == in
-		}
-		if still {
-			kept = append(kept, in)
-		}
-	}
-	p.interests = kept
+	q.byInode[at] = p
+	p.mask |= mask
 }
 
 // read runs until the file is closed.
@@ -365,7 +338,7 @@ func (q *queue) match(p *post, mask uint32, name []byte, mark func(target int, f
 				mark(in.target, mask&unix.IN_CLOSE_WRITE != 0, "")
 			}
 		case in.role == roleTree:
-			if s := string(name); len(name) > 0 && q.wants(in.target, in.path, s, mask&unix.IN_ISDIR != 0) {
+			if s := string(name); len(name) > 0 && q.wants(in.target, in.name, s, mask&unix.IN_ISDIR != 0) {
 				mark(in.target, false, s)
 			}
 		case string(name) == in.name: // compiles to a comparison without a copy

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -146,8 +145,20 @@ func Open(path string, o CheckOptions) (*File, error) {
 	return f, nil
 }
 
-// open opens path without judging it, but for what cannot be opened safely.
+// open opens path without judging it.
 func open(path string) (*File, error) {
+	f, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f.Real = path
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		f.Real = real
+	}
+	return f, nil
+}
+
+func openFile(path string) (*File, error) {
 	// O_NONBLOCK: a FIFO in the file's place must not hang us (open(2)).
 	// O_NOCTTY: nor may a terminal there become ours.
 	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
@@ -175,10 +186,6 @@ func open(path string) (*File, error) {
 	}
 	var fs unix.Statfs_t
 	f.local = unix.Fstatfs(fd, &fs) == nil && !remoteType(int64(fs.Type))
-	f.Real = path
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		f.Real = real
-	}
 	return f, nil
 }
 
@@ -203,6 +210,3 @@ func openRetry(path string, flags int) (int, error) {
 		}
 	}
 }
-
-// procFD is a path by which the kernel finds the open file again.
-func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

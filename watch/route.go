@@ -15,7 +15,7 @@ type inode struct{ dev, ino uint64 }
 type need struct {
 	path string
 	inode
-	name string // "" with all or file
+	name string // the name that matters; of roleTree, the folder's path below its base
 	role role
 }
 

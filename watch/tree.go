@@ -1,29 +1,203 @@
 package watch
 
 import (
-	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// tree is the watch on one of Options.Paths.
+// tree is the watch on one of Options.Paths: a file, a folder with everything
+// below it, or what a glob finds. Reports only say that something happened;
+// what changed is found by going through all of it once it is quiet, so lost
+// reports lose nothing and a burst is one change. It is owned by the loop;
+// sweeps run beside it, one at a time.
 type tree struct {
-	polled bool
+	*extent
+	signal unix.Signal
+	settle time.Duration
 	eyes   func(sweep) scan
+
+	have   bool          // there is a baseline
+	marks  []mark        // the baseline
+	dirty  bool          // something was reported since the last sweep began
+	loud   bool          // something was reported that is not concluded upon
+	first  time.Duration // since when
+	last   time.Duration
+	due    bool // polling: go through it now
+	busy   bool
+	polled bool
+	sum    uint64 // of the sweep before, where two alike are needed
 }
 
-type sweep struct{}
-
-type scan struct {
-	err error
+// extent says what belongs to a tree. It doesn't change, so anybody may ask.
+type extent struct {
+	pattern string   // as asked for
+	base    string   // the folder or file that is followed
+	globs   []string // what matters below base; nil: everything
+	ignore  ignore
 }
 
-func (t *tree) next(now time.Duration) (*sweep, time.Duration) { return nil, 0 }
-func (t *tree) found(now time.Duration, s scan) *Event         { return nil }
-func (t *tree) note(now time.Duration, n note)                 {}
-func (t *tree) look()                                          {}
+func newExtent(pattern string, ignored ignore) (*extent, error) {
+	if pattern == "" {
+		return nil, fmt.Errorf("cannot watch a path without a name")
+	}
+	path, err := absolute(pattern)
+	if err != nil {
+		return nil, err
+	}
+	x := &extent{pattern: pattern, base: path, ignore: ignored}
+	var st unix.Stat_t
+	if !strings.ContainsAny(path, "*?[") || unix.Lstat(path, &st) == nil {
+		return x, nil // or such a name exists: it means itself
+	}
+	names := strings.Split(path, "/")
+	for i, name := range names {
+		if strings.ContainsAny(name, "*?[") {
+			x.base = "/" + strings.Join(names[:i], "/")
+			x.globs = splitPattern(strings.Trim(strings.Join(names[i:], "/"), "/"))
+			break
+		}
+	}
+	x.base = filepath.Clean(x.base) // no symbolic link is before a ".." that Clean removes here, or it is not a glob's business
+	return x, nil
+}
+
+// holds reports whether the path below base, or a folder that it is in, is asked for.
+func (x *extent) holds(rel string) bool {
+	if x.globs == nil {
+		return true
+	}
+	for end := 0; end < len(rel); end++ {
+		if i := strings.IndexByte(rel[end:], '/'); i >= 0 {
+			end += i
+		} else {
+			end = len(rel)
+		}
+		if matchSegments(x.globs, rel[:end]) {
+			return true
+		}
+	}
+	return false
+}
+
+// wants reports whether something of that name, reported in a folder below
+// base, matters.
+func (x *extent) wants(folder, name string, isFolder bool) bool {
+	rel := join(folder, name)
+	if x.ignore.matches(rel, isFolder) {
+		return false
+	}
+	return x.holds(rel) || isFolder && leads(x.globs, rel)
+}
+
+func join(folder, name string) string {
+	if folder == "" {
+		return name
+	}
+	return folder + "/" + name
+}
+
+// A sweep is one way through the tree; it is a copy, for it leaves the loop.
+type sweep struct {
+	marks []mark // what was there before
+	first bool
+}
+
+// longestNoise is how long reports may go on before what they are about counts
+// though it isn't quiet yet.
+const longestNoise = 30 * time.Second
+
+func (t *tree) note(now time.Duration, _ note) {
+	if !t.loud {
+		t.loud, t.first = true, now
+	}
+	t.dirty, t.last = true, now
+}
+
+// again asks for another sweep after settle.
+func (t *tree) again(now time.Duration) {
+	t.loud, t.dirty, t.first, t.last = true, true, now, now
+}
+
+// look is polling's note.
+func (t *tree) look() { t.due = true }
+
+// next is what to do now: a sweep, or when to ask again (0: on a note).
+func (t *tree) next(now time.Duration) (*sweep, time.Duration) {
+	switch {
+	case t.busy:
+		return nil, 0
+	case !t.have, t.due:
+	case !t.dirty:
+		return nil, 0
+	default:
+		if at := min(t.last+t.settle, t.first+max(longestNoise, t.settle)); now < at {
+			return nil, at
+		}
+	}
+	t.busy, t.due, t.dirty = true, false, false
+	return &sweep{marks: t.marks, first: !t.have}, 0
+}
+
+// found takes in what a sweep saw.
+func (t *tree) found(now time.Duration, s scan) *Event {
+	t.busy = false
+	t.polled = s.polled
+	if !t.have {
+		t.have, t.marks = true, s.marks
+		return nil
+	}
+	noise := t.dirty && now-t.first < longestNoise
+	switch {
+	case s.changed == 0:
+		t.marks = s.marks // touched files have other stamps now
+		t.loud, t.first = t.dirty, now
+		return nil
+	case noise:
+		return nil // something was reported meanwhile: it isn't over
+	case s.added || s.written || s.polled && s.sum != t.sum:
+		// New folders, where something may happen unseen until now; files that
+		// somebody is writing; or a file system of which quiet is only known by
+		// looking twice.
+		t.sum = s.sum
+		t.again(now)
+		return nil
+	}
+	t.loud, t.first = t.dirty, now
+	t.marks, t.sum = s.marks, 0
+	reason := "changed"
+	if s.changed > 1 {
+		reason = fmt.Sprintf("changed, and %d more with it", s.changed-1)
+	}
+	what := s.what
+	if what == "" {
+		what, reason = t.pattern, "changed: something was removed"
+	}
+	return &Event{Kind: PathsChanged, Signal: t.signal, What: what, Reason: reason}
+}
+
+// plant makes the trees of the loop.
 func (l *loop) plant() error {
-	if len(l.o.Paths) > 0 {
-		return errors.New("more paths cannot be watched yet")
+	ignored := parseIgnore(append(DefaultIgnore(), l.o.Ignore...))
+	for i, p := range l.o.Paths {
+		x, err := newExtent(p.Pattern, ignored)
+		if err != nil {
+			return err
+		}
+		target := i + 1
+		t := &tree{extent: x, signal: p.Signal, settle: l.o.Settle}
+		t.eyes = sweeper{
+			extent: x, poll: l.o.Poll > 0, stop: l.stop,
+			apply: func(n []need) (bool, error) { return l.queue.apply(target, n) },
+		}.sweep
+		l.trees = append(l.trees, t)
+	}
+	l.changes = make([]*Event, len(l.trees))
+	l.queue.wants = func(target int, folder, name string, isFolder bool) bool {
+		return l.trees[target-1].wants(folder, name, isFolder)
 	}
 	return nil
 }

@@ -189,10 +189,8 @@ func (l *loop) run() {
 	}
 	go watchMounts(l.mounts, l.stop)
 
-	jobs := 0
 	for {
-		started, wake := l.advance()
-		jobs += started
+		wake := l.advance()
 		if wake != 0 {
 			timer.Reset(max(wake-l.now(), 0))
 		} else {
@@ -216,7 +214,6 @@ func (l *loop) run() {
 		case <-l.mounts:
 			l.noteAll()
 		case a := <-l.found:
-			jobs--
 			l.answer(a)
 		case r := <-l.running:
 			if l.cmd != nil {
@@ -244,7 +241,7 @@ func (l *loop) run() {
 }
 
 // advance starts what is to be done now, and tells when to come back.
-func (l *loop) advance() (started int, wake time.Duration) {
+func (l *loop) advance() (wake time.Duration) {
 	now := l.now()
 	earliest := func(at time.Duration) {
 		if at != 0 && (wake == 0 || at < wake) {
@@ -254,7 +251,6 @@ func (l *loop) advance() (started int, wake time.Duration) {
 	if l.cmd != nil {
 		q, at := l.cmd.next(now)
 		if q != nil {
-			started++
 			go l.report(func() answer { return answer{target: 0, view: l.eyes(*q)} })
 		}
 		earliest(at)
@@ -262,12 +258,11 @@ func (l *loop) advance() (started int, wake time.Duration) {
 	for i, t := range l.trees {
 		q, at := t.next(now)
 		if q != nil {
-			started++
 			go l.report(func() answer { return answer{target: i + 1, scan: t.eyes(*q)} })
 		}
 		earliest(at)
 	}
-	return started, wake
+	return wake
 }
 
 // report runs a look and hands over what it found, unless nobody waits any more.
