@@ -83,6 +83,9 @@ func (f *File) checkForm(o CheckOptions) error {
 	if err != nil && err != io.EOF {
 		return &Reason{Text: "cannot be read: " + err.Error(), Err: err}
 	}
+	if n == 0 {
+		return refuse("an empty file") // by now
+	}
 	switch b := head[:n]; {
 	case bytes.HasPrefix(b, []byte(elfMagic)):
 		f.Kind = KindELF
@@ -97,6 +100,9 @@ func (f *File) checkForm(o CheckOptions) error {
 			return nil // whoever reads it takes the line for a comment
 		}
 		return checkScript(b)
+	case b[0] == 0 && !o.NoExec:
+		// No program starts so, but a copy does whose first block comes last.
+		return refuse("an incomplete file: it starts with zeros")
 	}
 	f.Kind = KindOther
 	return nil

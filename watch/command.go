@@ -25,6 +25,8 @@ type command struct {
 	polled   bool
 	file     *File // of the last examination, until it is concluded upon
 	grumbled identity
+
+	concluded func(sight, verdict) // of each look, for tests; nil otherwise
 }
 
 // A query is what a look has to know; it is a copy, for it leaves the loop.
@@ -90,6 +92,9 @@ func (c *command) found(now time.Duration, v view) *Event {
 	c.seen = remember(c.seen, v.sight)
 	d := decide(c.base, c.seen, c.settle)
 	c.base = conclude(c.base, c.seen, d)
+	if c.concluded != nil {
+		c.concluded(v.sight, d)
+	}
 	var e *Event
 	switch d.kind {
 	case verdictWait:
