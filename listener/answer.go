@@ -3,7 +3,6 @@ package listener
 import (
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 )
 
@@ -75,13 +74,11 @@ func (a *answer) FlushError() error {
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.writer }
 
-// sayClose adds "close" to the Connection header. In an answer of HTTP/2, where
-// there is no such header, Go's server sends GOAWAY instead.
+// sayClose adds "close" to the Connection header. It must be the first value,
+// since the server looks at that one only. In an answer of HTTP/2, where there
+// is no such header, the server sends GOAWAY instead.
 func sayClose(h http.Header) {
-	now := h.Get("Connection")
-	if now == "" || strings.EqualFold(now, "close") {
-		h.Set("Connection", "close")
-		return
+	if h.Get("Connection") != "close" {
+		h["Connection"] = append([]string{"close"}, h["Connection"]...)
 	}
-	h.Set("Connection", now+", close")
 }

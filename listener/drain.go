@@ -98,10 +98,10 @@ func (d Drain) run(ctx context.Context, srv *http.Server, serve func(net.Listene
 	case <-stop:
 	}
 
+	dr.begin()
 	if err := Stopping(); err != nil {
 		logf("listener: %v", err)
 	}
-	dr.begin()
 	if d.OnDrain != nil {
 		go d.OnDrain()
 	}

@@ -186,7 +186,7 @@ func TestConnectionHeaderOfTheHandlerIsKept(t *testing.T) {
 	s.begin()
 	c.send(t, get)
 	raw, err := io.ReadAll(c.r)
-	if err != nil || !strings.Contains(string(raw), "\r\nConnection: X-Hop, close\r\n") {
+	if err != nil || !strings.Contains(string(raw), "\r\nConnection: close\r\nConnection: X-Hop\r\n") {
 		t.Errorf("%s, %v", raw, err)
 	}
 	c.Close()
