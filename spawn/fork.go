@@ -48,6 +48,16 @@ func (im *image) fork() (pid uintptr, err unix.Errno) {
 //go:norace
 //go:nosplit
 func (im *image) child() {
+	if im.gated {
+		// Its own writing end would keep the pipe open for ever.
+		sys(unix.SYS_CLOSE, im.gate[1], 0, 0)
+		n, _, _ := syscall.RawSyscall(unix.SYS_READ, im.gate[0], uintptr(unsafe.Pointer(&im.zero[0])), 1)
+		for n != 1 {
+			// The parent is gone: so is this, before it was anything.
+			sys(unix.SYS_EXIT_GROUP, 127, 0, 0)
+		}
+		im.zero[0] = '0'
+	}
 	if im.setsid {
 		if e := sys(unix.SYS_SETSID, 0, 0, 0); e != 0 {
 			im.fail(stageSession, e)

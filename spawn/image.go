@@ -35,7 +35,9 @@ type image struct {
 
 	pidfd  int32 // written by clone(2)
 	report uintptr
-	result [2]uint32 // stage, errno
+	gated  bool       // wait for a byte from gate before anything else
+	gate   [2]uintptr // a pipe
+	result [2]uint32  // stage, errno
 
 	path   *byte // of the file, or "" with fd
 	fd     int

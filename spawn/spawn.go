@@ -66,6 +66,12 @@ type Spec struct {
 	// CgroupProcs, if >= 0, is an open cgroup.procs: the child moves itself
 	// there before it gives up its privileges, see cgroups(7).
 	CgroupProcs int
+
+	// Forked, if not nil, is called once the child is there, and the child does
+	// nothing before it has returned. If this process is killed until then, the
+	// child ends without having executed anything: so what Forked writes down
+	// is written down before there is a program.
+	Forked func(Child)
 }
 
 // Credential is who the program runs as. Groups are the supplementary groups:
@@ -117,9 +123,24 @@ func (im *image) start() (Child, error) {
 		return fail(stageFork, errno(err))
 	}
 	im.report = uintptr(report[1])
+	gate := [2]int{-1, -1}
+	if im.spec.Forked != nil {
+		if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
+			syscall.ForkLock.Unlock()
+			closeBoth(report)
+			return fail(stageFork, errno(err))
+		}
+		im.gated, im.gate = true, [2]uintptr{uintptr(gate[0]), uintptr(gate[1])}
+	}
 	pid, e := im.fork()
 	_ = unix.Close(report[1])
 	syscall.ForkLock.Unlock()
+	if e == 0 && im.gated {
+		im.spec.Forked(Child{PID: int(pid), PIDFD: int(im.pidfd)})
+		// The pipe has room, and the child waits; it cannot fail.
+		_, _ = unix.Write(gate[1], []byte{1})
+	}
+	closeBoth(gate)
 	defer func() { _ = unix.Close(report[0]) }()
 	if e != 0 {
 		return fail(stageFork, e)
@@ -132,6 +153,15 @@ func (im *image) start() (Child, error) {
 	}
 	child.collect()
 	return fail(st, e)
+}
+
+// closeBoth closes the ends of a pipe, where there is one.
+func closeBoth(pipe [2]int) {
+	for _, fd := range pipe {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // collect waits for a failed child, which is about to exit.

@@ -1,0 +1,45 @@
+// Command hotinit is a PID 1 for containers that starts a new generation of its
+// app, without losing a connection, when the app's executable changes.
+//
+// One executable has three roles: init, which the command line starts; the
+// handoff, which init starts; and the client of the subcommands. docs/design.md
+// says how they work together.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/hotinit/hotinit/config"
+	"github.com/hotinit/hotinit/control"
+	"github.com/hotinit/hotinit/entry"
+	"github.com/hotinit/hotinit/handoff"
+	pid1 "github.com/hotinit/hotinit/init"
+	"github.com/hotinit/hotinit/version"
+)
+
+// ownFailure is the exit status where hotinit itself could not do its work.
+const ownFailure = 125
+
+func main() { os.Exit(run(os.Args)) }
+
+func run(argv []string) int {
+	if len(argv) == 0 {
+		argv = []string{"hotinit"} // execve(2) allows for none at all
+	}
+	if name, args, ok := config.Subcommand(argv); ok {
+		if name == "version" {
+			fmt.Println(config.VersionText(argv[0], version.Number, version.Commit()))
+			return 0
+		}
+		return control.Command(name, args, os.Stdout, os.Stderr)
+	}
+	if err := entry.EnsureBlocked(argv); err != nil {
+		fmt.Fprintln(os.Stderr, "hotinit:", err)
+		return ownFailure
+	}
+	if argv[0] == pid1.Name && len(argv) > 1 {
+		handoff.Run(argv[1:])
+	}
+	return pid1.Run(argv)
+}

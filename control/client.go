@@ -1,0 +1,145 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Ask sends a request to the hotinit with this PID and calls each with every
+// answer, until there are no more or it returns false.
+func Ask(pid int, r Request, each func(Response) bool) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("cannot make a socket: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "control connection")
+	defer file.Close()
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: Address(pid)}); err != nil {
+		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("process %d is no hotinit that listens here (is this its container? otherwise name its PID with --pid)", pid)
+		}
+		return fmt.Errorf("cannot connect to the hotinit with PID %d: %w", pid, err)
+	}
+	if err := json.NewEncoder(file).Encode(r); err != nil {
+		return fmt.Errorf("cannot ask the hotinit with PID %d: %w", pid, err)
+	}
+	decoder := json.NewDecoder(file)
+	for {
+		var a Response
+		switch err := decoder.Decode(&a); {
+		case errors.Is(err, io.EOF):
+			return errNoAnswer
+		case err != nil:
+			return fmt.Errorf("hotinit's answer makes no sense: %w", err)
+		}
+		if !each(a) {
+			return nil
+		}
+	}
+}
+
+var errNoAnswer = errors.New("hotinit did not answer: its handoff was started again, or it has ended; ask again")
+
+// Command runs one of the subcommands. It prints its answer to out, or what
+// went wrong to errors, and returns the status to exit with: 0, 1 where the
+// answer is no, 125 where there is none.
+func Command(name string, args []string, out, errs io.Writer) int {
+	r := Request{Op: name}
+	asJSON, pid := false, 1
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--json" && name == "status":
+			asJSON = true
+		case arg == "--watch" && name == "status":
+			r.Watch = true
+		case arg == "--wait" && (name == "reload" || name == "rollback"):
+			r.Wait = true
+		case arg == "--pid" && i+1 < len(args):
+			i++
+			if _, err := fmt.Sscan(args[i], &pid); err != nil || pid < 1 {
+				fmt.Fprintf(errs, "hotinit %s: --pid %s: not a process ID\n", name, args[i])
+				return 125
+			}
+		default:
+			fmt.Fprintf(errs, "hotinit %s: unknown argument %s (%s)\n", name, arg, usage(name))
+			return 125
+		}
+	}
+	status := 0
+	err := Ask(pid, r, func(a Response) bool {
+		if !a.OK {
+			status = 1
+		}
+		switch {
+		case asJSON && a.Status != nil:
+			b, _ := json.MarshalIndent(a.Status, "", "  ")
+			fmt.Fprintf(out, "%s\n", b)
+		case a.Status != nil:
+			Print(out, a.Status)
+		case a.OK:
+			fmt.Fprintln(out, a.Text)
+		default:
+			fmt.Fprintf(errs, "hotinit %s: %s\n", name, a.Text)
+		}
+		return r.Watch && a.OK
+	})
+	if err != nil {
+		fmt.Fprintf(errs, "hotinit %s: %v\n", name, err)
+		return 125
+	}
+	return status
+}
+
+func usage(name string) string {
+	switch name {
+	case "status":
+		return "it takes --json, --watch and --pid PID"
+	case "reload", "rollback":
+		return "it takes --wait and --pid PID"
+	}
+	return "it takes --pid PID"
+}
+
+// Print writes a status for a person.
+func Print(w io.Writer, s *Status) {
+	fmt.Fprintf(w, "%s: %s", s.Situation, strings.Join(s.Command, " "))
+	if len(s.Sockets) > 0 {
+		fmt.Fprintf(w, "  (%s)", strings.Join(s.Sockets, ", "))
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, g := range s.Generations {
+		digest := g.Digest
+		if len(digest) > 12 {
+			digest = digest[:12]
+		}
+		note := ""
+		if g.N == s.Good {
+			note = "last good"
+		}
+		if g.Text != "" {
+			note = strings.TrimSpace(note + "  " + g.Text)
+		}
+		age := ""
+		if !g.Since.IsZero() {
+			age = "for " + time.Since(g.Since).Round(time.Second).String()
+		}
+		fmt.Fprintf(t, "generation %d\t%s\tpid %d\t%s\t%s\t%s\n", g.N, g.Phase, g.PID, age, digest, note)
+	}
+	_ = t.Flush()
+	for i := max(0, len(s.Past)-3); i < len(s.Past); i++ {
+		p := s.Past[i]
+		fmt.Fprintf(w, "generation %d %s, %s ago\n", p.N, p.How, time.Since(p.Ended).Round(time.Second))
+	}
+	if s.Reason != "" {
+		fmt.Fprintf(w, "the last release that failed: %s\n", s.Reason)
+	}
+}

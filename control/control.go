@@ -1,0 +1,85 @@
+// Package control is how hotinit is asked: status, reload, rollback, stop.
+//
+// A request is one line of JSON on a unix stream socket, and each answer is
+// another. The socket's address is an abstract one (unix(7)), made from the
+// PID namespace and hotinit's PID in it: so it needs no file system that can
+// be written, `docker exec` finds it, and two hotinits that share a network
+// namespace do not meet. Only root and hotinit's own user are listened to.
+//
+// Read control.go for the messages, server.go for the handoff's side and
+// client.go for that of the command line.
+package control
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Request is what is asked for.
+type Request struct {
+	// Op is "status", "reload", "rollback", "stop" or "health".
+	Op string
+	// Wait has reload and rollback answer once the swap is decided.
+	Wait bool `json:",omitempty"`
+	// Watch has status answer again at each change.
+	Watch bool `json:",omitempty"`
+}
+
+// Response is the answer.
+type Response struct {
+	OK     bool    `json:"ok"`
+	Text   string  `json:"text,omitempty"` // a line for a person
+	Status *Status `json:"status,omitempty"`
+}
+
+// Status is what hotinit knows of its app.
+type Status struct {
+	Version     string       `json:"version"`
+	PID         int          `json:"pid"` // hotinit's own
+	Situation   string       `json:"situation"`
+	Command     []string     `json:"command"`
+	Sockets     []string     `json:"sockets,omitempty"`
+	Generations []Generation `json:"generations"`
+	Past        []Past       `json:"past,omitempty"` // the last few that ended, oldest first
+	Good        int          `json:"good,omitempty"` // the generation whose release is the last good one
+	Rejected    string       `json:"rejected,omitempty"`
+	Reason      string       `json:"reason,omitempty"` // why the last release that failed did
+}
+
+// Generation is one that has a process, or is about to.
+type Generation struct {
+	N       int       `json:"generation"`
+	Phase   string    `json:"phase"`
+	PID     int       `json:"pid,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Path    string    `json:"path,omitempty"`
+	Digest  string    `json:"sha256,omitempty"`
+	Text    string    `json:"text,omitempty"` // its last STATUS=
+	Proven  bool      `json:"proven"`         // it outlived its probation
+	Stopped bool      `json:"told,omitempty"` // it was told to go
+}
+
+// Past is a generation that has ended.
+type Past struct {
+	N      int       `json:"generation"`
+	Ended  time.Time `json:"ended"`
+	How    string    `json:"how"`
+	Status int       `json:"status"`
+}
+
+// Address is where the hotinit with this PID, in this process's own PID
+// namespace, listens.
+func Address(pid int) string {
+	return "@hotinit/control/" + Namespace() + "/" + strconv.Itoa(pid)
+}
+
+// Namespace identifies this process's PID namespace, "0" without /proc.
+func Namespace() string {
+	link, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return "0"
+	}
+	return strings.Trim(link, "pid:[]")
+}

@@ -1,0 +1,42 @@
+package handoff
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"unsafe"
+
+	"github.com/hotinit/hotinit/config"
+	"github.com/hotinit/hotinit/version"
+)
+
+// act does what a command line asks for that starts no app, and returns the
+// status to exit with.
+func act(cfg *config.Config, argv []string) int {
+	switch cfg.Action {
+	case config.Help:
+		fmt.Print(config.HelpText(argv[0]))
+	case config.Version:
+		fmt.Println(config.VersionText(argv[0], version.Number, version.Commit()))
+	case config.License:
+		fmt.Print("hotinit is under the MIT licence; the file LICENSE comes with its source.\n")
+	case config.Restart:
+		return restart(cfg)
+	case config.Stop:
+		return stop(cfg)
+	default:
+		fmt.Fprintf(os.Stderr, "hotinit: action %d is not known\n", cfg.Action)
+		return ownFailure
+	}
+	return 0
+}
+
+// tune sets the collector for a process that is idle most of its life: its
+// periodic run would wake it every two minutes for ever. The limit has it run
+// where there is garbage.
+func tune() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(24 << 20)
+}
+
+func uintptrOf(b *byte) uintptr { return uintptr(unsafe.Pointer(b)) }

@@ -1,0 +1,218 @@
+package handoff
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/config"
+	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/sockets"
+)
+
+// openPidFile writes --pid-file. The file is locked as long as this hotinit
+// runs: that tells one that is in use from one that was left behind, and the
+// lock of a second hotinit fails before it has touched the file. The lock
+// belongs to the open file, so that init keeps it over a change of handoffs.
+func (s *supervisor) openPidFile() error {
+	if s.cfg.PidFile == "" || s.link.held["pid-file"] {
+		return nil
+	}
+	path := s.absolute(s.cfg.PidFile)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY, 0o644)
+	if err != nil {
+		return fmt.Errorf("cannot open --pid-file %s: %w", path, err)
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		b := make([]byte, 32)
+		n, _ := unix.Read(fd, b)
+		unix.Close(fd)
+		return fmt.Errorf("--pid-file %s belongs to a hotinit that runs (PID %s)", path, bytes.TrimSpace(b[:max(n, 0)]))
+	}
+	if err := unix.Ftruncate(fd, 0); err != nil {
+		return fmt.Errorf("cannot write --pid-file %s: %w", path, err)
+	}
+	if _, err := unix.Pwrite(fd, []byte(strconv.Itoa(os.Getppid())+"\n"), 0); err != nil {
+		return fmt.Errorf("cannot write --pid-file %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	return s.link.keep("pid-file", fd)
+}
+
+// writeStatusFile writes --status-file: a line "GENERATION:PID" for each that
+// has a process, oldest first, as start_server does.
+func (s *supervisor) writeStatusFile(st State) {
+	if s.cfg.StatusFile == "" || st.Over {
+		return
+	}
+	var b []byte
+	for _, g := range st.Gens {
+		if g.Phase != Preparing && g.Phase != Lingering {
+			b = fmt.Appendf(b, "%d:%d\n", g.N, g.PID)
+		}
+	}
+	if bytes.Equal(b, s.statusText) {
+		return
+	}
+	path := s.absolute(s.cfg.StatusFile)
+	if err := replaceFile(path, b); err != nil {
+		if !s.statusFailed {
+			say.Line("cannot write --status-file %s: %v; hotinit goes on without", path, err)
+		}
+		s.statusFailed = true
+		return
+	}
+	s.statusText, s.statusFailed = b, false
+}
+
+// replaceFile writes a file so that nobody ever reads half of it.
+func replaceFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}
+
+// exit gives the verdict.
+func (s *supervisor) exit(status int) {
+	if s.cfg.ExitZero.Has(status) {
+		status = 0
+	}
+	for _, sock := range s.contract.sockets {
+		_ = sockets.Remove(sock.spec)
+	}
+	if s.cfg.PidFile != "" {
+		os.Remove(s.absolute(s.cfg.PidFile))
+	}
+	if s.cfg.StatusFile != "" {
+		os.Remove(s.absolute(s.cfg.StatusFile))
+	}
+	grace := s.cfg.StopTimeout
+	if grace == 0 {
+		grace = lastGrace
+	}
+	if !s.stopped.IsZero() {
+		grace = max(grace-time.Since(s.stopped), 0)
+	}
+	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond)})
+}
+
+// lastGrace is what processes that outlive the app get where no --stop-timeout
+// says so.
+const lastGrace = 9 * time.Second
+
+// running reads --pid-file for --restart and --stop.
+func running(cfg *config.Config) (pid int, start uint64, err error) {
+	b, err := os.ReadFile(cfg.PidFile)
+	if err != nil {
+		return 0, 0, fmt.Errorf("cannot read --pid-file: %w", err)
+	}
+	pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 0 {
+		return 0, 0, fmt.Errorf("--pid-file %s does not hold a PID", cfg.PidFile)
+	}
+	st, err := proc.Read(pid)
+	if err != nil {
+		return 0, 0, fmt.Errorf("--pid-file %s names process %d, which does not run", cfg.PidFile, pid)
+	}
+	return pid, st.Start, nil
+}
+
+// stop is start_server's --stop: it returns once the other hotinit has ended.
+func stop(cfg *config.Config) int {
+	pid, start, err := running(cfg)
+	if err == nil {
+		err = unix.Kill(pid, unix.SIGTERM)
+	}
+	if err != nil {
+		say.Line("cannot stop: %v", err)
+		return 1
+	}
+	for {
+		if st, err := proc.Read(pid); err != nil || st.Start != start {
+			return 0
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// restart is start_server's --restart: HUP, and then wait until --status-file
+// says that only newer generations are left. start_server waits for ever if
+// the new one fails; this asks the other hotinit what became of it.
+func restart(cfg *config.Config) int {
+	pid, start, err := running(cfg)
+	if err != nil {
+		say.Line("cannot restart: %v", err)
+		return 1
+	}
+	before := generations(cfg.StatusFile)
+	if len(before) == 0 {
+		say.Line("cannot restart: --status-file %s names no generation", cfg.StatusFile)
+		return 1
+	}
+	newest := before[len(before)-1]
+	if err := reloadOther(pid); err != nil {
+		if errors.Is(err, errRejected) {
+			say.Line("the new generation failed: %v", err)
+			return 1
+		}
+		// It is not to be talked to: start_server itself, or in another
+		// network namespace.
+		if err := unix.Kill(pid, unix.SIGHUP); err != nil {
+			say.Line("cannot send HUP to process %d: %v", pid, err)
+			return 1
+		}
+	}
+	for {
+		now := generations(cfg.StatusFile)
+		if len(now) > 0 && now[0] > newest {
+			return 0
+		}
+		if st, err := proc.Read(pid); err != nil || st.Start != start {
+			say.Line("process %d has ended", pid)
+			return 1
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// generations reads the numbers in a status file, in order.
+func generations(path string) []int {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var ns []int
+	for line := range strings.SplitSeq(string(b), "\n") {
+		text, _, _ := strings.Cut(line, ":")
+		if n, err := strconv.Atoi(text); err == nil {
+			ns = append(ns, n)
+		}
+	}
+	slices.Sort(ns)
+	return ns
+}

@@ -1,0 +1,229 @@
+package handoff
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/reaper"
+	"github.com/hotinit/hotinit/say"
+)
+
+// process is the loop's view of one generation's processes.
+type process struct {
+	n     int
+	pid   int
+	group int // its process group, the first main process's PID
+	main  *reaper.Process
+	since time.Time
+
+	status string // its last STATUS=
+	note   string // stopping or reloading, as it said
+	ended  bool
+	stop   func() // ends what waits for its readiness, nil where nothing does
+}
+
+// attach makes p known and has Exited follow once its main process has ended.
+func (s *supervisor) attach(p *process) {
+	s.procs[p.n] = p
+	s.await(p)
+}
+
+func (s *supervisor) await(p *process) {
+	main := p.main
+	go func() {
+		exit := main.Wait()
+		s.loop.inputs <- input{call: func() { s.exited(p, main, exit) }}
+	}()
+}
+
+func (s *supervisor) exited(p *process, main *reaper.Process, exit reaper.Exit) {
+	if p.main != main {
+		main.Close() // it named another process as its main one since
+		return
+	}
+	p.ended = true
+	if p.stop != nil {
+		p.stop()
+	}
+	s.notePast(p.n, exit)
+	s.loop.act(Event{Kind: Exited, N: p.n, Status: exit.Status(), Reason: exit.String()})
+}
+
+// replaceMain has another process count as a generation's main one.
+func (s *supervisor) replaceMain(n, pid int) {
+	p := s.procs[n]
+	main := reaper.Adopt(pid, -1)
+	old := p.main
+	p.main, p.pid = main, pid
+	if g := s.loop.state.find(n); g != nil {
+		g.PID = pid
+		if st, err := proc.Read(pid); err == nil {
+			g.Start = st.Start
+		}
+	}
+	s.keepProcess(p)
+	s.await(p)
+	_ = old // its own wait ends by itself, and reaps it
+}
+
+// keepProcess has init hold the pidfd of a generation's main process, so that
+// the next handoff can tell how it ended though it was reaped in between.
+func (s *supervisor) keepProcess(p *process) {
+	fd := p.main.PIDFD()
+	if fd < 0 {
+		return
+	}
+	if err := s.link.keep(processName(p.n), fd); err != nil {
+		say.Line("%v", err)
+	}
+}
+
+func processName(n int) string { return "generation/" + strconv.Itoa(n) }
+
+func (s *supervisor) tell(n, sig int) {
+	p := s.procs[n]
+	if p == nil || p.ended {
+		return
+	}
+	signal := unix.Signal(sig)
+	if s.terminal < 0 && (signal == unix.SIGTSTP || signal == unix.SIGTTIN || signal == unix.SIGTTOU) {
+		// In a group without a terminal's job control the kernel drops these
+		// three, signal(7); dumb-init sends SIGSTOP for them, and so do we.
+		signal = unix.SIGSTOP
+	}
+	var err error
+	if s.cfg.Group {
+		err = p.main.SignalGroup(p.group, signal)
+	} else {
+		err = p.main.Signal(signal)
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		say.Line("cannot send %s to generation %d: %v", signalName(sig), n, err)
+	}
+}
+
+// kill sends SIGKILL to everything that belongs to a generation.
+func (s *supervisor) kill(n int) {
+	p := s.procs[n]
+	if p == nil {
+		return
+	}
+	if !p.ended {
+		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
+		_ = p.main.Signal(unix.SIGKILL)
+	}
+	for _, pid := range s.members(p) {
+		signalProcess(pid, unix.SIGKILL)
+	}
+}
+
+// members returns the processes that a generation consists of besides its
+// main one: those of its group, those below it, and those that left both but
+// still have its number in their environment.
+func (s *supervisor) members(p *process) []int {
+	all := proc.All()
+	mine := make(map[int]bool)
+	groups := make(map[int]bool)
+	for _, o := range s.procs {
+		groups[o.group] = o != p
+	}
+	for _, st := range proc.Below(all, p.pid) {
+		mine[st.PID] = true
+	}
+	init, self := os.Getppid(), os.Getpid()
+	generation := strconv.Itoa(p.n)
+	for _, st := range proc.Below(all, init) {
+		switch others, known := groups[st.Group]; {
+		case st.State == 'Z' || st.PID == self || mine[st.PID]:
+		case known && others:
+		case st.Group == p.group:
+			mine[st.PID] = true
+		default:
+			if v, ok := proc.Getenv(st.PID, "HOTINIT_GENERATION"); ok && v == generation {
+				mine[st.PID] = true
+			}
+		}
+	}
+	delete(mine, p.pid)
+	var pids []int
+	for _, st := range all {
+		if mine[st.PID] && st.State != 'Z' {
+			pids = append(pids, st.PID)
+		}
+	}
+	return pids
+}
+
+// signalProcess signals a process of which only the PID is known, by way of a
+// pidfd where there are any, so that the time in which the PID can become
+// another's is as short as can be.
+func signalProcess(pid int, sig unix.Signal) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		if err != unix.ESRCH {
+			_ = unix.Kill(pid, sig)
+		}
+		return
+	}
+	defer unix.Close(fd)
+	_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+}
+
+// sweep has what is left of a generation whose main process ended go, and
+// Empty follow once it has.
+func (s *supervisor) sweep(n int) {
+	p := s.procs[n]
+	if p == nil {
+		go s.loop.post(Event{Kind: Empty, N: n})
+		return
+	}
+	left := s.members(p)
+	var waits []*reaper.Process
+	for _, pid := range left {
+		w := reaper.Adopt(pid, -1)
+		_ = w.Signal(unix.SIGTERM)
+		_ = w.Signal(unix.SIGCONT) // one that is stopped could not act on it
+		waits = append(waits, w)
+	}
+	p.main.Close()
+	s.link.drop(processName(n))
+	go func() {
+		for _, w := range waits {
+			w.Wait()
+			w.Close()
+		}
+		s.loop.inputs <- input{call: func() {
+			delete(s.procs, n)
+			s.loop.act(Event{Kind: Empty, N: n})
+		}}
+	}()
+}
+
+func (s *supervisor) say(text string) { say.Line("%s", text) }
+
+// findTerminal notes the controlling terminal, if hotinit is in its
+// foreground: one that was started in the background must not take it.
+func (s *supervisor) findTerminal() {
+	for fd := range 3 {
+		group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+		if err == nil && (group == unix.Getpgrp() || len(s.procs) > 0) {
+			s.terminal = fd
+			return
+		}
+	}
+}
+
+// foreground gives the terminal to a generation. The handoff is in the
+// background, where the kernel would send SIGTTOU; that is blocked.
+func (s *supervisor) foreground(n int) {
+	p := s.procs[n]
+	if s.terminal < 0 || p == nil {
+		return
+	}
+	_ = unix.IoctlSetPointerInt(s.terminal, unix.TIOCSPGRP, p.group)
+}

@@ -1,0 +1,186 @@
+package handoff
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/control"
+	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/reaper"
+	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/watch"
+)
+
+// record is what the next handoff needs to go on where this one ended.
+type record struct {
+	State State
+	// Forked is a generation whose process was forked and may not have
+	// executed the app yet, 0 for none.
+	Forked   int `json:",omitempty"`
+	Releases map[string]watch.Release
+	Since    map[int]time.Time
+	Past     []control.Past
+	Stopped  time.Time
+}
+
+func (s *supervisor) record(st State, seq uint64) { s.store(st, seq, 0) }
+
+// recordForked is record from within the start of generation n, which the
+// loop's state does not have yet.
+func (s *supervisor) recordForked(st State, n int) { s.store(st, s.loop.seq, n) }
+
+func (s *supervisor) store(st State, seq uint64, forked int) {
+	if st.Stop != 0 && s.stopped.IsZero() {
+		s.stopped = time.Now()
+	}
+	if forked == 0 {
+		s.letGo(st)
+		s.writeStatusFile(st)
+	}
+	r := record{State: st, Forked: forked, Past: s.past, Stopped: s.stopped,
+		Releases: make(map[string]watch.Release), Since: make(map[int]time.Time)}
+	for key, rel := range s.releases {
+		if rel.file != nil {
+			r.Releases[key] = rel.file.Release
+		}
+	}
+	for n, p := range s.procs {
+		r.Since[n] = p.since
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		say.Line("cannot write the record: %v", err)
+		return
+	}
+	if seq == s.recordedSeq && bytes.Equal(b, s.recorded) {
+		return
+	}
+	s.recorded, s.recordedSeq = b, seq
+	s.tellWatchers()
+	if err := s.link.send(message.Message{Kind: message.Record, Seq: seq, Blob: b}); err != nil {
+		say.Line("cannot hand the record to init: %v", err)
+	}
+}
+
+// letGo closes the releases that no state can lead back to.
+func (s *supervisor) letGo(st State) {
+	needed := st.Releases()
+	for key, r := range s.releases {
+		if slices.Contains(needed, key) {
+			continue
+		}
+		s.link.drop(releaseName(key))
+		r.file.Close()
+		delete(s.releases, key)
+	}
+}
+
+// resume takes over the generations of the handoff before. What happened to
+// them since comes as events of its own once the loop runs.
+func (s *supervisor) resume(recorded []byte) (Event, error) {
+	var r record
+	if err := json.Unmarshal(recorded, &r); err != nil {
+		return Event{}, fmt.Errorf("the record of the handoff before cannot be read: %w", err)
+	}
+	s.past, s.stopped = r.Past, r.Stopped
+	for key, rel := range r.Releases {
+		if fd := s.link.take(releaseName(key)); fd >= 0 {
+			s.releases[key] = &release{file: watch.Resume(rel, fd), path: rel.Path}
+		}
+	}
+	for i := range r.State.Gens {
+		g := &r.State.Gens[i]
+		pidfd := s.link.take(processName(g.N))
+		if g.Phase == Preparing || g.Phase == Lingering && pidfd < 0 {
+			continue
+		}
+		if g.N == r.Forked && !executed(g.PID, g.Start) {
+			// It was forked and ended before it executed the app.
+			g.Phase, g.PID, g.Start = Preparing, 0, 0
+			if g.Source == Newest {
+				g.Release = ""
+			}
+			continue
+		}
+		if pidfd < 0 && startOf(g.PID) != g.Start {
+			pidfd = -1 // it is gone, and its PID may be another's
+		}
+		p := &process{n: g.N, pid: g.PID, group: g.PID, since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
+		s.procs[g.N] = p
+	}
+	s.loop.state = r.State
+	if len(s.procs) > 0 {
+		s.findTerminal()
+	}
+	for _, g := range r.State.Gens {
+		p := s.procs[g.N]
+		if p == nil {
+			continue
+		}
+		if g.Phase == Lingering {
+			p.ended = true
+			s.sweep(g.N)
+			continue
+		}
+		s.await(p)
+		if g.Phase == Candidate {
+			s.awaitReady(p, s.resumeReadiness(g.N))
+		}
+	}
+	s.startWatchResumed()
+	return Event{Kind: Resumed}, nil
+}
+
+func startOf(pid int) uint64 {
+	st, err := proc.Read(pid)
+	if err != nil {
+		return 0
+	}
+	return st.Start
+}
+
+// executed waits until a forked child has either executed the app or ended,
+// which it does at once as the handoff that forked it is gone, and tells which.
+func executed(pid int, start uint64) bool {
+	own, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return startOf(pid) == start
+	}
+	for range 1000 {
+		st, err := proc.Read(pid)
+		if err != nil || st.Start != start || st.State == 'Z' {
+			return false
+		}
+		exe, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")
+		if err == nil && !os.SameFile(own, exe) {
+			return true
+		}
+		if b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline"); err == nil && !strings.HasPrefix(string(b), "hotinit-handoff\x00") {
+			return true
+		}
+		_, _ = unix.Poll(nil, 1) // a millisecond; there is no event to wait for
+	}
+	return true
+}
+
+// mostPast is how many ended generations are remembered for status.
+const mostPast = 10
+
+func (s *supervisor) notePast(n int, exit reaper.Exit) {
+	s.past = append(s.past, control.Past{N: n, Ended: time.Now(), How: exit.String(), Status: exit.Status()})
+	if len(s.past) > mostPast {
+		s.past = s.past[len(s.past)-mostPast:]
+	}
+	if g := s.loop.state.find(n); g != nil && g.Phase == Retiring {
+		say.Line("generation %d ended: %s", n, exit)
+	}
+}

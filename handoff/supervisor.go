@@ -1,0 +1,343 @@
+package handoff
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/config"
+	"github.com/hotinit/hotinit/control"
+	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/sockets"
+	"github.com/hotinit/hotinit/watch"
+)
+
+// ownFailure is the exit status where hotinit itself could not do its work.
+const ownFailure = 125
+
+// supervisor is the system of the real loop: it starts, signals and waits for
+// processes. Its fields belong to the loop's goroutine.
+type supervisor struct {
+	cfg    *config.Config
+	policy *Policy
+	loop   *loop
+	link   *link
+
+	dir      string // where the app's working folder is relative to
+	contract contract
+	identity identity
+	terminal int // descriptor of the controlling terminal, or -1
+
+	procs    map[int]*process
+	releases map[string]*release
+	cancels  map[int]chan struct{} // of those that are being prepared
+	past     []control.Past
+	stopped  time.Time // when stopping began
+
+	watcher  *watch.Watcher
+	notify   *notifier
+	waiters  []waiter
+	watchers []chan struct{}
+
+	recorded     []byte
+	recordedSeq  uint64
+	statusText   []byte
+	statusFailed bool
+}
+
+// release is one that is held open.
+type release struct {
+	file *watch.File
+	path string // as the command line leads to it
+}
+
+// Run is the handoff's whole life. It does not return.
+func Run(argv []string) {
+	// The name that ps and top show; /proc/self/exe would show as "exe".
+	name := [16]byte{}
+	copy(name[:15], "hotinit-handoff")
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptrOf(&name[0]), 0, 0, 0)
+
+	tune()
+	l, start, err := connect()
+	if err != nil {
+		say.Line("%v", err)
+		os.Exit(ownFailure)
+	}
+	s := &supervisor{
+		link:     l,
+		dir:      start.Text,
+		procs:    make(map[int]*process),
+		releases: make(map[string]*release),
+		cancels:  make(map[int]chan struct{}),
+		terminal: -1,
+	}
+	cfg, err := config.Parse(argv, os.Environ())
+	if err != nil {
+		s.fail(err)
+	}
+	s.cfg = cfg
+	if cfg.Action != config.Run {
+		s.verdict(act(cfg, argv), 0)
+	}
+	if err := s.run(start.Blob); err != nil {
+		s.fail(err)
+	}
+	select {} // the verdict is given: init ends this process
+}
+
+// fail gives the verdict that hotinit cannot work, and does not return.
+func (s *supervisor) fail(err error) {
+	say.Line("%v", err)
+	status := ownFailure
+	if e, ok := err.(interface{ ExitCode() int }); ok {
+		status = e.ExitCode()
+	}
+	s.verdict(status, 0)
+}
+
+// verdict has init end everything and exit with status. It does not return.
+func (s *supervisor) verdict(status int, grace time.Duration) {
+	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond)})
+	select {}
+}
+
+// run prepares everything and runs the loop. record is what the handoff before
+// left, empty for the first.
+func (s *supervisor) run(recorded []byte) error {
+	for _, w := range s.cfg.Warnings {
+		if len(recorded) == 0 {
+			say.Line("%s", w)
+		}
+	}
+	hello := 0
+	if s.cfg.WarnOnReap {
+		hello |= message.HelloWarn
+	}
+	hello |= int(s.cfg.ParentDeath) << message.HelloDeathShift
+	if err := s.link.send(message.Message{Kind: message.Hello, Value: hello}); err != nil {
+		return err
+	}
+	var err error
+	if s.identity, err = newIdentity(s.cfg); err != nil {
+		return err
+	}
+	if s.cfg.Dir != "" {
+		if !filepath.IsAbs(s.cfg.Dir) {
+			s.cfg.Dir = filepath.Join(s.dir, s.cfg.Dir)
+		}
+		s.dir = s.cfg.Dir
+	}
+	s.policy = newPolicy(s.cfg)
+	s.loop = newLoop(s, s.policy)
+	if err := s.makeContract(); err != nil {
+		return err
+	}
+	if err := s.openPidFile(); err != nil {
+		return err
+	}
+	s.startServices()
+	s.findTerminal()
+	first := Event{Kind: Boot}
+	if len(recorded) > 0 {
+		if first, err = s.resume(recorded); err != nil {
+			// Nothing can be known of the generations. They would be
+			// started a second time beside themselves.
+			return err
+		}
+	}
+	if s.notify != nil {
+		go s.notify.listen(func(n notice) { s.ask(func() { s.noticed(n) }) })
+	}
+	go s.link.receive(s.signal)
+	s.loop.run(first)
+	return nil
+}
+
+// makeContract binds the sockets and works out what each generation gets.
+func (s *supervisor) makeContract() error {
+	c := &s.contract
+	c.base = os.Environ()
+	c.envdir = s.absolute(s.cfg.EnvDir)
+	c.always = s.cfg.Compat == "start_server"
+	c.plain = s.cfg.Compat != "" && !c.always
+	c.readyFD = -1
+	if s.cfg.Ready.Mode == config.ReadyFD {
+		c.readyFD = s.cfg.Ready.FD
+	}
+	if s.cfg.Watchdog > 0 {
+		c.watchdog = strconv.FormatInt(s.cfg.Watchdog.Microseconds(), 10)
+	}
+	inherited := make(map[int]int)
+	for name, fd := range s.link.kept {
+		if number, ok := strings.CutPrefix(name, message.Inherited); ok {
+			n, err := strconv.Atoi(number)
+			if err == nil {
+				inherited[n] = fd
+			}
+		}
+	}
+	specs, fds, err := s.activated(inherited)
+	if err != nil {
+		return err
+	}
+	for _, spec := range s.cfg.Sockets {
+		fd, err := s.bind(spec)
+		if err != nil {
+			return err
+		}
+		specs, fds = append(specs, spec), append(fds, fd)
+	}
+	numbers, err := sockets.Assign(specs)
+	if err != nil {
+		return err
+	}
+	for i, spec := range specs {
+		c.sockets = append(c.sockets, socket{spec.Bound(fds[i]), fds[i], numbers[i]})
+	}
+	return s.keepInherited(inherited)
+}
+
+// bind returns the socket of a spec: the one that init keeps, or a new one that
+// init keeps from now on, so that it stays open whatever becomes of this process.
+func (s *supervisor) bind(spec sockets.Spec) (int, error) {
+	name := "socket/" + spec.Key()
+	if fd := s.link.take(name); fd >= 0 {
+		return fd, nil
+	}
+	fd, err := sockets.Bind(spec, s.cfg.Backlog)
+	if err != nil {
+		return -1, err
+	}
+	if spec.Port == 0 && !spec.Network.Unix() {
+		say.Line("listening on %s", sockets.Address(fd))
+	}
+	return fd, s.link.keep(name, fd)
+}
+
+// activated returns the sockets that hotinit itself was started with by
+// socket activation, sd_listen_fds(3). The handoff's parent, init, is the
+// process that LISTEN_PID must name.
+func (s *supervisor) activated(inherited map[int]int) (specs []sockets.Spec, fds []int, err error) {
+	if s.contract.plain || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getppid()) {
+		return nil, nil, nil
+	}
+	count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+	for i := range count {
+		fd, ok := inherited[3+i]
+		if !ok {
+			return nil, nil, fmt.Errorf("LISTEN_FDS=%d promises descriptor %d, which is not open", count, 3+i)
+		}
+		name := ""
+		if i < len(names) {
+			name = names[i]
+		}
+		spec, err := sockets.FromFD(fd, name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("descriptor %d, from LISTEN_FDS: %w", 3+i, err)
+		}
+		specs, fds = append(specs, spec), append(fds, fd)
+		delete(inherited, 3+i)
+	}
+	return specs, fds, nil
+}
+
+// keepInherited passes on the other descriptors that hotinit was started with:
+// all where there are no sockets, as tini does; those of --keep-fds where
+// there are.
+func (s *supervisor) keepInherited(inherited map[int]int) error {
+	c := &s.contract
+	if len(c.sockets) == 0 && len(s.cfg.KeepFDs) == 0 {
+		c.kept = inherited
+		return nil
+	}
+	c.kept = make(map[int]int)
+	for _, n := range s.cfg.KeepFDs {
+		if n < 3 {
+			continue // these are passed on anyway
+		}
+		fd, ok := inherited[n]
+		if !ok {
+			return fmt.Errorf("--keep-fds %d: hotinit was not started with a descriptor %d", n, n)
+		}
+		for _, sock := range c.sockets {
+			if sock.number == n {
+				return fmt.Errorf("--keep-fds %d: the app gets %s as descriptor %d (give that one another number, as in --port 8080=7)", n, sock.spec, n)
+			}
+		}
+		c.kept[n] = fd
+	}
+	return nil
+}
+
+// absolute makes a path of the command line one that holds in any folder.
+func (s *supervisor) absolute(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(s.dir, path)
+}
+
+// newPolicy is what of the configuration the machine goes by.
+func newPolicy(cfg *config.Config) *Policy {
+	p := &Policy{
+		ByInterval:   cfg.Ready.Mode == config.ReadyAuto,
+		Interval:     cfg.Interval,
+		ReadyTimeout: cfg.ReadyTimeout,
+		KillOldDelay: cfg.KillOldDelay,
+		DrainTimeout: cfg.DrainTimeout,
+		StopTimeout:  cfg.StopTimeout,
+		Probation:    cfg.Probation,
+		Watchdog:     cfg.Watchdog,
+		MaxOld:       cfg.MaxOld,
+		OnExit:       OnExit(cfg.OnExit),
+		RetryFirst:   cfg.RetryFirst,
+		ReloadSignal: int(cfg.ReloadSignal),
+		RetireSignal: int(cfg.SignalOnHUP),
+		StopSignals:  map[int]int{},
+	}
+	if cfg.AutoRestart {
+		p.AutoRestart = cfg.AutoRestartInterval
+	}
+	if p.RetireSignal == 0 {
+		p.RetireSignal = int(unix.SIGTERM)
+	}
+	if cfg.Compat == "" || cfg.Compat == "start_server" {
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT} {
+			p.StopSignals[int(sig)] = int(sig)
+		}
+		if cfg.SignalOnTERM != 0 {
+			p.StopSignals[int(unix.SIGTERM)] = int(cfg.SignalOnTERM)
+		}
+	}
+	return p
+}
+
+// signal acts upon a signal that init received.
+func (s *supervisor) signal(sig unix.Signal, seq uint64) {
+	s.loop.postAndWait(s.translate(sig), seq)
+}
+
+// translate says what a signal means.
+func (s *supervisor) translate(sig unix.Signal) Event {
+	if to, ok := s.cfg.Rewrite[sig]; ok {
+		if to == 0 {
+			return Event{Kind: Nothing}
+		}
+		return Event{Kind: Relay, Signal: int(to)}
+	}
+	if int(sig) == s.policy.ReloadSignal {
+		return Event{Kind: Reload}
+	}
+	if _, ok := s.policy.StopSignals[int(sig)]; ok {
+		return Event{Kind: Halt, Signal: int(sig)}
+	}
+	return Event{Kind: Relay, Signal: int(sig)}
+}

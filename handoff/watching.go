@@ -1,0 +1,96 @@
+package handoff
+
+import (
+	"time"
+
+	"github.com/hotinit/hotinit/config"
+	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/watch"
+)
+
+// startWatch watches what the first generation was started from. It comes
+// after the start: an app is served the sooner for it, and what changed in
+// between is seen all the same, since the watcher compares with what runs.
+func (s *supervisor) startWatch(j *job) {
+	if !s.cfg.Watch && len(s.cfg.WatchPaths) == 0 || s.watcher != nil {
+		return
+	}
+	o := watch.Options{
+		Ignore: s.cfg.Ignore,
+		Poll:   poll(s.cfg),
+		Settle: s.cfg.Settle,
+		Log:    func(text string) { say.Line("%s", text) },
+	}
+	if c := s.identity.credential; c != nil {
+		o.Check.As = &watch.Credential{UID: c.UID, GID: c.GID, Groups: c.Groups}
+	}
+	if s.cfg.Watch && s.checked(j) {
+		o.Command = s.target(j)
+		o.Check.NoExec = j.script >= 0
+	}
+	for _, p := range s.cfg.WatchPaths {
+		o.Paths = append(o.Paths, watch.Path{Pattern: s.absolute(p.Path), Signal: p.Signal})
+	}
+	if o.Command == "" && len(o.Paths) == 0 {
+		return
+	}
+	w, err := watch.New(o)
+	if err != nil {
+		say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)
+		return
+	}
+	s.watcher = w
+	go func() {
+		for ev := range w.Events() {
+			s.loop.inputs <- input{call: func() { s.changed(ev) }}
+		}
+	}()
+}
+
+// startWatchResumed is startWatch for a handoff that takes over: nothing needs
+// to be started for it.
+func (s *supervisor) startWatchResumed() {
+	j := &job{script: -1}
+	if err := s.resolve(j); err != nil {
+		say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)
+		return
+	}
+	s.startWatch(j)
+	if s.watcher == nil {
+		return
+	}
+	// What the newest generation runs is no news, or else what the current one
+	// runs. A file that changed meanwhile differs from it.
+	for i := len(s.loop.state.Gens) - 1; i >= 0; i-- {
+		g := s.loop.state.Gens[i]
+		if r := s.releases[g.Release]; r != nil && r.file != nil && (g.Phase == Candidate || g.Phase == Current) {
+			s.watcher.Running(r.file.Release)
+			return
+		}
+	}
+}
+
+func poll(cfg *config.Config) time.Duration {
+	switch cfg.Poll {
+	case config.PollOff:
+		return watch.PollOff
+	case config.PollAlways:
+		return cfg.PollInterval
+	}
+	return watch.PollAuto
+}
+
+// changed acts upon what the watcher saw. It runs in the loop.
+func (s *supervisor) changed(ev watch.Event) {
+	switch {
+	case ev.Kind == watch.PathsChanged && ev.Signal != 0:
+		say.Line("%s changed; %s is sent", ev.What, signalName(int(ev.Signal)))
+		s.loop.act(Event{Kind: Relay, Signal: int(ev.Signal)})
+	case ev.Kind == watch.PathsChanged:
+		say.Line("%s changed", ev.What)
+		s.loop.act(Event{Kind: Changed})
+	default:
+		ev.File.Close()
+		s.loop.act(Event{Kind: Changed, Release: keyOf(ev.Release)})
+	}
+}

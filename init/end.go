@@ -1,0 +1,78 @@
+package pid1
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/proc"
+)
+
+// end ends whatever is left of the app and returns the status to exit with.
+// What is left gets SIGTERM and then grace milliseconds to run its handlers
+// before SIGKILL.
+func (p *pid1) end(status int, grace uint64) int {
+	if p.hand != nil {
+		p.hand.kill()
+	}
+	if grace == message.LeaveRest {
+		return status
+	}
+	wait := time.NewTimer(time.Duration(grace) * time.Millisecond)
+	defer wait.Stop()
+	killed := grace == 0
+	if killed {
+		tellAll(unix.SIGKILL)
+	} else {
+		tellAll(unix.SIGTERM)
+	}
+	for !childless() {
+		select {
+		case <-p.reaped:
+			if killed {
+				// Children of what was killed are init's now.
+				tellAll(unix.SIGKILL)
+			}
+		case sig := <-p.signals:
+			// Whoever stops hotinit a second time means what is left.
+			tellAll(sig)
+		case <-wait.C:
+			if killed {
+				// What SIGKILL cannot end waits for a device in the kernel;
+				// the PID namespace waits for it, init need not.
+				return status
+			}
+			killed = true
+			tellAll(unix.SIGKILL)
+			wait.Reset(time.Second)
+		case r := <-p.messages:
+			r.discard()
+		}
+	}
+	return status
+}
+
+// childless tells whether init has no child left, without reaping one
+// (waitid(2) with WNOWAIT), since go-reap does that.
+func childless() bool {
+	for {
+		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if err != unix.EINTR {
+			return err == unix.ECHILD
+		}
+	}
+}
+
+// tellAll signals everything that is left.
+func tellAll(sig unix.Signal) {
+	if os.Getpid() == 1 {
+		// All processes of the namespace but init itself, kill(2).
+		_ = unix.Kill(-1, sig)
+		return
+	}
+	for _, pid := range proc.Descendants(os.Getpid()) {
+		_ = unix.Kill(pid, sig)
+	}
+}

@@ -1,0 +1,222 @@
+package pid1
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/entry"
+	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/spawn"
+)
+
+const (
+	// answerWithin is how long the handoff may take to act on a signal. One
+	// that hangs is as bad as a dead one.
+	answerWithin = 5 * time.Second
+	// lastGrace is what the app gets to end where no handoff can be started.
+	lastGrace = 9 * time.Second
+)
+
+// handoff is init's one child of its own.
+type handoff struct {
+	child  spawn.Child
+	socket int    // init's end
+	sent   uint64 // the last signal that it was sent
+}
+
+// received is a message, or why there will be none any more. Whoever takes it
+// answers on done, for the message lies in a buffer that is used again.
+type received struct {
+	from *handoff
+	m    message.Message
+	err  error
+	done chan struct{}
+}
+
+func (r received) discard() {
+	if r.err == nil {
+		if r.m.FD >= 0 {
+			unix.Close(r.m.FD)
+		}
+		r.done <- struct{}{}
+	}
+}
+
+// start starts a handoff, or arms retry to try again.
+func (p *pid1) start(retry *time.Timer) {
+	hand, err := p.spawn()
+	if err != nil {
+		p.attempts.failed(err)
+		retry.Reset(p.attempts.delay())
+		return
+	}
+	p.hand = hand
+	p.attempts.started = time.Now()
+	p.flush()
+}
+
+func (p *pid1) spawn() (*handoff, error) {
+	ours, theirs, err := message.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(theirs)
+	files := []int{0, 1, 2, theirs}
+	m := message.Message{Kind: message.Start, Text: p.dir, Blob: p.record}
+	for i := range 3 {
+		if _, err := unix.FcntlInt(uintptr(i), unix.F_GETFD, 0); err != nil {
+			files[i] = -1 // it was closed when hotinit was started; so it stays
+		}
+	}
+	for _, k := range p.kept {
+		files = append(files, k.fd)
+		m.Names = append(m.Names, k.name)
+	}
+	h := &handoff{socket: ours}
+	if len(p.pending) > 0 {
+		h.sent = p.pending[0].seq - 1
+	} else {
+		h.sent = p.lastSeq
+	}
+	// It is sent before there is a reader, so that it is the first packet.
+	if err := message.Send(ours, m); err != nil {
+		unix.Close(ours)
+		return nil, err
+	}
+	h.child, err = spawn.Start(&spawn.Spec{
+		Path: "/proc/self/exe", // also when the file is gone
+		FD:   -1,
+		Argv: append([]string{Name}, p.args...),
+		Env:  os.Environ(),
+		// The handoff passes on to each generation what it is started with.
+		Signals:     entry.Inherited(),
+		Files:       files,
+		Umask:       -1,
+		Foreground:  -1,
+		CgroupProcs: -1,
+	})
+	if err != nil {
+		unix.Close(ours)
+		return nil, err
+	}
+	go p.receive(h)
+	return h, nil
+}
+
+// Name is the handoff's argv[0], by which the executable knows its role.
+const Name = "hotinit-handoff"
+
+// receive reads what the handoff says until it is gone and all is read.
+func (p *pid1) receive(h *handoff) {
+	file := os.NewFile(uintptr(h.socket), "handoff")
+	defer file.Close()
+	raw, err := file.SyscallConn()
+	buf := make([]byte, message.Max)
+	done := make(chan struct{})
+	for err == nil {
+		var m message.Message
+		var failed error
+		err = raw.Read(func(fd uintptr) bool {
+			m, failed = message.Receive(int(fd), buf)
+			return failed != unix.EAGAIN
+		})
+		if failed == unix.EPIPE {
+			err = failed
+		}
+		if err != nil {
+			break
+		}
+		if failed != nil {
+			say.Line("the handoff's %v; it is ignored", failed)
+			continue
+		}
+		p.messages <- received{from: h, m: m, done: done}
+		<-done
+		if m.Kind == message.Exit {
+			return
+		}
+	}
+	p.messages <- received{from: h, err: err}
+}
+
+// lost is told that the handoff's socket was closed: it was killed, or is
+// broken. Whatever it had said before was acted upon.
+func (p *pid1) lost(err error, retry *time.Timer) {
+	p.hand.kill() // should it be alive without its socket
+	if p.hand.child.PIDFD >= 0 {
+		unix.Close(p.hand.child.PIDFD)
+	}
+	p.hand = nil
+	p.attempts.died(err)
+	retry.Reset(p.attempts.delay())
+}
+
+// kill ends the handoff. By pidfd, since go-reap may have reaped it already
+// and its PID may be somebody else's.
+func (h *handoff) kill() {
+	if h.child.PIDFD >= 0 {
+		_ = unix.PidfdSendSignal(h.child.PIDFD, unix.SIGKILL, nil, 0)
+	}
+}
+
+// attempts counts what became of the handoffs that were started, to tell one
+// that was killed (start another at once) from one that cannot work.
+type attempts struct {
+	started time.Time
+	greeted bool // the one that runs has said Hello
+	deaths  int  // in a row, each soon after the start
+	mute    int  // in a row, without ever saying Hello
+	told    bool // that a fork failed
+}
+
+// mostMute is how many handoffs in a row may end without saying Hello.
+const mostMute = 5
+
+func (a *attempts) succeeded() { a.greeted, a.mute, a.told = true, 0, false }
+
+func (a *attempts) failed(err error) {
+	var e *spawn.Error
+	if errors.As(err, &e) && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM) {
+		// A limit of processes or memory was reached. That passes, and the
+		// app must not be ended for it.
+		a.deaths++
+		if !a.told {
+			a.told = true
+			say.Line("cannot start the handoff: %v; it is tried again", err)
+		}
+		return
+	}
+	a.deaths++
+	a.mute++
+	say.Line("cannot start the handoff: %v", err)
+}
+
+func (a *attempts) died(err error) {
+	if time.Since(a.started) >= 10*time.Second {
+		a.deaths = 0
+	}
+	a.deaths++
+	if !a.greeted {
+		a.mute++
+	}
+	a.greeted = false
+	if a.mute < mostMute {
+		say.Line("the handoff was lost; another one takes over")
+	}
+}
+
+func (a *attempts) hopeless() bool { return a.mute >= mostMute }
+
+// delay is how long to wait before the next start: nothing after a first
+// death, then longer each time, so that a handoff that dies of what it does
+// burns no processor.
+func (a *attempts) delay() time.Duration {
+	if a.deaths <= 1 {
+		return 0
+	}
+	return min(10*time.Millisecond<<min(a.deaths-2, 10), time.Second)
+}

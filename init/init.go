@@ -1,0 +1,256 @@
+// Package pid1 is init: the process that is PID 1 of a container, or the
+// outermost hotinit where it is not.
+//
+// Its invariant: it never ends before the handoff has given the verdict, or
+// could not be started at all. So it decides nothing and parses nothing. It
+// reaps whatever is reparented to it, keeps descriptors by name, remembers the
+// handoff's record, passes on signals by message, and starts the handoff
+// again when that is killed. All state belongs to the one loop in run;
+// everything else only waits for something and tells the loop.
+//
+// Read init.go for the loop, handoff.go for the life of the handoff,
+// signals.go for how signals come in, and end.go for how everything ends.
+package pid1
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/reaper"
+	"github.com/hotinit/hotinit/say"
+)
+
+// ownFailure is the exit status where hotinit itself could not do its work.
+const ownFailure = 125
+
+// mostPending bounds how many signals init remembers for a handoff that does
+// not take them. Beyond it they stay in the kernel's own queue.
+const mostPending = 1024
+
+type pid1 struct {
+	args []string // hotinit's own, for the handoff
+	dir  string   // the working folder that hotinit was started in
+
+	kept   []kept
+	record []byte
+
+	hand     *handoff // nil while there is none
+	attempts attempts
+
+	pending []signal // not acknowledged yet, oldest first
+	lastSeq uint64
+
+	signals  chan unix.Signal
+	messages chan received
+	reaped   chan int
+
+	more  bool // listenMore was called
+	warn  bool // say which orphans were reaped
+	steps int  // since the last garbage collection
+}
+
+// kept is a descriptor that init holds for the handoff.
+type kept struct {
+	name string
+	fd   int
+}
+
+// signal is one that the handoff has not acknowledged.
+type signal struct {
+	seq uint64
+	sig unix.Signal
+}
+
+// Run is init's whole life. args is hotinit's own command line. It returns the
+// status to exit with, once the app has ended and nothing is left of it.
+func Run(args []string) int {
+	// The collector's periodic run would wake an idle PID 1 every two minutes
+	// for ever. collect does it instead, when there was something to do.
+	debug.SetGCPercent(-1)
+
+	p := &pid1{
+		args:     args,
+		signals:  make(chan unix.Signal),
+		messages: make(chan received),
+		reaped:   make(chan int),
+	}
+	// A relative command is looked for from here; init itself moves to / so
+	// that it keeps no mount busy.
+	p.dir, _ = os.Getwd()
+	_ = unix.Chdir("/")
+	if os.Getpid() != 1 {
+		// What the app leaves behind comes to the subreaper, prctl(2). PID 1
+		// gets it anyway.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			say.Line("cannot become a subreaper: %v; orphans of the app go to the system's init", err)
+		}
+	}
+	p.keepInherited()
+	if err := p.listen(); err != nil {
+		say.Line("%v", err)
+		return ownFailure
+	}
+	go reaper.Orphans(func(pid int) { p.reaped <- pid })
+	return p.run()
+}
+
+// keepInherited keeps the descriptors beyond 0, 1 and 2 that hotinit was
+// started with: the app may get them. Go's own have close-on-exec set.
+func (p *pid1) keepInherited() {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd <= 2 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.CloseOnExec(fd)
+			p.kept = append(p.kept, kept{message.Inherited + name, fd})
+		}
+	}
+}
+
+// run is the loop that owns all of init's state.
+func (p *pid1) run() int {
+	retry := time.NewTimer(0)
+	<-retry.C
+	defer retry.Stop()
+	answer := time.NewTimer(0)
+	<-answer.C
+	defer answer.Stop()
+
+	p.start(retry)
+	for {
+		signals := p.signals
+		if len(p.pending) >= mostPending {
+			signals = nil // the kernel keeps them
+		}
+		select {
+		case sig := <-signals:
+			p.lastSeq++
+			p.pending = append(p.pending, signal{p.lastSeq, sig})
+			if len(p.pending) == 1 {
+				answer.Reset(answerWithin)
+			}
+			p.flush()
+
+		case r := <-p.messages:
+			if r.from != p.hand {
+				r.discard()
+				break // of one that is gone, and was read to its end
+			}
+			if r.err != nil {
+				p.lost(r.err, retry)
+				break
+			}
+			if r.m.Kind == message.Exit {
+				return p.end(r.m.Value, r.m.Seq)
+			}
+			p.handle(r.m)
+			r.done <- struct{}{}
+			if len(p.pending) == 0 {
+				answer.Stop()
+			} else {
+				answer.Reset(answerWithin)
+				p.flush()
+			}
+
+		case pid := <-p.reaped:
+			if p.warn && (p.hand == nil || pid != p.hand.child.PID) {
+				say.Line("reaped orphan process %d", pid)
+			}
+
+		case <-retry.C:
+			p.start(retry)
+
+		case <-answer.C:
+			if p.hand != nil {
+				say.Line("the handoff did not act on a signal for %v; it is killed and started again", answerWithin)
+				p.hand.kill()
+				answer.Reset(answerWithin)
+			}
+		}
+		if p.hand == nil && p.attempts.hopeless() {
+			say.Line("the handoff cannot be started; everything is ended")
+			return p.end(ownFailure, uint64(lastGrace/time.Millisecond))
+		}
+		p.collect()
+	}
+}
+
+// handle acts upon one message of the handoff.
+func (p *pid1) handle(m message.Message) {
+	switch m.Kind {
+	case message.Hello:
+		p.attempts.succeeded()
+		if !p.more {
+			p.more = true
+			p.listenMore()
+		}
+		p.warn = m.Value&message.HelloWarn != 0
+		if sig := m.Value >> message.HelloDeathShift; sig != 0 {
+			// -p of tini: be told when init's own parent has died.
+			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0)
+		}
+	case message.Keep:
+		p.drop(m.Text)
+		p.kept = append(p.kept, kept{m.Text, m.FD})
+	case message.Drop:
+		p.drop(m.Text)
+	case message.Record:
+		p.record = append(p.record[:0], m.Blob...)
+		for len(p.pending) > 0 && p.pending[0].seq <= m.Seq {
+			p.pending = p.pending[1:]
+		}
+		if len(p.pending) == 0 {
+			p.pending = nil
+		}
+	}
+}
+
+func (p *pid1) drop(name string) {
+	for i, k := range p.kept {
+		if k.name == name {
+			unix.Close(k.fd)
+			p.kept = append(p.kept[:i], p.kept[i+1:]...)
+			return
+		}
+	}
+}
+
+// flush sends the handoff the signals that it was not sent yet. Where its
+// socket is full the rest follows with its next message.
+func (p *pid1) flush() {
+	if p.hand == nil {
+		return
+	}
+	for _, s := range p.pending {
+		if s.seq <= p.hand.sent {
+			continue
+		}
+		m := message.Message{Kind: message.Signal, Seq: s.seq, Value: int(s.sig)}
+		if message.Send(p.hand.socket, m) != nil {
+			return
+		}
+		p.hand.sent = s.seq
+	}
+}
+
+// collect bounds the memory of an init whose periodic collection is off.
+func (p *pid1) collect() {
+	if p.steps++; p.steps >= 2048 {
+		p.steps = 0
+		runtime.GC()
+	}
+}

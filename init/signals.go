@@ -1,0 +1,99 @@
+package pid1
+
+import (
+	"fmt"
+	"os"
+	ossignal "os/signal"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/entry"
+)
+
+// listen has every signal that init receives come to p.signals, in order.
+//
+// All signals are blocked in every thread since before Go's runtime started
+// (package entry), so they are taken from a signalfd(2): none is lost in the
+// first instant, and none costs the round trips that os/signal needs to
+// enable it. SIGCHLD is go-reap's.
+func (p *pid1) listen() error {
+	var set unix.Sigset_t
+	for sig := 1; sig <= 64; sig++ {
+		if blockable(sig) {
+			set.Val[(sig-1)/wordBits] |= 1 << ((sig - 1) % wordBits)
+		}
+	}
+	fd, err := unix.Signalfd(-1, &set, unix.SFD_CLOEXEC|unix.SFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("cannot receive signals by signalfd: %w", err)
+	}
+	go p.read(fd)
+	return nil
+}
+
+// blockable tells whether Go's runtime lets a signal stay blocked: all but
+// those of its sigtable that have the flag _SigUnblock, and SIGURG, by which
+// it preempts.
+func blockable(sig int) bool {
+	switch unix.Signal(sig) {
+	case unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT,
+		unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, 32, 33, 34:
+		return false
+	}
+	return true
+}
+
+// listenMore takes in the signals that cannot be blocked. It is done once the
+// handoff is at work: enabling each costs a round trip, and until the app runs
+// nobody sends these.
+func (p *pid1) listenMore() {
+	c := make(chan os.Signal, 16)
+	ossignal.Notify(c, unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT, unix.SIGPROF)
+	go func() {
+		for sig := range c {
+			p.signals <- sig.(unix.Signal)
+		}
+	}()
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return
+	}
+	if entry.CatchUnblockable(pipe[1]) != nil {
+		return
+	}
+	go func() {
+		file := os.NewFile(uintptr(pipe[0]), "caught signals")
+		var b [1]byte
+		for {
+			if n, err := file.Read(b[:]); err != nil || n == 0 {
+				return
+			}
+			p.signals <- unix.Signal(b[0])
+		}
+	}()
+}
+
+const wordBits = int(unsafe.Sizeof(unix.Sigset_t{}.Val[0])) * 8
+
+// read passes on what comes by the signalfd.
+func (p *pid1) read(fd int) {
+	file := os.NewFile(uintptr(fd), "signalfd")
+	self := uint32(os.Getpid())
+	var buf [8 * unsafe.Sizeof(unix.SignalfdSiginfo{})]byte
+	for {
+		n, err := file.Read(buf[:])
+		if err != nil {
+			return // the file is never closed, so this is not reached
+		}
+		for i := 0; i < n; i += int(unsafe.Sizeof(unix.SignalfdSiginfo{})) {
+			info := (*unix.SignalfdSiginfo)(unsafe.Pointer(&buf[i]))
+			if info.Pid == self {
+				// Of our own: SIGPIPE for a line that nobody read, or
+				// SIGURG, by which Go's runtime preempts a thread.
+				continue
+			}
+			p.signals <- unix.Signal(info.Signo)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+// Package say prints hotinit's own lines on standard error: one line a
+// message, behind "hotinit: ", in a single write that never blocks.
+//
+// Standard error is shared with the app and is often a pipe that somebody
+// else reads. If a reader stops reading, a PID 1 that waits for it no longer
+// reaps and no longer stops its app, so a line that finds no room is dropped
+// and counted; the next line that finds room says how many were.
+package say
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const stderr = 2
+
+// longest is how many bytes a line may have. It is PIPE_BUF, up to which a
+// write to a pipe is atomic and fits where poll(2) reports room, pipe(7).
+const longest = 4096
+
+var (
+	mu      sync.Mutex
+	dropped int
+)
+
+// Line formats one line and prints it.
+func Line(format string, args ...any) {
+	mu.Lock()
+	defer mu.Unlock()
+	b := []byte("hotinit: ")
+	if dropped > 0 {
+		b = append(b, '(')
+		b = strconv.AppendInt(b, int64(dropped), 10)
+		b = append(b, " lines were dropped, nobody read them) "...)
+	}
+	b = fmt.Appendf(b, format, args...)
+	if len(b) > longest-1 {
+		b = b[:longest-1]
+	}
+	for i, c := range b {
+		if c == '\n' || c == '\r' {
+			b[i] = ' '
+		}
+	}
+	if write(append(b, '\n')) {
+		dropped = 0
+	} else {
+		dropped++
+	}
+}
+
+// write is a write(2) to standard error that gives up rather than waits.
+// O_NONBLOCK is no way to get that: the flag belongs to the open file, which
+// the app has too. RWF_NOWAIT is per call (pwritev2(2)); where the kernel or
+// the kind of file does not have it, poll(2) tells whether there is room.
+func write(b []byte) bool {
+	_, err := unix.Pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
+	for err == unix.EINTR {
+		_, err = unix.Pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
+	}
+	switch err {
+	case nil:
+		return true
+	case unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL, unix.ESPIPE:
+	default:
+		return false
+	}
+	fds := []unix.PollFd{{Fd: stderr, Events: unix.POLLOUT}}
+	if n, err := unix.Poll(fds, 0); err != nil || n == 0 || fds[0].Revents&unix.POLLOUT == 0 {
+		return false
+	}
+	_, err = unix.Write(stderr, b)
+	return err == nil
+}

@@ -1,0 +1,13 @@
+package watch
+
+import "golang.org/x/sys/unix"
+
+// Resume is a release that another process opened and checked, fd being its
+// descriptor: what File a handoff takes over that did not open it itself. The
+// File owns fd.
+func Resume(r Release, fd int) *File {
+	f := &File{Release: r, fd: fd}
+	var fs unix.Statfs_t
+	f.local = unix.Fstatfs(fd, &fs) == nil && !remoteType(int64(fs.Type))
+	return f
+}
