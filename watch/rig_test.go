@@ -69,6 +69,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	first.Close()
 	o.options.Command = r.path
 	r.start(o.options, o.calls, func(l *loop) { go l.Running(first.Release) })
+	r.verdict(verdictIgnore)
 	return r
 }
 
@@ -114,9 +115,6 @@ func (r *rig) start(o Options, c calls, running func(*loop)) {
 		}
 	})
 	running(l)
-	if l.cmd != nil {
-		r.looked(func(c conclusion) bool { return c.verdict.kind == verdictIgnore })
-	}
 }
 
 // write puts an executable file there, in place.
