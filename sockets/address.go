@@ -19,7 +19,7 @@ func parseIPv4(s string) (a [4]byte, ok bool) {
 			return a, false
 		}
 		n, err := number(part, 0, 255)
-		if err != nil || len(part) > 3 {
+		if err != nil || len(part) > 1 && part[0] == '0' { // inet_aton(3) takes 010 for 8
 			return a, false
 		}
 		a[i], s = byte(n), rest

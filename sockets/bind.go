@@ -54,7 +54,7 @@ func Bind(s Spec, backlog int) (fd int, err error) {
 
 func (s Spec) listen(fd, backlog int) error {
 	if err := unix.Listen(fd, backlog); err != nil {
-		return fmt.Errorf("cannot listen on %s: %w%s", s.display(), err, bindAdvice(err))
+		return fmt.Errorf("cannot listen on %s: %w%s", s.display(), err, s.bindAdvice(err))
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (s Spec) bindInet(fd int, sa unix.Sockaddr, family int) error {
 		}
 	}
 	if err := unix.Bind(fd, sa); err != nil {
-		return fmt.Errorf("cannot bind %s: %w%s", s.display(), err, bindAdvice(err))
+		return fmt.Errorf("cannot bind %s: %w%s", s.display(), err, s.bindAdvice(err))
 	}
 	return nil
 }
@@ -102,9 +102,9 @@ func (s Spec) display() string {
 }
 
 // bindAdvice says what to do about an error of bind(2) or listen(2).
-func bindAdvice(err error) string {
+func (s Spec) bindAdvice(err error) string {
 	switch {
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+	case errors.Is(err, unix.EACCES) && !s.Network.Unix() && s.Port < 1024:
 		return " (run as root, or publish a port above 1023)"
 	case errors.Is(err, unix.EADDRINUSE):
 		return " (another process listens there; choose another port)"

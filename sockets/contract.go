@@ -120,10 +120,16 @@ func (s Spec) FDName() string {
 		}
 		return name
 	}
-	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r > '~' || r == ':' || r == ';' {
-			return '_'
+	return fdName(strings.TrimPrefix(path.Base(s.Path), "@"))
+}
+
+// fdName replaces what setName refuses.
+func fdName(text string) string {
+	name := []byte(text[:min(len(text), maxName)])
+	for i, c := range name {
+		if !nameByte(c) {
+			name[i] = '_'
 		}
-		return r
-	}, strings.TrimPrefix(path.Base(s.Path), "@"))
+	}
+	return string(name)
 }

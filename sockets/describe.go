@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,6 +80,9 @@ func FromFD(fd int, name string) (Spec, error) {
 		only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 		s.DualStack = err == nil && only == 0 && sa.Addr == [16]byte{}
 	case *unix.SockaddrUnix:
+		if sa.Name == "" {
+			return Spec{}, fmt.Errorf("descriptor %d of LISTEN_FDS is a unix socket without an address", fd)
+		}
 		s.Network, s.Path = UnixStream, sa.Name
 	default:
 		return Spec{}, fmt.Errorf("descriptor %d of LISTEN_FDS is a socket of another family than IPv4, IPv6 and unix", fd)
@@ -94,12 +96,7 @@ func FromFD(fd int, name string) (Spec, error) {
 		s.Network = UnixSeqpacket
 	}
 	if name != "" && name != "unknown" && s.setName(name) != nil {
-		s.Name = strings.Map(func(r rune) rune {
-			if r <= ' ' || r > '~' || r == ':' || r == ';' {
-				return '_'
-			}
-			return r
-		}, name)
+		s.Name = fdName(name)
 	}
 	return s, nil
 }

@@ -76,7 +76,7 @@ type Spec struct {
 	Group string // group of a unix socket's file, name or number, "" leaves it
 
 	// Ordinal tells apart sockets that are written alike and are not the same:
-	// the second of two with port 0 has 1. Distinct sets it.
+	// the second of two with port 0, or with reuseport, has 1. Distinct sets it.
 	Ordinal int
 }
 
@@ -112,6 +112,9 @@ const Syntax = "[host:]port[=fd], [v6]:port, u8080 for UDP, or tcp:, udp:, unix:
 // well on an IPv6 wildcard address; it is off otherwise, as in Server::Starter,
 // so that 80 and [::]:80 can be had together). Of unix: type=stream, dgram or
 // seqpacket, mode=OCTAL, user=, group=.
+//
+// An error says what is wrong; which spec it is about, and where that was
+// written, is the caller's to say.
 func Parse(s string) (Spec, error) {
 	text := strings.TrimSpace(s)
 	address, options, _ := strings.Cut(text, ",")
@@ -139,7 +142,7 @@ func Parse(s string) (Spec, error) {
 		err = spec.setOptions(options)
 	}
 	if err != nil {
-		return Spec{}, fmt.Errorf("%q: %w", s, err)
+		return Spec{}, err
 	}
 	return spec, nil
 }
@@ -149,9 +152,18 @@ func Parse(s string) (Spec, error) {
 func ParsePath(s string) (Spec, error) {
 	spec := Spec{Network: UnixStream, FD: -1, Mode: -1}
 	if err := spec.setPath(s); err != nil {
-		return Spec{}, fmt.Errorf("%q: %w", s, err)
+		return Spec{}, err
 	}
 	return spec, nil
+}
+
+// In is s with a relative path taken from dir: hotinit itself works in /, and a
+// path was written where it was started.
+func (s Spec) In(dir string) Spec {
+	if s.hasFile() && !strings.HasPrefix(s.Path, "/") {
+		s.Path = strings.TrimSuffix(dir, "/") + "/" + s.Path
+	}
+	return s
 }
 
 // setAddress reads [host:][u]port[=fd].
@@ -199,7 +211,11 @@ func (s *Spec) setHost(host string) error {
 		}
 	case inner == "*":
 		inner = ""
-	case inner != "" && !hostname(inner):
+	case strings.Trim(inner, "0123456789.") == "" && inner != "":
+		if _, ok := parseIPv4(inner); !ok {
+			return fmt.Errorf("%s is not an IPv4 address", inner)
+		}
+	case !hostname(inner):
 		return fmt.Errorf("the host must be an address or a name")
 	}
 	s.Host = inner
@@ -323,12 +339,17 @@ func (s *Spec) setName(name string) error {
 		return fmt.Errorf("name=%s: must have 1 to %d characters", name, maxName)
 	}
 	for _, c := range []byte(name) {
-		if c <= ' ' || c > '~' || c == ':' || c == ';' {
+		if !nameByte(c) {
 			return fmt.Errorf("name=%s: must be of printable ASCII characters without spaces, ':' and ';'", name)
 		}
 	}
 	s.Name = name
 	return nil
+}
+
+// nameByte leaves out ',' as well: it would end the name in a spec.
+func nameByte(c byte) bool {
+	return ' ' < c && c <= '~' && c != ':' && c != ';' && c != ','
 }
 
 // hasFile says whether s is a unix socket with a name in the file system.
@@ -439,14 +460,14 @@ func (s Spec) numeric() Spec {
 	return s
 }
 
-// Distinct numbers the sockets that are written alike with port 0, and finds
-// a socket that is asked for twice.
+// Distinct numbers the sockets that are written alike and are not the same (port
+// 0, reuseport), and finds a socket that is asked for twice.
 func Distinct(specs []Spec) error {
 	seen := make(map[string]Spec, len(specs))
 	for i := range specs {
 		s := &specs[i]
 		first, twice := seen[s.Key()]
-		for twice && s.Port == 0 && !s.Network.Unix() {
+		for twice && !s.Network.Unix() && (s.Port == 0 || s.ReusePort) {
 			s.Ordinal++
 			_, twice = seen[s.Key()]
 		}
