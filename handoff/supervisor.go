@@ -89,7 +89,7 @@ func Run(argv []string) {
 	if err := s.run(start.Blob); err != nil {
 		s.fail(err)
 	}
-	select {} // the verdict is given: init ends this process
+	os.Exit(0) // the verdict is given
 }
 
 // fail gives the verdict that hotinit cannot work, and does not return.
@@ -105,7 +105,7 @@ func (s *supervisor) fail(err error) {
 // verdict has init end everything and exit with status. It does not return.
 func (s *supervisor) verdict(status int, grace time.Duration) {
 	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond)})
-	select {}
+	os.Exit(0) // init reads what is in the socket still
 }
 
 // run prepares everything and runs the loop. record is what the handoff before

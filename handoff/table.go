@@ -184,7 +184,7 @@ var (
 
 // programTable is what happens to the program as a whole.
 var programTable = [...][Stopping + 1]cell[programFunc]{
-	Boot - Boot:           {Booting: nothing, Serving: nothing, Swapping: nothing, Down: boot, Stopping: nothing},
+	0:                     {Booting: nothing, Serving: nothing, Swapping: nothing, Down: boot, Stopping: nothing},
 	Resumed - Boot:        {Booting: resume, Serving: nothing, Swapping: resume, Down: nothing, Stopping: resume},
 	Changed - Boot:        {Booting: supersede, Serving: swap, Swapping: supersede, Down: swap, Stopping: nothing},
 	Reload - Boot:         {Booting: again, Serving: begin, Swapping: again, Down: begin, Stopping: denied},
