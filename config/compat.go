@@ -21,13 +21,15 @@ type dialect struct {
 	abbreviate bool // --inter is the same as --interval
 	permute    bool // flags are read after the first word, too, as glibc has it
 
+	versionAlone bool // --version is read where it is the only argument
+
 	code          int // exit code for a command line that can't be used
 	codeNoCommand int // the same where the command is missing
 }
 
 var dialects = [...]dialect{
 	{name: "", longs: "*", shorts: "*", singleDash: true, code: codeUsage, codeNoCommand: codeUsage},
-	{name: "tini", shorts: "hsvwglpe", permute: true, code: 1, codeNoCommand: 1},
+	{name: "tini", shorts: "hsvwglpe", permute: true, versionAlone: true, code: 1, codeNoCommand: 1},
 	{name: "dumb-init", shorts: "crvhV", longs: " single-child rewrite verbose help version ",
 		abbreviate: true, code: 1, codeNoCommand: 1},
 	{name: "catatonit", shorts: "ghLPV", longs: " version ", abbreviate: true, permute: true, code: 1, codeNoCommand: 1},
@@ -124,7 +126,7 @@ func (d *dialect) short(letter byte) *option {
 // unknown is the error for an argument that is no flag; why may say more.
 func (d *dialect) unknown(arg string, why error) error {
 	if why != nil {
-		return fmt.Errorf("flag %q is not clear: it %w", arg, why)
+		return fmt.Errorf("flag %q %v: write more of it", arg, why)
 	}
 	name, _, _ := strings.Cut(arg, "=")
 	var known []string
@@ -192,11 +194,12 @@ func (d *dialect) wake(c *Config, applied []string) {
 }
 
 // readOwnVariables reads the variables that the tools themselves have. hotinit
-// under its own name takes those of tini and dumb-init, and its own win.
+// under its own name takes those of tini and dumb-init; its own, which are read
+// after them, win.
 func (d *dialect) readOwnVariables(c *Config, environ []string, given []flagValue) error {
 	own := d.name == ""
 	if own || d.name == "tini" {
-		readTini(c, environ, own)
+		readTini(c, environ)
 	}
 	if own || d.name == "dumb-init" {
 		readDumbInit(c, environ)
@@ -210,7 +213,7 @@ func (d *dialect) readOwnVariables(c *Config, environ []string, given []flagValu
 		for _, name := range [...]string{"envdir", "enable-auto-restart", "auto-restart-interval", "kill-old-delay"} {
 			o := findOption(name)
 			value, ok := lookup(environ, o.env)
-			if !ok || isGiven(given, o) {
+			if !ok || value == "" || isGiven(given, o) {
 				continue
 			}
 			if err := c.setFromVariable(o, o.env, value); err != nil {
@@ -223,15 +226,12 @@ func (d *dialect) readOwnVariables(c *Config, environ []string, given []flagValu
 
 // readTini has tini's meaning: two of its variables count by being there, with
 // whatever value, and the level is what atoi(3) makes of the third.
-func readTini(c *Config, environ []string, own bool) {
+func readTini(c *Config, environ []string) {
 	if _, ok := lookup(environ, "TINI_SUBREAPER"); ok {
 		c.Subreaper = true
 	}
 	if _, ok := lookup(environ, "TINI_KILL_PROCESS_GROUP"); ok {
 		c.Group = true
-	}
-	if _, ok := lookup(environ, prefix+"VERBOSITY"); ok && own {
-		return
 	}
 	if level, ok := lookup(environ, "TINI_VERBOSITY"); ok {
 		c.Verbosity = atoi(level)
@@ -261,17 +261,18 @@ func atoi(s string) int {
 }
 
 // finish sets what follows from other settings.
-func (d *dialect) finish(c *Config) {
+func (d *dialect) finish(c *Config, environ []string) {
 	if c.AutoRestart && !c.killOldDelaySet {
 		c.KillOldDelay = 5 * time.Second
 	}
-	if d.name == "dumb-init" {
-		if c.Verbosity > 1 {
-			c.Verbosity = max(c.Verbosity, 3) // its -v is the same as DUMB_INIT_DEBUG=1
-		}
-		if c.Session {
-			stopForTerminal(c)
-		}
+	if c.Session {
+		stopForTerminal(c)
+	}
+	switch level, ok := lookup(environ, "TINI_VERBOSITY"); {
+	case d.name == "tini" && ok:
+		c.Verbosity = atoi(level) // tini reads it after its flags
+	case d.name == "dumb-init" && c.Verbosity > 1:
+		c.Verbosity = max(c.Verbosity, 3) // its -v is the same as DUMB_INIT_DEBUG=1
 	}
 }
 

@@ -2,6 +2,8 @@ package config
 
 import (
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kelseyhightower/envconfig"
@@ -67,7 +69,8 @@ type environment struct {
 }
 
 // setFromEnvironment applies each variable whose flag was not given, and
-// returns the names of those that it applied.
+// returns the names of those that it applied. An empty variable counts as none:
+// a container's user can take back what the image has set only so.
 func (c *Config) setFromEnvironment(given []flagValue) (applied []string, err error) {
 	var env environment
 	if err := envconfig.Process("", &env); err != nil {
@@ -82,7 +85,7 @@ func (c *Config) setFromEnvironment(given []flagValue) (applied []string, err er
 		}
 		value := fields.Field(field).Interface().(*string)
 		field++
-		if value == nil || isGiven(given, o) {
+		if value == nil || *value == "" || isGiven(given, o) {
 			continue
 		}
 		if err := c.setFromVariable(o, o.variable(), *value); err != nil {
@@ -93,18 +96,18 @@ func (c *Config) setFromEnvironment(given []flagValue) (applied []string, err er
 	return applied, nil
 }
 
-// setFromVariable takes an empty variable for one that is not set: an image's
-// setting can only be taken back so, as variables can't be removed from it.
+// setFromVariable takes the value apart where it is a list.
 func (c *Config) setFromVariable(o *option, name, value string) error {
-	if value == "" {
-		return nil
-	}
 	values := []string{value}
 	if o.split != nil {
 		values = o.split(value)
 	}
+	where := name + "="
+	if len(values) > 1 {
+		where += strconv.Quote(value) + ": "
+	}
 	for _, v := range values {
-		if err := o.apply(c, name+"=", v); err != nil {
+		if err := o.apply(c, where, v); err != nil {
 			return err
 		}
 	}
@@ -114,26 +117,21 @@ func (c *Config) setFromVariable(o *option, name, value string) error {
 // warnUnknown finds HOTINIT_ variables that mean nothing. It is no error: a
 // newer image's variable must not keep an older hotinit from running its app.
 func warnUnknown(environ []string) (warnings []string) {
-	var known []string
+	known := []string{"GENERATION"} // what a hotinit outside of this one tells its app
 	for i := range options {
 		if options[i].env != "" {
-			known = append(known, options[i].variable())
+			known = append(known, options[i].env)
 		}
 	}
-variables:
 	for _, v := range environ {
-		name, _, _ := strings.Cut(v, "=")
-		if !strings.HasPrefix(name, prefix) || name == "HOTINIT_GENERATION" {
+		variable, _, _ := strings.Cut(v, "=")
+		name, ours := strings.CutPrefix(variable, prefix)
+		if !ours || slices.Contains(known, name) {
 			continue
 		}
-		for _, k := range known {
-			if k == name {
-				continue variables
-			}
-		}
-		warning := name + " is not a variable of hotinit: it is ignored"
+		warning := variable + " is not a variable of hotinit: it is ignored"
 		if near := nearest(name, known); near != "" {
-			warning += " (did you mean " + near + "?)"
+			warning += " (did you mean " + prefix + near + "?)"
 		}
 		warnings = append(warnings, warning)
 	}

@@ -42,15 +42,16 @@ func HelpText(argv0 string) string {
 		}
 		text := o.help
 		if def := d.helpDefault(o); def != "" {
-			text += " (" + def + ")"
+			text += " [" + def + "]"
 		}
 		writeColumns(&b, "  "+left, text)
 	}
 	if d.name == "" {
-		b.WriteString("\nEach flag has a variable: HOTINIT_INTERVAL for --interval; HOTINIT_PORTS=8080,9000\n" +
-			"for two --port, HOTINIT_PATHS for --path. A flag wins over its variable. Times are\n" +
-			"seconds or have a unit: 500ms. Exit codes: the app's; 128+N if signal N ended it;\n" +
-			"125 for hotinit's own failure, 126 not executable, 127 not found.\n")
+		b.WriteString("\nDefaults are in brackets. Times are seconds or have a unit: 500ms.\n" +
+			"A flag has a variable, and wins over it: HOTINIT_INTERVAL for --interval;\n" +
+			"HOTINIT_PORTS=8080,9000 for two --port, HOTINIT_PATHS for --path.\n" +
+			"Exit codes: the app's own; 128+N if signal N ended it; 125 for a failure of\n" +
+			"hotinit; 126 for a command that can't be executed, 127 if there is none.\n")
 	}
 	return b.String()
 }
@@ -81,9 +82,13 @@ func (d *dialect) helpFlag(o *option) string {
 	return text
 }
 
+// helpDefault is the default of o as d has it.
 func (d *dialect) helpDefault(o *option) string {
-	if d.name == "start_server" && o.name == "signal-on-term" {
+	switch {
+	case d.name == "start_server" && o.name == "signal-on-term":
 		return "TERM"
+	case d.name != "" && o.def == "on":
+		return "" // prepare turns it off
 	}
 	return o.def
 }

@@ -28,7 +28,8 @@ func (o *option) variable() string { return prefix + o.env }
 
 // Values that several rows allow.
 const (
-	aTime   = "a time: a number of seconds, or with a unit as in 500ms or 2m"
+	aTime   = "a time: seconds, or with a unit as in 500ms or 2m"
+	aSpan   = "a time above 0: seconds, or with a unit as in 500ms or 2m"
 	aCount  = "a number from 0"
 	aSignal = "a signal such as TERM, SIGUSR2, 15 or RTMIN+3"
 	aSwitch = "true or false"
@@ -38,7 +39,7 @@ const (
 
 // options is the table. The fields of environment stand in the same order.
 var options = [...]option{
-	{name: "port", env: "PORTS", arg: "SPEC", group: "Sockets (each may be given several times)",
+	{name: "port", env: "PORTS", arg: "SPEC", group: "Sockets (--port, --path and --listen may be repeated)",
 		help:    "listen on [host:]port[=fd]; [::1]:port for IPv6, u8080 for UDP; 0 for any port",
 		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket},
 	{name: "path", env: "PATHS", arg: "PATH",
@@ -76,25 +77,25 @@ var options = [...]option{
 	{name: "ready", env: "READY", arg: "HOW", def: "auto", group: "Swaps",
 		help:    "how a new generation shows that it is ready: auto (READY=1 or alive for the interval), notify (READY=1), fd:N (a newline on descriptor N), exec:COMMAND (exits with 0), accept (waits on a socket)",
 		allowed: "auto, notify, fd:N, exec:COMMAND or accept", set: setReady},
-	{name: "interval", env: "INTERVAL", arg: "TIME", def: "1",
+	{name: "interval", env: "INTERVAL", arg: "TIME", def: "1s",
 		help:    "how long it must live to be ready",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Interval, v) }},
-	{name: "ready-timeout", env: "READY_TIMEOUT", arg: "TIME", def: "60",
+	{name: "ready-timeout", env: "READY_TIMEOUT", arg: "TIME", def: "60s",
 		help:    "kill a generation that is not ready by then; 0: never",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.ReadyTimeout, v) }},
-	{name: "kill-old-delay", env: "KILL_OLD_DELAY", arg: "TIME", def: "0; 5 with --enable-auto-restart",
+	{name: "kill-old-delay", env: "KILL_OLD_DELAY", arg: "TIME", def: "0, or 5s with --enable-auto-restart",
 		help:    "wait between the new one's readiness and the old one's signal",
 		allowed: aTime, set: setKillOldDelay},
-	{name: "drain-timeout", env: "DRAIN_TIMEOUT", arg: "TIME", def: "60",
+	{name: "drain-timeout", env: "DRAIN_TIMEOUT", arg: "TIME", def: "60s",
 		help:    "kill an old generation that still runs then; 0: never",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.DrainTimeout, v) }},
-	{name: "stop-timeout", env: "STOP_TIMEOUT", arg: "TIME", def: "9",
+	{name: "stop-timeout", env: "STOP_TIMEOUT", arg: "TIME", def: "9s",
 		help:    "the same when hotinit stops: below the 10 s of docker stop; 0: never",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.StopTimeout, v) }},
-	{name: "probation", env: "PROBATION", arg: "TIME", def: "10",
+	{name: "probation", env: "PROBATION", arg: "TIME", def: "10s",
 		help:    "a new generation that ends before is rolled back; 0: none is",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Probation, v) }},
-	{name: "max-old", env: "MAX_OLD", arg: "N", def: "0: no limit",
+	{name: "max-old", env: "MAX_OLD", arg: "N", def: "0, no limit",
 		help:    "old generations that may drain at once; the oldest is killed",
 		allowed: aCount, set: func(c *Config, v string) error { return setInt(&c.MaxOld, v, 0, 1<<30) }},
 	{name: "on-exit", env: "ON_EXIT", arg: "WHAT", def: "exit",
@@ -103,10 +104,10 @@ var options = [...]option{
 	{name: "enable-auto-restart", env: "ENABLE_AUTO_RESTART",
 		help: "start a new generation from time to time",
 		set:  func(c *Config, v string) error { return setBool(&c.AutoRestart, v) }},
-	{name: "auto-restart-interval", env: "AUTO_RESTART_INTERVAL", arg: "TIME", def: "360",
+	{name: "auto-restart-interval", env: "AUTO_RESTART_INTERVAL", arg: "TIME", def: "360s",
 		help:    "how often",
-		allowed: "more than 0, " + aTime, set: setAutoRestartInterval},
-	{name: "watchdog", env: "WATCHDOG", arg: "TIME", def: "0: off",
+		allowed: aSpan, set: setAutoRestartInterval},
+	{name: "watchdog", env: "WATCHDOG", arg: "TIME", def: "0, off",
 		help:    "replace a generation that sends no WATCHDOG=1 for so long",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Watchdog, v) }},
 
@@ -122,8 +123,8 @@ var options = [...]option{
 	{name: "group", short: "g", env: "GROUP",
 		help: "relay signals to the app's whole process group",
 		set:  func(c *Config, v string) error { return setBool(&c.Group, v) }},
-	{name: "single-child", short: "c", env: "SINGLE_CHILD",
-		help: "relay signals to the app's main process only; this is the default",
+	{name: "single-child", short: "c", env: "SINGLE_CHILD", def: "on",
+		help: "relay signals to the app's main process only",
 		set:  setSingleChild},
 	{name: "setsid", env: "SETSID",
 		help: "give the app a session of its own, not just a process group",
@@ -144,18 +145,18 @@ var options = [...]option{
 		allowed: "a pattern", split: splitCommas, set: addIgnore},
 	{name: "poll", env: "POLL", arg: "HOW", def: "auto",
 		help:    "look at the files by time: auto (where the file system does not report changes), off, or a time (everywhere, so often)",
-		allowed: "auto, off, or more than 0, " + aTime, set: setPoll},
+		allowed: "auto, off, or " + aSpan, set: setPoll},
 	{name: "settle", env: "SETTLE", arg: "TIME", def: "500ms",
 		help:    "how long files that are written in place must be quiet",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Settle, v) }},
 	{name: "check", env: "CHECK", arg: "COMMAND",
 		help:    "must exit with 0 before a release is started; {} is its path",
 		allowed: "a command", set: func(c *Config, v string) error { return setText(&c.Check, v) }},
-	{name: "check-timeout", env: "CHECK_TIMEOUT", arg: "TIME", def: "30",
+	{name: "check-timeout", env: "CHECK_TIMEOUT", arg: "TIME", def: "30s",
 		help:    "time for the check; 0: no limit",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.CheckTimeout, v) }},
 	{name: "snapshot", env: "SNAPSHOT",
-		help: "run each generation from a private copy of the executable, so that the file may be overwritten in place",
+		help: "run each generation from a private copy of the executable, so that the file can be overwritten",
 		set:  func(c *Config, v string) error { return setBool(&c.Snapshot, v) }},
 	{name: "snapshot-dir", env: "SNAPSHOT_DIR", arg: "PATH", def: "in memory",
 		help:    "folder for these copies",
@@ -180,8 +181,8 @@ var options = [...]option{
 		help: "stop the hotinit of --pid-file and wait for its end",
 		set:  func(c *Config, v string) error { return setAction(c, Stop, v) }},
 
-	{name: "subreaper", short: "s", env: "SUBREAPER", group: "Init",
-		help: "adopt orphans where hotinit is not PID 1; this is the default",
+	{name: "subreaper", short: "s", env: "SUBREAPER", def: "on", group: "Init",
+		help: "adopt orphans where hotinit is not PID 1",
 		set:  func(c *Config, v string) error { return setBool(&c.Subreaper, v) }},
 	{name: "parent-death-signal", short: "p", env: "PARENT_DEATH_SIGNAL", arg: "SIGNAL",
 		help:    "signal for hotinit when its parent ends",
@@ -193,7 +194,7 @@ var options = [...]option{
 		help: "say so for each orphan that is reaped",
 		set:  func(c *Config, v string) error { return setBool(&c.WarnOnReap, v) }},
 	{name: "verbose", short: "v", env: "VERBOSITY", def: "1",
-		help:    "say more, -vv still more; the variable gives the level, from 0 (errors only) to 4",
+		help:    "say more, -vvv most; the variable has the level, from 0 (errors only) to 4",
 		allowed: aCount, set: setVerbosity},
 
 	{name: "help", short: "h", group: "Other", help: "print this and exit",

@@ -14,8 +14,9 @@ import (
 // have it.
 const codeUsage = 125
 
-// switchedOn is the value of a flag that was given without one.
-const switchedOn = "true"
+// switchedOn is the value of a flag that was given without one: a text that no
+// argument and no variable can have.
+const switchedOn = "\x00"
 
 // flagValue is a flag as it was given.
 type flagValue struct {
@@ -54,12 +55,16 @@ func Parse(argv, environ []string) (*Config, error) {
 }
 
 func (d *dialect) parse(args, environ []string) (*Config, error) {
-	given, words, err := d.scan(args)
+	_, strict := lookup(environ, "POSIXLY_CORRECT") // getopt(3): no flags after the first word
+	given, words, err := d.scan(args, d.permute && !strict)
 	if err != nil {
 		return nil, err
 	}
 	c := defaults()
 	d.prepare(c)
+	if err := d.readOwnVariables(c, environ, given); err != nil {
+		return nil, err
+	}
 	if hasVariable(environ) {
 		applied, err := c.setFromEnvironment(given)
 		if err != nil {
@@ -68,16 +73,13 @@ func (d *dialect) parse(args, environ []string) (*Config, error) {
 		d.wake(c, applied)
 		c.Warnings = warnUnknown(environ)
 	}
-	if err := d.readOwnVariables(c, environ, given); err != nil {
-		return nil, err
-	}
 	for _, f := range given {
 		if err := f.option.apply(c, f.written+" ", f.value); err != nil {
 			return nil, err
 		}
 	}
 	c.Command = words
-	d.finish(c)
+	d.finish(c, environ)
 	return c, c.check(d)
 }
 
@@ -109,7 +111,7 @@ func (o *option) apply(c *Config, where, value string) error {
 	case err == nil:
 		return nil
 	case err != errMust:
-		return fmt.Errorf("%s%q: %w", where, value, err)
+		return fmt.Errorf("%s%q: %v", where, value, err)
 	case o.arg == "" && o.allowed == "":
 		return fmt.Errorf("%s%q: must be %s", where, value, aSwitch)
 	}
@@ -159,8 +161,8 @@ func (c *Config) checkDescriptors() error {
 	for i, n := range numbers {
 		for _, kept := range c.KeepFDs {
 			if kept == n {
-				return fmt.Errorf("--keep-fds \"%d\": descriptor %d is that of socket %s: give the socket another number, as in %s=%d",
-					kept, n, c.Sockets[i], c.Sockets[i], 3+len(numbers)+len(c.KeepFDs))
+				return fmt.Errorf("--keep-fds \"%d\": descriptor %d is that of socket %s: give the socket another number with fd=",
+					kept, n, c.Sockets[i])
 			}
 		}
 		if c.Ready.Mode == ReadyFD && c.Ready.FD == n {
@@ -190,10 +192,17 @@ func Subcommand(argv []string) (name string, args []string, ok bool) {
 }
 
 // scan takes a command line apart into flags and words.
-func (d *dialect) scan(args []string) (given []flagValue, words []string, err error) {
-	given, words, afterWord, err := d.scanOnce(args, d.permute)
-	if d.permute && afterWord && (err != nil || endsEarly(given)) {
-		// What is no flag of the tool's after a word belongs to the command.
+//
+// tini is a trap here: built with glibc, it takes its flags after the command's
+// name, too, and removes "--" from there ("tini PROGRAM -- ARGS" is its usage);
+// built with musl, it does not, so that Alpine's images may well say "tini node
+// -r x.js". What glibc's can run is run as by it; the rest as by musl's.
+func (d *dialect) scan(args []string, permute bool) (given []flagValue, words []string, err error) {
+	if d.versionAlone && len(args) == 1 && args[0] == "--version" {
+		return []flagValue{{option: findOption("version"), written: args[0], value: switchedOn}}, nil, nil
+	}
+	given, words, afterWord, err := d.scanOnce(args, permute)
+	if permute && afterWord && (err != nil || endsEarly(given)) {
 		given, words, _, err = d.scanOnce(args, false)
 	}
 	return given, words, err

@@ -13,7 +13,11 @@ import (
 )
 
 // errMust stands for an error that the row's allowed says best.
-var errMust = errors.New("not allowed")
+var errMust error = mustError{}
+
+type mustError struct{}
+
+func (mustError) Error() string { return "is not allowed" }
 
 func splitCommas(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
@@ -29,7 +33,7 @@ func setText(field *string, v string) error {
 
 func setBool(field *bool, v string) error {
 	switch strings.ToLower(v) {
-	case "1", "true", "yes", "on":
+	case "1", "true", "yes", "on", switchedOn:
 		*field = true
 	case "0", "false", "no", "off", "":
 		*field = false
