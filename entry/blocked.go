@@ -14,7 +14,7 @@ import (
 const carrier = "HOTINIT_ENTRY"
 
 // EnsureBlocked makes sure that hotinit runs with all signals blocked in all
-// its threads, but for those that Go's runtime insists on.
+// its threads, but for those that CatchUnblockable and os/signal are for.
 //
 // Where the entry point ran this is so already, and nothing happens. Else a
 // thread's mask could be set, but not that of the others, which inherited

@@ -12,10 +12,13 @@
 //
 //   - The official build is linked with -ldflags '-E hotinit_entry'. Then the
 //     kernel starts hotinit_entry (entry_GOARCH.s) instead of Go's own entry
-//     point: it saves the mask and the dispositions, blocks all signals and
-//     goes on to Go's. Exact reports true.
+//     point: it saves the mask and the dispositions, blocks all signals, keeps
+//     Go's runtime from unblocking those that end a Go program, and goes on to
+//     Go's entry point. Exact reports true.
 //   - A plain build learns what it still can (init below), and EnsureBlocked
-//     executes hotinit a second time with all signals blocked.
+//     executes hotinit a second time with all signals blocked. HUP, INT, QUIT,
+//     ABRT, TERM and SYS are not: they have their default action until
+//     CatchUnblockable.
 //
 // Read entry.go, then entry_amd64.s, then catch.go for the signals that Go's
 // runtime neither blocks nor hands on.
@@ -48,6 +51,7 @@ const (
 // the garbage collector has no interest in them.
 var (
 	entered      bool
+	holds        bool // Go's runtime was kept from unblocking HUP, INT, QUIT, ABRT, TERM and SYS
 	savedMask    uint64
 	savedActions [signals]sigaction // the one for signal N is at N-1
 )

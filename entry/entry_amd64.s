@@ -27,25 +27,91 @@ next:
 	CMPQ	BX, $64
 	JLE	next
 
+	// Blocking is not enough for six signals, see held: Go's runtime would
+	// unblock them. Its table, which has to be looked for in the data segment
+	// (the linker allows no reference), is told that they are like SIGUSR1. If
+	// it looks other than expected nothing is done.
+	LEAQ	runtime·data(SB), R8
+	LEAQ	runtime·edata(SB), R11
+	SUBQ	$(65*24), R11
+search:
+	CMPQ	R8, R11
+	JHI	start
+	LEAQ	held<>(SB), R9
+	MOVQ	$6, CX
+check:
+	MOVQ	0(R9), AX
+	ADDQ	R8, AX
+	MOVL	0(AX), DX
+	CMPQ	DX, 8(R9)
+	JNE	other
+	MOVQ	16(AX), DX
+	CMPQ	DX, 16(R9)
+	JNE	other
+	ADDQ	$24, R9
+	DECQ	CX
+	JNZ	check
+	JMP	found
+other:
+	ADDQ	$8, R8
+	JMP	search
+
+found:
+	LEAQ	held<>(SB), R9
+	MOVQ	$6, CX
+patch:
+	MOVQ	0(R9), AX
+	MOVL	$1, 0(R8)(AX*1)	// _SigNotify
+	ADDQ	$24, R9
+	DECQ	CX
+	JNZ	patch
+	MOVB	$1, ·holds(SB)
+
+start:
 	MOVB	$1, ·entered(SB)
 	JMP	_rt0_amd64_linux(SB)
 
 DATA everySignal<>+0(SB)/8, $-1
 GLOBL everySignal<>(SB), RODATA|NOPTR, $8
 
+// What Go's runtime has in its table of signals, runtime.sigtable, for the six
+// that it would unblock in every thread because they end a Go program: where
+// (each signal has 24 bytes: flags, name), the flags, the length of the name.
+DATA held<>+0(SB)/8, $(1*24)	// SIGHUP
+DATA held<>+8(SB)/8, $3
+DATA held<>+16(SB)/8, $28
+DATA held<>+24(SB)/8, $(2*24)	// SIGINT
+DATA held<>+32(SB)/8, $3
+DATA held<>+40(SB)/8, $17
+DATA held<>+48(SB)/8, $(3*24)	// SIGQUIT
+DATA held<>+56(SB)/8, $5
+DATA held<>+64(SB)/8, $13
+DATA held<>+72(SB)/8, $(6*24)	// SIGABRT
+DATA held<>+80(SB)/8, $5
+DATA held<>+88(SB)/8, $14
+DATA held<>+96(SB)/8, $(15*24)	// SIGTERM
+DATA held<>+104(SB)/8, $3
+DATA held<>+112(SB)/8, $20
+DATA held<>+120(SB)/8, $(31*24)	// SIGSYS
+DATA held<>+128(SB)/8, $4
+DATA held<>+136(SB)/8, $23
+GLOBL held<>(SB), RODATA|NOPTR, $144
+
 // hotinit_catch is the handler of the signals of catch.go, called by the kernel
 // on the signal stack: DI is the signal, SI its siginfo_t, DX the context.
 //
-// A signal that a thread sent by tgkill(2) (si_code SI_TKILL, -6) goes on to
-// the handler that was there before, if any: so libraries make all threads
-// change user ID. Any other is written down: the first byte of siginfo_t, the
-// low one of si_signo, is its number.
+// One that somebody sent by kill(2) or sigqueue(3) (si_code SI_USER, 0, or
+// SI_QUEUE, -1) is written down: the first byte of siginfo_t, the low one of
+// si_signo, is its number. Any other, such as a fault, or what threads send each
+// other by tgkill(2), goes on to the handler that was there before.
 TEXT hotinit_catch(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
-	CMPL	8(SI), $-6
-	JNE	write
+	MOVL	8(SI), AX
+	INCL	AX
+	CMPL	AX, $1	// unsigned: -1 and 0 only
+	JLS	write
 	LEAQ	·chained(SB), AX
 	MOVLQSX	DI, CX
-	MOVQ	-256(AX)(CX*8), AX	// chained[signal-32]
+	MOVQ	(AX)(CX*8), AX
 	TESTQ	AX, AX
 	JZ	write
 	JMP	AX
