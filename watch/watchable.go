@@ -117,7 +117,10 @@ func (in interpreter) file(args []string, java, php bool) (string, bool) {
 			}
 		case java:
 			// A class name, unless it is a source file to be run at once.
-			return a, strings.HasSuffix(a, ".java")
+			if !strings.HasSuffix(a, ".java") {
+				return "", false
+			}
+			return a, true
 		default:
 			return a, true
 		}
