@@ -44,7 +44,8 @@ func (p *Process) waitByPolling() Exit {
 // same tells whether the process of that PID is still ours, and no zombie.
 func (p *Process) same() bool {
 	if p.start == 0 {
-		return false // it was gone when we came
+		// It was gone when we came, or /proc is not mounted.
+		return unix.Kill(p.pid, 0) != unix.ESRCH
 	}
 	start, state := stat(p.pid)
 	return start == p.start && state != 'Z' && state != 'X'
