@@ -22,6 +22,7 @@ type rig struct {
 	path   string // of the command, dir/server
 	events chan Event
 	looks  chan conclusion
+	sweeps chan scan // of trees, once they are taken in
 	logs   chan string
 	loop   *loop
 }
@@ -92,6 +93,13 @@ func (r *rig) start(o Options, c calls, running func(*loop)) {
 	r.loop = l
 	if l.cmd != nil {
 		l.cmd.concluded = func(s sight, v verdict) { r.looks <- conclusion{s, v} }
+	}
+	for _, tr := range l.trees {
+		tr.swept = func(s scan) {
+			if r.sweeps != nil {
+				r.sweeps <- s
+			}
+		}
 	}
 	var wg sync.WaitGroup
 	wg.Go(l.run)

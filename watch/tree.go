@@ -30,6 +30,8 @@ type tree struct {
 	busy   bool
 	polled bool
 	sum    uint64 // of the sweep before, where two alike are needed
+
+	swept func(scan) // for tests; nil otherwise
 }
 
 // extent says what belongs to a tree. It doesn't change, so anybody may ask.
@@ -146,6 +148,9 @@ func (t *tree) next(now time.Duration) (*sweep, time.Duration) {
 func (t *tree) found(now time.Duration, s scan) *Event {
 	t.busy = false
 	t.polled = s.polled
+	if t.swept != nil {
+		defer t.swept(s)
+	}
 	if !t.have {
 		t.have, t.marks = true, s.marks
 		return nil

@@ -115,6 +115,8 @@ type loop struct {
 	eyes    func(query) view
 	trees   []*tree
 	said    map[string]bool
+	failing map[int]string // by target, what was said of watches that could not be set
+	mounted func(out chan<- struct{}, stop <-chan struct{})
 	release *Event   // not taken yet
 	changes []*Event // likewise, at most one for each of trees
 	poll    *time.Timer
@@ -139,7 +141,7 @@ func newLoop(o Options, c calls) (*loop, error) {
 			events: make(chan Event), running: make(chan Release),
 			stop: make(chan struct{}), stopped: make(chan struct{}),
 		},
-		o: o, log: o.Log, began: time.Now(), said: map[string]bool{},
+		o: o, log: o.Log, began: time.Now(), said: map[string]bool{}, failing: map[int]string{}, mounted: watchMounts,
 		notes: make(chan []note), mounts: make(chan struct{}, 1), found: make(chan answer),
 	}
 	o.Check.Done = l.stop
@@ -187,7 +189,7 @@ func (l *loop) run() {
 	if l.o.Poll >= 0 {
 		defer func() { l.poll.Stop() }()
 	}
-	go watchMounts(l.mounts, l.stop)
+	go l.mounted(l.mounts, l.stop)
 
 	for {
 		wake := l.advance()
@@ -277,7 +279,7 @@ func (l *loop) report(look func() answer) {
 
 func (l *loop) answer(a answer) {
 	if a.target == 0 {
-		l.grumble(a.view.err)
+		l.grumble(0, a.view.err)
 		if e := l.cmd.found(l.now(), a.view); e != nil {
 			if l.release != nil {
 				l.release.File.Close()
@@ -286,22 +288,31 @@ func (l *loop) answer(a answer) {
 		}
 		return
 	}
-	l.grumble(a.scan.err)
+	l.grumble(a.target, a.scan.err)
 	if e := l.trees[a.target-1].found(l.now(), a.scan); e != nil {
 		l.changes[a.target-1] = e
 	}
 }
 
-// grumble says once that a watch could not be set.
-func (l *loop) grumble(err error) {
+// grumble says once that a watch could not be set, and once that it can again.
+func (l *loop) grumble(target int, err error) {
 	if err == nil {
+		if text := l.failing[target]; text != "" {
+			delete(l.failing, target)
+			if len(l.failing) == 0 {
+				l.said[text] = false
+				l.log("inotify works again; polling no more than before")
+			}
+		}
 		return
 	}
 	next := "; looking every " + l.interval().String() + " instead"
 	if l.o.Poll < 0 {
 		next = "; what changes there will go unnoticed, for polling is off"
 	}
-	l.say("cannot watch " + err.Error() + next)
+	text := "cannot watch " + err.Error() + next
+	l.failing[target] = text
+	l.say(text)
 }
 
 func (l *loop) say(text string) {
