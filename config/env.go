@@ -17,55 +17,57 @@ const prefix = "HOTINIT_"
 //
 // The tags are the full names, and envconfig gets no prefix: with one it would
 // also take the bare names, and USER or DIR mean something else to everybody.
+// The other two tags say what is so without them, but a third faster: envconfig
+// makes an error value for each tag that it does not find.
 type environment struct {
-	Ports               *string `envconfig:"HOTINIT_PORTS"`
-	Paths               *string `envconfig:"HOTINIT_PATHS"`
-	Listen              *string `envconfig:"HOTINIT_LISTEN"`
-	Backlog             *string `envconfig:"HOTINIT_BACKLOG"`
-	KeepFDs             *string `envconfig:"HOTINIT_KEEP_FDS"`
-	User                *string `envconfig:"HOTINIT_USER"`
-	Groups              *string `envconfig:"HOTINIT_GROUPS"`
-	Umask               *string `envconfig:"HOTINIT_UMASK"`
-	Dir                 *string `envconfig:"HOTINIT_DIR"`
-	EnvDir              *string `envconfig:"HOTINIT_ENVDIR"`
-	NoNewPrivs          *string `envconfig:"HOTINIT_NO_NEW_PRIVS"`
-	Ready               *string `envconfig:"HOTINIT_READY"`
-	Interval            *string `envconfig:"HOTINIT_INTERVAL"`
-	ReadyTimeout        *string `envconfig:"HOTINIT_READY_TIMEOUT"`
-	KillOldDelay        *string `envconfig:"HOTINIT_KILL_OLD_DELAY"`
-	DrainTimeout        *string `envconfig:"HOTINIT_DRAIN_TIMEOUT"`
-	StopTimeout         *string `envconfig:"HOTINIT_STOP_TIMEOUT"`
-	Probation           *string `envconfig:"HOTINIT_PROBATION"`
-	MaxOld              *string `envconfig:"HOTINIT_MAX_OLD"`
-	OnExit              *string `envconfig:"HOTINIT_ON_EXIT"`
-	AutoRestart         *string `envconfig:"HOTINIT_ENABLE_AUTO_RESTART"`
-	AutoRestartInterval *string `envconfig:"HOTINIT_AUTO_RESTART_INTERVAL"`
-	Watchdog            *string `envconfig:"HOTINIT_WATCHDOG"`
-	SignalOnHUP         *string `envconfig:"HOTINIT_SIGNAL_ON_HUP"`
-	SignalOnTERM        *string `envconfig:"HOTINIT_SIGNAL_ON_TERM"`
-	ReloadSignal        *string `envconfig:"HOTINIT_RELOAD_SIGNAL"`
-	Group               *string `envconfig:"HOTINIT_GROUP"`
-	SingleChild         *string `envconfig:"HOTINIT_SINGLE_CHILD"`
-	Setsid              *string `envconfig:"HOTINIT_SETSID"`
-	Rewrite             *string `envconfig:"HOTINIT_REWRITE"`
-	Watch               *string `envconfig:"HOTINIT_WATCH"`
-	NoWatch             *string `envconfig:"HOTINIT_NO_WATCH"`
-	Ignore              *string `envconfig:"HOTINIT_IGNORE"`
-	Poll                *string `envconfig:"HOTINIT_POLL"`
-	Settle              *string `envconfig:"HOTINIT_SETTLE"`
-	Check               *string `envconfig:"HOTINIT_CHECK"`
-	CheckTimeout        *string `envconfig:"HOTINIT_CHECK_TIMEOUT"`
-	Snapshot            *string `envconfig:"HOTINIT_SNAPSHOT"`
-	SnapshotDir         *string `envconfig:"HOTINIT_SNAPSHOT_DIR"`
-	PidFile             *string `envconfig:"HOTINIT_PID_FILE"`
-	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE"`
-	LogFile             *string `envconfig:"HOTINIT_LOG_FILE"`
-	Daemonize           *string `envconfig:"HOTINIT_DAEMONIZE"`
-	Subreaper           *string `envconfig:"HOTINIT_SUBREAPER"`
-	ParentDeathSignal   *string `envconfig:"HOTINIT_PARENT_DEATH_SIGNAL"`
-	ExitZero            *string `envconfig:"HOTINIT_EXIT_ZERO"`
-	WarnOnReap          *string `envconfig:"HOTINIT_WARN_ON_REAP"`
-	Verbosity           *string `envconfig:"HOTINIT_VERBOSITY"`
+	Ports               *string `envconfig:"HOTINIT_PORTS" ignored:"0" split_words:"0"`
+	Paths               *string `envconfig:"HOTINIT_PATHS" ignored:"0" split_words:"0"`
+	Listen              *string `envconfig:"HOTINIT_LISTEN" ignored:"0" split_words:"0"`
+	Backlog             *string `envconfig:"HOTINIT_BACKLOG" ignored:"0" split_words:"0"`
+	KeepFDs             *string `envconfig:"HOTINIT_KEEP_FDS" ignored:"0" split_words:"0"`
+	User                *string `envconfig:"HOTINIT_USER" ignored:"0" split_words:"0"`
+	Groups              *string `envconfig:"HOTINIT_GROUPS" ignored:"0" split_words:"0"`
+	Umask               *string `envconfig:"HOTINIT_UMASK" ignored:"0" split_words:"0"`
+	Dir                 *string `envconfig:"HOTINIT_DIR" ignored:"0" split_words:"0"`
+	EnvDir              *string `envconfig:"HOTINIT_ENVDIR" ignored:"0" split_words:"0"`
+	NoNewPrivs          *string `envconfig:"HOTINIT_NO_NEW_PRIVS" ignored:"0" split_words:"0"`
+	Ready               *string `envconfig:"HOTINIT_READY" ignored:"0" split_words:"0"`
+	Interval            *string `envconfig:"HOTINIT_INTERVAL" ignored:"0" split_words:"0"`
+	ReadyTimeout        *string `envconfig:"HOTINIT_READY_TIMEOUT" ignored:"0" split_words:"0"`
+	KillOldDelay        *string `envconfig:"HOTINIT_KILL_OLD_DELAY" ignored:"0" split_words:"0"`
+	DrainTimeout        *string `envconfig:"HOTINIT_DRAIN_TIMEOUT" ignored:"0" split_words:"0"`
+	StopTimeout         *string `envconfig:"HOTINIT_STOP_TIMEOUT" ignored:"0" split_words:"0"`
+	Probation           *string `envconfig:"HOTINIT_PROBATION" ignored:"0" split_words:"0"`
+	MaxOld              *string `envconfig:"HOTINIT_MAX_OLD" ignored:"0" split_words:"0"`
+	OnExit              *string `envconfig:"HOTINIT_ON_EXIT" ignored:"0" split_words:"0"`
+	AutoRestart         *string `envconfig:"HOTINIT_ENABLE_AUTO_RESTART" ignored:"0" split_words:"0"`
+	AutoRestartInterval *string `envconfig:"HOTINIT_AUTO_RESTART_INTERVAL" ignored:"0" split_words:"0"`
+	Watchdog            *string `envconfig:"HOTINIT_WATCHDOG" ignored:"0" split_words:"0"`
+	SignalOnHUP         *string `envconfig:"HOTINIT_SIGNAL_ON_HUP" ignored:"0" split_words:"0"`
+	SignalOnTERM        *string `envconfig:"HOTINIT_SIGNAL_ON_TERM" ignored:"0" split_words:"0"`
+	ReloadSignal        *string `envconfig:"HOTINIT_RELOAD_SIGNAL" ignored:"0" split_words:"0"`
+	Group               *string `envconfig:"HOTINIT_GROUP" ignored:"0" split_words:"0"`
+	SingleChild         *string `envconfig:"HOTINIT_SINGLE_CHILD" ignored:"0" split_words:"0"`
+	Setsid              *string `envconfig:"HOTINIT_SETSID" ignored:"0" split_words:"0"`
+	Rewrite             *string `envconfig:"HOTINIT_REWRITE" ignored:"0" split_words:"0"`
+	Watch               *string `envconfig:"HOTINIT_WATCH" ignored:"0" split_words:"0"`
+	NoWatch             *string `envconfig:"HOTINIT_NO_WATCH" ignored:"0" split_words:"0"`
+	Ignore              *string `envconfig:"HOTINIT_IGNORE" ignored:"0" split_words:"0"`
+	Poll                *string `envconfig:"HOTINIT_POLL" ignored:"0" split_words:"0"`
+	Settle              *string `envconfig:"HOTINIT_SETTLE" ignored:"0" split_words:"0"`
+	Check               *string `envconfig:"HOTINIT_CHECK" ignored:"0" split_words:"0"`
+	CheckTimeout        *string `envconfig:"HOTINIT_CHECK_TIMEOUT" ignored:"0" split_words:"0"`
+	Snapshot            *string `envconfig:"HOTINIT_SNAPSHOT" ignored:"0" split_words:"0"`
+	SnapshotDir         *string `envconfig:"HOTINIT_SNAPSHOT_DIR" ignored:"0" split_words:"0"`
+	PidFile             *string `envconfig:"HOTINIT_PID_FILE" ignored:"0" split_words:"0"`
+	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE" ignored:"0" split_words:"0"`
+	LogFile             *string `envconfig:"HOTINIT_LOG_FILE" ignored:"0" split_words:"0"`
+	Daemonize           *string `envconfig:"HOTINIT_DAEMONIZE" ignored:"0" split_words:"0"`
+	Subreaper           *string `envconfig:"HOTINIT_SUBREAPER" ignored:"0" split_words:"0"`
+	ParentDeathSignal   *string `envconfig:"HOTINIT_PARENT_DEATH_SIGNAL" ignored:"0" split_words:"0"`
+	ExitZero            *string `envconfig:"HOTINIT_EXIT_ZERO" ignored:"0" split_words:"0"`
+	WarnOnReap          *string `envconfig:"HOTINIT_WARN_ON_REAP" ignored:"0" split_words:"0"`
+	Verbosity           *string `envconfig:"HOTINIT_VERBOSITY" ignored:"0" split_words:"0"`
 }
 
 // setFromEnvironment applies each variable whose flag was not given, and

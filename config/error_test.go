@@ -105,3 +105,20 @@ func TestNearestKnowsASlipOfTheFinger(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	clearEnvironment(f)
+	for _, seed := range []string{"hotinit -sg -vvv --port=80,name=a -- x", "tini app -g -- -v", "dumb-init -r 1:0 x",
+		"start_server --po=80 --inter 3 x", "catatonit -P", "hotinit --ready fd:3 --keep-fds 4,5 --watch /a:HUP x", "hotinit --listen 80,name=a\nb x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		c, err := Parse(strings.Split(line, " "), nil)
+		switch {
+		case err != nil && strings.Contains(err.Error(), "\n"):
+			t.Errorf("%q: the error has several lines: %v", line, err)
+		case err == nil && c.Action == Run && !c.Pause && (len(c.Command) == 0 || c.Command[0] == ""):
+			t.Errorf("%q: there is nothing to run", line)
+		}
+	})
+}

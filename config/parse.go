@@ -46,10 +46,11 @@ func Parse(argv, environ []string) (*Config, error) {
 	d := dialectOf(name)
 	c, err := d.parse(args, environ)
 	if err != nil {
+		code := d.code
 		if e, ok := err.(*Error); ok {
-			return nil, e
+			code = e.code
 		}
-		return nil, &Error{text: err.Error(), code: d.code}
+		return nil, &Error{text: strings.ReplaceAll(err.Error(), "\n", `\n`), code: code}
 	}
 	return c, nil
 }
@@ -137,7 +138,7 @@ func (c *Config) check(d *dialect) error {
 	if len(c.Command) == 0 && !c.Pause {
 		return &Error{text: "missing command: usage: " + d.usage(), code: d.codeNoCommand}
 	}
-	if len(c.Command) > 0 && c.Command[0] == "" {
+	if !c.Pause && c.Command[0] == "" {
 		return fmt.Errorf("the command is empty: usage: %s", d.usage())
 	}
 	if c.Daemonize && c.LogFile == "" {

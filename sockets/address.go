@@ -173,11 +173,11 @@ func interfaceIndex(zone string) (uint32, error) {
 	}
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("cannot look for network interface %q: %w", zone, err)
+		return 0, fmt.Errorf("cannot look for network interface %q: %v", zone, err)
 	}
 	defer unix.Close(fd)
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
-		return 0, fmt.Errorf("there is no network interface %q: %w", zone, err)
+		return 0, fmt.Errorf("there is no network interface %q: %v", zone, err)
 	}
 	return request.Uint32(), nil
 }
@@ -187,7 +187,7 @@ func interfaceIndex(zone string) (uint32, error) {
 func lookupHost(host string) (string, error) {
 	content, err := readFile(hostsFile)
 	if err != nil && host != "localhost" {
-		return "", fmt.Errorf("host %q is not known: cannot read %s: %w", host, hostsFile, err)
+		return "", fmt.Errorf("host %q is not known: cannot read %s: %v", host, hostsFile, err)
 	}
 	if address, ok := findHost(content, host); ok {
 		return address, nil

@@ -18,7 +18,7 @@ const maxBacklog = 65535
 func Bind(s Spec, backlog int) (fd int, err error) {
 	sa, family, err := s.sockaddr()
 	if err != nil {
-		return -1, fmt.Errorf("cannot bind %s: %w", s, err)
+		return -1, fmt.Errorf("cannot bind %s: %v", s, err)
 	}
 	kind := unix.SOCK_STREAM
 	switch s.Network {
@@ -65,12 +65,12 @@ func (s Spec) bindInet(fd int, sa unix.Sockaddr, family int) error {
 	// the same port and take its packets.
 	if s.Network == TCP {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return fmt.Errorf("cannot set SO_REUSEADDR for %s: %w", s.display(), err)
+			return fmt.Errorf("cannot set SO_REUSEADDR for %s: %v", s.display(), err)
 		}
 	}
 	if s.ReusePort {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return fmt.Errorf("cannot set SO_REUSEPORT for %s: %w", s.display(), err)
+			return fmt.Errorf("cannot set SO_REUSEPORT for %s: %v", s.display(), err)
 		}
 	}
 	if family == unix.AF_INET6 {
@@ -80,7 +80,7 @@ func (s Spec) bindInet(fd int, sa unix.Sockaddr, family int) error {
 			only = 0
 		}
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
-			return fmt.Errorf("cannot set IPV6_V6ONLY for %s: %w", s.display(), err)
+			return fmt.Errorf("cannot set IPV6_V6ONLY for %s: %v", s.display(), err)
 		}
 	}
 	if err := unix.Bind(fd, sa); err != nil {

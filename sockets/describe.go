@@ -62,11 +62,11 @@ func (s Spec) Bound(fd int) Spec {
 func FromFD(fd int, name string) (Spec, error) {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
-		return Spec{}, fmt.Errorf("descriptor %d of LISTEN_FDS is not a socket: %w", fd, err)
+		return Spec{}, fmt.Errorf("descriptor %d of LISTEN_FDS is not a socket: %v", fd, err)
 	}
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
-		return Spec{}, fmt.Errorf("cannot tell the type of descriptor %d of LISTEN_FDS: %w", fd, err)
+		return Spec{}, fmt.Errorf("cannot tell the type of descriptor %d of LISTEN_FDS: %v", fd, err)
 	}
 	s := Spec{FD: -1, Mode: -1}
 	switch sa := sa.(type) {

@@ -31,15 +31,15 @@ func (s Spec) bindUnix(fd int, sa unix.Sockaddr) error {
 	}
 	uid, gid, err := s.owner()
 	if err != nil {
-		return fmt.Errorf("cannot bind %s: %w", s.display(), err)
+		return fmt.Errorf("cannot bind %s: %v", s.display(), err)
 	}
 	if err := unix.Fchmod(fd, mode); err != nil {
-		return fmt.Errorf("cannot set the mode of %s: %w", s.display(), err)
+		return fmt.Errorf("cannot set the mode of %s: %v", s.display(), err)
 	}
 	err = unix.Bind(fd, sa)
 	if err == unix.EADDRINUSE {
 		if err := s.removeStale(); err != nil {
-			return fmt.Errorf("cannot bind %s: %w", s.display(), err)
+			return fmt.Errorf("cannot bind %s: %v", s.display(), err)
 		}
 		err = unix.Bind(fd, sa)
 	}
@@ -56,11 +56,11 @@ func (s Spec) bindUnix(fd int, sa unix.Sockaddr) error {
 func (s Spec) setOwner(uid, gid int, mode uint32) error {
 	if uid >= 0 || gid >= 0 {
 		if err := unix.Lchown(s.Path, uid, gid); err != nil {
-			return fmt.Errorf("cannot give %s to user %q and group %q: %w (run as root)", s.Path, s.User, s.Group, err)
+			return fmt.Errorf("cannot give %s to user %q and group %q: %v (run as root)", s.Path, s.User, s.Group, err)
 		}
 	}
 	if err := unix.Chmod(s.Path, mode); err != nil { // bind took the umask's bits away
-		return fmt.Errorf("cannot set the mode of %s: %w", s.Path, err)
+		return fmt.Errorf("cannot set the mode of %s: %v", s.Path, err)
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func (s Spec) removeStale() error {
 		if err == unix.ENOENT {
 			return nil
 		}
-		return fmt.Errorf("cannot look at what is there: %w", err)
+		return fmt.Errorf("cannot look at what is there: %v", err)
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return errors.New("there is a file that is not a socket (remove it, or choose another path)")
@@ -99,14 +99,14 @@ func (s Spec) removeStale() error {
 			return fmt.Errorf("%s serves it (stop it, or choose another path)", peer)
 		case unix.ECONNREFUSED:
 			if err := unix.Unlink(s.Path); err != nil && err != unix.ENOENT {
-				return fmt.Errorf("cannot remove the socket file that a process left: %w", err)
+				return fmt.Errorf("cannot remove the socket file that a process left: %v", err)
 			}
 			return nil
 		case unix.ENOENT:
 			return nil
 		case unix.EPROTOTYPE: // somebody serves it, with another type
 		default:
-			return fmt.Errorf("cannot tell whether the socket file there is in use: %w (remove it, or choose another path)", err)
+			return fmt.Errorf("cannot tell whether the socket file there is in use: %v (remove it, or choose another path)", err)
 		}
 	}
 	return errors.New("another process serves it (stop it, or choose another path)")
@@ -152,7 +152,7 @@ func Remove(s Spec) error {
 		err = unix.Unlink(s.Path)
 	}
 	if err != nil && err != unix.ENOENT {
-		return fmt.Errorf("cannot remove socket file %s: %w", s.Path, err)
+		return fmt.Errorf("cannot remove socket file %s: %v", s.Path, err)
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func findID(what, name, file string) (int, error) {
 	}
 	content, err := readFile(file)
 	if err != nil {
-		return -1, fmt.Errorf("%s %q is not known: cannot read %s: %w", what, name, file, err)
+		return -1, fmt.Errorf("%s %q is not known: cannot read %s: %v", what, name, file, err)
 	}
 	for line := range strings.Lines(content) {
 		fields := strings.Split(line, ":")
