@@ -100,8 +100,7 @@ func main() {
 	case t.exitByNumber && number > 1:
 		os.Exit(number % 256)
 	case t.kill > 0:
-		unix.Kill(given.PID, syscall.Signal(t.kill))
-		select {}
+		endBy(syscall.Signal(t.kill))
 	case t.given:
 		os.Stdout.Write(given.json())
 	case t.echo:

@@ -89,13 +89,27 @@ func forkSleeper(session bool) (uintptr, unix.Errno) {
 	if session {
 		unix.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
 	}
-	// Go's handlers were forked with the rest and would keep TERM from ending
-	// this process: the default action is wanted. A zeroed sigaction is SIG_DFL.
-	var action [4]uint64
-	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTERM), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	defaultAction(unix.SIGTERM)
 	for {
 		unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 	}
+}
+
+// defaultAction undoes what Go's runtime has done about a signal. A struct
+// sigaction of zeros is SIG_DFL.
+//
+//go:norace
+func defaultAction(s unix.Signal) {
+	var action [4]uint64
+	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+}
+
+// endBy ends this process by a signal whose default action is to end one.
+func endBy(s unix.Signal) {
+	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	defaultAction(s)
+	unix.Kill(unix.Getpid(), s)
+	select {}
 }
 
 //go:norace

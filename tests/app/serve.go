@@ -2,65 +2,67 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
 	"time"
 
+	"github.com/hotinit/hotinit/listener"
 	"golang.org/x/sys/unix"
 )
 
-var inherited = os.NewFile(3, "listener")
-
+// Descriptor 3 stays open beside the listener, for /nonblocking to look at.
 func serve(version string, given *Given, t talents) error {
-	// Descriptor 3 itself stays open, for /nonblocking to look at.
-	l, err := net.FileListener(inherited)
+	listeners, err := listener.ListenAll()
 	if err != nil {
-		return fmt.Errorf("cannot listen on descriptor 3: %w", err)
+		return err
 	}
-
 	told := terminated(func() { log.Print("told to go") })
-	ctx := told
-	switch t.term {
-	case "ignore":
-		ctx = context.Background()
-	case "exit":
+	if t.term == "exit" {
 		context.AfterFunc(told, func() { os.Exit(t.status) })
 	}
 	log.Print("started")
-	return drain(ctx, l, handler(version, given, told), func() { announce(t.ready) })
+	switch t.ready {
+	case "once":
+	case "never":
+		os.Unsetenv("NOTIFY_SOCKET")
+	default:
+		if !held(t.ready, told) {
+			return nil
+		}
+	}
+	log.Print("ready")
+	server := &http.Server{Handler: handler(version, given, told)}
+	if t.term == "ignore" {
+		if err := listener.Ready(); err != nil {
+			return err
+		}
+		return server.Serve(listeners[0])
+	}
+	return listener.Drain{}.Serve(told, server, listeners...)
 }
 
-// announce sends READY=1 as the flag says.
-func announce(when string) {
-	switch when {
-	case "never":
-		return
-	case "once":
-	default:
-		// The opening of a FIFO ends when the other side opens it.
-		f, err := os.OpenFile(when, os.O_RDONLY, 0)
+// held waits until the FIFO is opened for writing. It returns false if it was
+// told to go instead.
+func held(fifo string, told context.Context) bool {
+	opened := make(chan error, 1)
+	go func() {
+		f, err := os.OpenFile(fifo, os.O_RDONLY, 0)
+		if err == nil {
+			f.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case <-told.Done():
+		return false
+	case err := <-opened:
 		if err != nil {
 			log.Fatal(err)
 		}
-		f.Close()
-	}
-	log.Print("ready")
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		log.Fatalf("cannot say that it is ready: %v", err)
-	}
-	defer c.Close()
-	if _, err := c.Write([]byte("READY=1\n")); err != nil {
-		log.Fatalf("cannot say that it is ready: %v", err)
+		return true
 	}
 }
 
@@ -125,21 +127,4 @@ func handler(version string, given *Given, told context.Context) http.Handler {
 		fmt.Fprintln(w, flags&unix.O_NONBLOCK != 0)
 	})
 	return mux
-}
-
-// drain serves until ctx ends, then finishes what was begun.
-func drain(ctx context.Context, l net.Listener, h http.Handler, ready func()) error {
-	server := &http.Server{Handler: h}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
-	go ready()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	if err := server.Shutdown(context.Background()); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
 }

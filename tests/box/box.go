@@ -18,7 +18,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"regexp"
 	"syscall"
 	"time"
 
@@ -53,7 +52,7 @@ type Box struct {
 
 	t         T
 	cmd       *exec.Cmd
-	namespace string
+	namespace string // its name, "" where hotinit is not PID 1
 	ended     chan struct{}
 }
 
@@ -81,7 +80,7 @@ func Start(t T, o Options) *Box {
 		o.Env = Environment()
 	}
 	words := append([]string{o.Name}, o.Args...)
-	b := &Box{Output: newLines(), t: t, ended: make(chan struct{})}
+	b := &Box{Output: NewLines(), t: t, ended: make(chan struct{})}
 	if o.Sub {
 		// A session of its own tells its processes from others.
 		b.cmd = &exec.Cmd{Path: o.Binary, Args: words, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
@@ -107,18 +106,14 @@ func Start(t T, o Options) *Box {
 		t.Fatalf("cannot start hotinit: %v", err)
 	}
 	if !o.Sub {
-		// The namespace has its name before the process runs.
-		b.namespace, err = os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", b.PID()))
-		if err != nil {
-			b.namespace = "gone already"
-		}
+		b.identify()
 	}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		io.Copy(b.Output, out)
 		out.Close()
-		b.Output.end()
+		b.Output.End()
 	}()
 	go func() {
 		b.cmd.Wait()
@@ -132,6 +127,21 @@ func Start(t T, o Options) *Box {
 	}()
 	t.Cleanup(b.clean)
 	return b
+}
+
+// identify finds out the name of the namespace, and holds on to it: the kernel
+// gives the name of one that has gone to the next one.
+func (b *Box) identify() {
+	b.t.Helper()
+	path := fmt.Sprintf("/proc/%d/ns/pid", b.PID())
+	held, err := os.Open(path)
+	if err != nil {
+		b.t.Fatalf("cannot open the namespace: %v", err)
+	}
+	b.t.Cleanup(func() { held.Close() })
+	if b.namespace, err = os.Readlink(path); err != nil {
+		b.t.Fatalf("cannot read the name of the namespace: %v", err)
+	}
 }
 
 // clean ends whatever is left.
@@ -189,7 +199,7 @@ func (b *Box) KillHandoff() bool {
 // groups matched, as regexp has it.
 func (b *Box) Line(pattern string) []string {
 	b.t.Helper()
-	found, err := b.Output.Next(regexp.MustCompile(pattern))
+	found, err := b.Output.Find(pattern)
 	if err != nil {
 		b.t.Fatalf("%v; output:\n%s", err, b.Output)
 	}

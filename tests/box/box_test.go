@@ -84,7 +84,7 @@ func TestACleanedBoxIsEmpty(t *testing.T) {
 }
 
 func TestLinesAreFoundInTheirOrder(t *testing.T) {
-	l := newLines()
+	l := NewLines()
 	l.Write([]byte("one\ntwo\nth"))
 	l.Write([]byte("ree\none\n"))
 	for _, want := range []string{"one", "three", "one"} {
@@ -92,7 +92,7 @@ func TestLinesAreFoundInTheirOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.end()
+	l.End()
 	if found, err := l.Next(regexp.MustCompile("one")); err == nil {
 		t.Errorf("found %q behind the last line", found)
 	}

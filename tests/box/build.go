@@ -15,10 +15,14 @@ import (
 var Hotinit, App string
 
 // Main builds hotinit, as its users do, and the application, and runs the
-// tests of a package.
-func Main(m *testing.M) {
+// tests of a package. In the end it calls the functions.
+func Main(m *testing.M, finally ...func()) {
 	pidone.Enter()
-	os.Exit(run(m))
+	status := run(m)
+	for _, f := range finally {
+		f()
+	}
+	os.Exit(status)
 }
 
 func run(m *testing.M) int {

@@ -24,7 +24,8 @@ type Lines struct {
 	closed  bool
 }
 
-func newLines() *Lines { return &Lines{changed: make(chan struct{})} }
+// NewLines returns an empty one.
+func NewLines() *Lines { return &Lines{changed: make(chan struct{})} }
 
 // Write takes in more output.
 func (l *Lines) Write(p []byte) (int, error) {
@@ -48,8 +49,8 @@ func (l *Lines) wake() {
 	l.changed = make(chan struct{})
 }
 
-// end says that no more comes.
-func (l *Lines) end() {
+// End says that no more comes.
+func (l *Lines) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.partial) > 0 {
@@ -97,6 +98,15 @@ func (l *Lines) Next(pattern *regexp.Regexp) ([]string, error) {
 			return nil, fmt.Errorf("no line that matches %q within %v", pattern, Patience)
 		}
 	}
+}
+
+// Find is Next for a pattern that is not compiled yet.
+func (l *Lines) Find(pattern string) ([]string, error) {
+	p, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return l.Next(p)
 }
 
 // Count returns how many lines match.
