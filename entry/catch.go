@@ -18,6 +18,7 @@ var deadly = [...]syscall.Signal{
 
 // Read by hotinit_catch, in a signal handler: written before it is installed.
 var (
+	//lint:ignore U1000 hotinit_catch writes to it
 	catchFD int
 	chained [signals + 1]uintptr // the handler found for each signal
 )

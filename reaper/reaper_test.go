@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/spawn"
 )
 
 func TestExitIsWorded(t *testing.T) {
@@ -256,10 +258,25 @@ func TestCloseEndsWait(t *testing.T) {
 
 func TestWaitingForManyNeedsFewThreads(t *testing.T) {
 	const processes, threads = 300, 60
+	// Each reads from a pipe that nobody writes to, so that it stays however
+	// long it takes to start them all, and ends with the test at the latest.
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fds[0]) }()
+	defer func() { _ = unix.Close(fds[1]) }()
 	exits := make(chan Exit)
 	var all []*Process
 	for range processes {
-		p := own(shell(t, "exec sleep 60"))
+		c, err := spawn.Start(&spawn.Spec{
+			Path: "/bin/cat", FD: -1, Argv: []string{"cat"}, Files: []int{fds[0], -1, 2},
+			Umask: -1, Foreground: -1, CgroupProcs: -1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := own(c)
 		all = append(all, p)
 		go func() { exits <- p.Wait() }()
 	}
