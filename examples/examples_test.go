@@ -1,0 +1,260 @@
+// Package examples_test starts each example under hotinit and swaps it under
+// load.
+package examples_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/tests/box"
+)
+
+func TestMain(m *testing.M) { box.Main(m) }
+
+// swaps of each example.
+const swaps = 4
+
+// example is one server and what it is known to do.
+type example struct {
+	folder  string
+	needs   []string // programs; without them the example is skipped
+	flags   []string // of hotinit
+	command []string // run in the example's folder; {address}, {port}, {tmp} are replaced
+	closes  bool     // each connection carries one request
+	drops   []string // what the server does to requests when it is told to go
+	status  int      // its exit status after SIGTERM
+	// anonymous: its answers do not tell the generation.
+	anonymous bool
+	prepare   func(t *testing.T, tmp, address string)
+}
+
+func (e example) run(t *testing.T) {
+	for _, program := range e.needs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%v (apt-packages.txt lists what the examples need)", err)
+		}
+	}
+	folder, err := filepath.Abs(e.folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmp, address := t.TempDir(), freeAddress(t)
+	// Servers that give up root must be able to look into it.
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if e.prepare != nil {
+		e.prepare(t, tmp, address)
+	}
+	_, port, _ := net.SplitHostPort(address)
+	fill := strings.NewReplacer("{address}", address, "{port}", port, "{tmp}", tmp)
+
+	statusFile := filepath.Join(tmp, "status")
+	args := append([]string{"--port", address, "--status-file", statusFile}, e.flags...)
+	args = append(args, "--")
+	for _, word := range e.command {
+		args = append(args, fill.Replace(word))
+	}
+	b := box.Start(t, box.Options{Args: args, Dir: folder, Sub: true, Env: box.Environment("TMPDIR=" + tmp)})
+	b.Until("generation 1 runs", func() bool { return only(statusFile, 1) })
+
+	v := visit(address, !e.closes)
+	defer func() {
+		if t.Failed() {
+			t.Logf("hotinit and the server said:\n%s", b.Output)
+		}
+	}()
+	v.more(t, 50)
+	for generation := 2; generation <= swaps+1; generation++ {
+		b.Signal(unix.SIGHUP)
+		b.Until(fmt.Sprintf("only generation %d runs", generation), func() bool { return only(statusFile, generation) })
+		v.more(t, 50)
+	}
+	counts := v.end()
+	b.Signal(unix.SIGTERM)
+	if status := b.Wait(); status != e.status {
+		t.Errorf("hotinit ended with status %d, want %d", status, e.status)
+	}
+
+	t.Logf("%d swaps: %v", swaps, counts)
+	if !e.anonymous && v.last != fmt.Sprint("generation ", swaps+1) {
+		t.Errorf("the last answer was %q", v.last)
+	}
+	delete(counts, answered)
+	for _, class := range e.drops {
+		delete(counts, class)
+	}
+	if len(counts) > 0 {
+		t.Errorf("lost: %v; %v", counts, v.first)
+	}
+}
+
+// only tells whether this generation and no other one runs.
+func only(statusFile string, generation int) bool {
+	content, err := os.ReadFile(statusFile)
+	lines := strings.Fields(string(content))
+	return err == nil && len(lines) == 1 && strings.HasPrefix(lines[0], fmt.Sprint(generation, ":"))
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// build builds a Go example. In a module of its own it needs what that module
+// requires, which may not be here and not be got.
+func build(folder string) func(t *testing.T, tmp, address string) {
+	return func(t *testing.T, tmp, _ string) {
+		t.Helper()
+		if _, err := os.Stat(filepath.Join(folder, "..", "go.mod")); err == nil {
+			download := exec.Command("go", "mod", "download")
+			download.Dir = filepath.Join(folder, "..")
+			if out, err := download.CombinedOutput(); err != nil {
+				t.Skipf("its module needs others that cannot be got: %v: %s", err, out)
+			}
+		}
+		c := exec.Command("go", "build", "-o", filepath.Join(tmp, "server"), ".")
+		c.Dir = folder
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+}
+
+func TestDrainGo(t *testing.T) {
+	example{
+		folder:  "drain-go",
+		flags:   []string{"--ready", "notify"},
+		command: []string{"{tmp}/server"},
+		prepare: build("drain-go"),
+	}.run(t)
+}
+
+func TestDrainNode(t *testing.T) {
+	example{
+		folder:  "drain-node",
+		needs:   []string{"node"},
+		flags:   []string{"--ready", "accept"},
+		command: []string{"node", "server.js"},
+	}.run(t)
+}
+
+func TestDrainPython(t *testing.T) {
+	example{
+		folder:  "drain-python",
+		needs:   []string{"python3"},
+		flags:   []string{"--ready", "accept"},
+		command: []string{"python3", "server.py"},
+	}.run(t)
+}
+
+func TestStarlet(t *testing.T) {
+	example{
+		folder:  "starlet",
+		needs:   []string{"plackup"},
+		flags:   []string{"--ready", "accept"},
+		command: []string{"plackup", "-E", "production", "-s", "Starlet", "--max-workers", "8", "app.psgi"},
+		closes:  true,
+	}.run(t)
+}
+
+func TestGunicorn(t *testing.T) {
+	example{
+		folder:  "gunicorn",
+		needs:   []string{"gunicorn"},
+		flags:   []string{"--ready", "accept"},
+		command: []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"},
+		drops:   []string{again},
+	}.run(t)
+}
+
+func TestPuma(t *testing.T) {
+	example{
+		folder:  "puma",
+		needs:   []string{"puma"},
+		flags:   []string{"--ready", "accept"},
+		command: []string{"puma", "-C", "puma.rb"},
+		drops:   []string{again},
+	}.run(t)
+}
+
+func TestSocat(t *testing.T) {
+	example{
+		folder:  "socat",
+		needs:   []string{"socat", "perl"},
+		flags:   []string{"--ready", "accept"},
+		command: []string{"./server.sh"},
+		closes:  true,
+	}.run(t)
+}
+
+func TestNginx(t *testing.T) {
+	example{
+		folder:    "nginx",
+		needs:     []string{"nginx"},
+		flags:     []string{"--ready", "accept", "--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
+		command:   []string{"./run.sh", "{tmp}/nginx.conf"},
+		drops:     []string{again},
+		anonymous: true,
+		prepare: func(t *testing.T, tmp, address string) {
+			conf, err := os.ReadFile("nginx/nginx.conf")
+			if err != nil {
+				t.Fatal(err)
+			}
+			conf = []byte(strings.ReplaceAll(string(conf), "127.0.0.1:8080", address))
+			if err := os.WriteFile(filepath.Join(tmp, "nginx.conf"), conf, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}.run(t)
+}
+
+// The Go port's own package, unchanged.
+func TestGoPortBefore(t *testing.T) {
+	example{
+		folder:  "go-port",
+		flags:   []string{"--ready", "accept"},
+		command: []string{"{tmp}/server"},
+		drops:   []string{again, ended, reset},
+		prepare: build("go-port/before"),
+	}.run(t)
+}
+
+// The same server with one import changed.
+func TestGoPortAfter(t *testing.T) {
+	example{
+		folder:  "go-port",
+		flags:   []string{"--ready", "accept"},
+		command: []string{"{tmp}/server"},
+		drops:   []string{again, ended, reset},
+		prepare: build("go-port/after"),
+	}.run(t)
+}
+
+func TestGoPortDiffersByOneImport(t *testing.T) {
+	read := func(path string) string {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, code, _ := strings.Cut(string(content), "package main")
+		return code
+	}
+	changed := strings.Replace(read("go-port/before/main.go"),
+		`"github.com/lestrrat/go-server-starter/listener"`, `"github.com/hotinit/hotinit/listener"`, 1)
+	if changed != read("go-port/after/main.go") {
+		t.Error("the servers differ by more than the import")
+	}
+}
