@@ -12,5 +12,9 @@
 // whatever is reported (by inotify, by a mount, by a timer of polling) is only
 // a reason to look again, never believed for what it says, but for one thing:
 // that a file was closed after writing or renamed into place. release.go,
-// check.go, elf.go and writer.go judge an open file.
+// check.go, elf.go and writer.go judge an open file; snapshot.go copies one.
+//
+// tree.go, sweep.go and ignore.go are the watch on further files and folders:
+// reports only start a settling time, and then all of it is gone through and
+// compared with what was there before.
 package watch
