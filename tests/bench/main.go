@@ -78,6 +78,15 @@ func fullScale() scale {
 	}
 }
 
+func quickScale() scale {
+	return scale{
+		starts: 10, statuses: 10, orphans: 2000, pings: 400,
+		idle: 2 * time.Second, watchIdle: 6 * time.Second,
+		swaps: 10, renames: 5, clients: 8,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 150 * time.Millisecond,
+	}
+}
+
 func main() {
 	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -91,7 +100,7 @@ func run(args []string, out, progress io.Writer) error {
 	runs := flags.Int("runs", 5, "interleaved runs of each measurement")
 	markdown := flags.Bool("markdown", false, "print the tables as Markdown")
 	binary := flags.String("hotinit", "", "hotinit to measure; empty builds it")
-	swaps := flags.Int("swaps", 0, "swaps of each kind; 0 means 100")
+	quick := flags.Bool("quick", false, "do a tenth of everything: for a look, not for figures")
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: go run ./tests/bench [flags]\n\nMeasurements:")
 		for _, m := range measurements {
@@ -122,8 +131,8 @@ func run(args []string, out, progress io.Writer) error {
 	}
 	defer s.remove()
 	b := &bench{setup: *s, runs: *runs, scale: fullScale()}
-	if *swaps > 0 {
-		b.scale.swaps = *swaps
+	if *quick {
+		b.scale = quickScale()
 	}
 	if b.log, err = os.CreateTemp(s.dir, "stderr"); err != nil {
 		return err
