@@ -270,7 +270,7 @@ func TestWaitingForManyNeedsFewThreads(t *testing.T) {
 	var all []*Process
 	for range processes {
 		c, err := spawn.Start(&spawn.Spec{
-			Path: "/bin/cat", FD: -1, Argv: []string{"cat"}, Files: []int{fds[0], -1, 2},
+			Path: "/bin/cat", FD: -1, Argv: []string{"cat"}, Files: []int{fds[0], 2, 2},
 			Umask: -1, Foreground: -1, CgroupProcs: -1,
 		})
 		if err != nil {
