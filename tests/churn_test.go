@@ -47,7 +47,9 @@ func beside(t *testing.T, b *box.Box, address string, what func()) {
 // hotinit says with which status it exited. Generation 1 serves throughout and
 // leaves orphans meanwhile.
 func TestStatusesOfGenerationsAreExactBesideOrphans(t *testing.T) {
-	b, _, address := serve(t, nil, "-exit-by-number")
+	// By the clock, a generation that has not got the processor for a second
+	// would count as ready.
+	b, _, address := serve(t, []string{"--ready", "notify"}, "-exit-by-number")
 	for generation := 2; generation <= manyGenerations+1; generation++ {
 		beside(t, b, address, func() {
 			b.Signal(unix.SIGHUP)
@@ -63,7 +65,7 @@ func TestStatusesOfGenerationsAreExactBesideOrphans(t *testing.T) {
 
 // The same for generations that a signal ends.
 func TestSignalsThatEndGenerationsAreExactBesideOrphans(t *testing.T) {
-	b, path, address := serve(t, nil)
+	b, path, address := serve(t, []string{"--ready", "notify"})
 	generation := 1
 	for signal := 1; signal <= 31; signal++ {
 		switch unix.Signal(signal) {

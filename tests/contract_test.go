@@ -138,7 +138,7 @@ func TestNothingElseLeaksIntoTheApp(t *testing.T) {
 // O_NONBLOCK belongs to the open file, which all generations share: were it
 // changed for one, a Go server of another would hang in accept(2).
 func TestStartingAGenerationLeavesTheListenerNonBlocking(t *testing.T) {
-	b, _, address := serve(t, nil, "-exit-by-number")
+	b, _, address := serve(t, []string{"--ready", "notify"}, "-exit-by-number")
 	for generation := 2; generation <= 4; generation++ {
 		b.Signal(unix.SIGHUP)
 		b.Line(fmt.Sprintf(`generation %d .*exited with status %[1]d`, generation))
