@@ -285,6 +285,13 @@ func (d *drainer) begin() {
 func (d *drainer) wait() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	// The accept loops have ended. While they had not, the last connection may
+	// have gone and another been accepted: what was noted then is not true any
+	// more, and Shutdown would drop the request of that one.
+	select {
+	case <-d.empty:
+	default:
+	}
 	d.wake()
 	for {
 		select {

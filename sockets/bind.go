@@ -12,7 +12,7 @@ import (
 // kernels before 4.1 took no more.
 const maxBacklog = 65535
 
-// Bind makes the socket of s: non-blocking, close-on-exec, listening unless it
+// Bind makes the socket of s: in blocking mode, close-on-exec, listening unless it
 // is a datagram socket. A backlog of 0 is as many as the kernel allows; the
 // spec's own wins.
 func Bind(s Spec, backlog int) (fd int, err error) {
@@ -27,7 +27,10 @@ func Bind(s Spec, backlog int) (fd int, err error) {
 	case UnixSeqpacket:
 		kind = unix.SOCK_SEQPACKET
 	}
-	fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	// In blocking mode, as Server::Starter and systemd pass sockets on: an app
+	// that accepts in several processes and relies on it would spin otherwise.
+	// One that wants the other mode (Go, Node, nginx) sets it by itself.
+	fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("cannot make a socket for %s: %w%s", s, err, socketAdvice(err, family))
 	}

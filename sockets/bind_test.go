@@ -22,13 +22,13 @@ func bind(t *testing.T, s Spec) int {
 	return fd
 }
 
-func TestBindListensWithoutBlockingAndIsNotInherited(t *testing.T) {
+func TestBindListensInBlockingModeAndIsNotInherited(t *testing.T) {
 	fd := bind(t, mustParse(t, "127.0.0.1:0"))
 	if on, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); on != 1 {
 		t.Error("the socket does not listen")
 	}
-	if flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); flags&unix.O_NONBLOCK == 0 {
-		t.Error("the socket is not in non-blocking mode")
+	if flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); flags&unix.O_NONBLOCK != 0 {
+		t.Error("the socket is in non-blocking mode")
 	}
 	if flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); flags&unix.FD_CLOEXEC == 0 {
 		t.Error("the socket is not close-on-exec")

@@ -152,27 +152,27 @@ func TestStartingAGenerationLeavesTheListenerNonBlocking(t *testing.T) {
 	stop(t, b)
 }
 
-func TestAListenerThatAnAppMadeBlockingStaysSo(t *testing.T) {
+func TestAListenerThatAnAppMadeNonBlockingStaysSo(t *testing.T) {
 	box.NeedNamespace(t)
 	perl, err := exec.LookPath("perl")
 	if err != nil {
 		t.Skip(err)
 	}
-	// Generation 1 makes the socket blocking; each one prints what it found.
+	// Generation 1 makes the socket non-blocking; each one prints what it found.
 	program := `use Fcntl; use IO::Handle; STDOUT->autoflush(1);
 		open(my $l, "<&=", 3) or die; my $f = fcntl($l, F_GETFL, 0) or die;
 		print "generation $ENV{HOTINIT_GENERATION} found ", ($f & O_NONBLOCK ? "non-blocking" : "blocking"), "\n";
-		fcntl($l, F_SETFL, $f & ~O_NONBLOCK) or die;
+		fcntl($l, F_SETFL, $f | O_NONBLOCK) or die;
 		$SIG{TERM} = sub { exit 0 }; print "up\n"; sleep 1000 while 1;`
 	b := box.Start(t, box.Options{
 		Args: []string{"--interval", "100ms", "--port", box.Address(), "--", perl, "-e", program},
 		Env:  box.Environment(),
 	})
-	b.Line(`generation 1 found non-blocking`)
+	b.Line(`generation 1 found blocking`)
 	b.Line(`up`)
 	for generation := 2; generation <= 3; generation++ {
 		b.Signal(unix.SIGHUP)
-		b.Line(fmt.Sprintf(`generation %d found blocking`, generation))
+		b.Line(fmt.Sprintf(`generation %d found non-blocking`, generation))
 		b.Line(`up`)
 	}
 	stop(t, b)
