@@ -20,6 +20,9 @@ type system interface {
 	// record stores the state, and that signal seq and all before it are
 	// acted upon, and lets go of what the state does not need any more.
 	record(s State, seq uint64)
+	// acted is record where a signal was passed on and nothing changed: that
+	// happens often to some apps, and the whole record need not follow it.
+	acted(seq uint64)
 }
 
 // input is what a source has the loop do.
@@ -91,15 +94,26 @@ func (l *loop) run(first Event) {
 // generation twice is better than not at all.
 func (l *loop) act(ev Event) {
 	events := []Event{ev}
+	told := 0 // how often a generation was told something
+	changes := ev.Kind != Relay || l.state.Stop != 0
 	for len(events) > 0 {
 		var effects []Effect
 		l.state, effects = Next(l.state, l.policy, events[0])
 		events = events[1:]
 		for _, e := range effects {
+			if e.Kind == Tell {
+				told++
+			} else {
+				changes = true
+			}
 			if follows, ok := l.carryOut(e); ok {
 				events = append(events, follows)
 			}
 		}
+	}
+	if told > 0 && !changes {
+		l.sys.acted(l.seq)
+		return
 	}
 	l.arm()
 	l.sys.record(l.state, l.seq)

@@ -119,7 +119,8 @@ func closeAll(fds []int) {
 func (s *supervisor) noticed(n notice) {
 	g := s.ownerOf(n.pid)
 	if g == 0 {
-		if s.cfg.Verbosity > 0 {
+		// One that has ended meanwhile most likely was of a generation that has.
+		if _, err := proc.Read(n.pid); err == nil && s.cfg.Verbosity > 0 {
 			say.Line("a message on NOTIFY_SOCKET is ignored: process %d is of no generation", n.pid)
 		}
 		return

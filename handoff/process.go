@@ -91,11 +91,6 @@ func (s *supervisor) tell(n, sig int) {
 		return
 	}
 	signal := unix.Signal(sig)
-	if s.terminal < 0 && (signal == unix.SIGTSTP || signal == unix.SIGTTIN || signal == unix.SIGTTOU) {
-		// In a group without a terminal's job control the kernel drops these
-		// three, signal(7); dumb-init sends SIGSTOP for them, and so do we.
-		signal = unix.SIGSTOP
-	}
 	var err error
 	if s.cfg.Group {
 		err = p.main.SignalGroup(p.group, signal)

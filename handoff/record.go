@@ -34,6 +34,13 @@ type record struct {
 
 func (s *supervisor) record(st State, seq uint64) { s.store(st, seq, 0) }
 
+func (s *supervisor) acted(seq uint64) {
+	s.recordedSeq = seq
+	if err := s.link.send(message.Message{Kind: message.Record, Seq: seq}); err != nil {
+		say.Line("cannot tell init of a signal: %v", err)
+	}
+}
+
 // recordForked is record from within the start of generation n, which the
 // loop's state does not have yet.
 func (s *supervisor) recordForked(st State, n int) { s.store(st, s.loop.seq, n) }

@@ -209,7 +209,9 @@ func (p *pid1) handle(m message.Message) {
 	case message.Drop:
 		p.drop(m.Text)
 	case message.Record:
-		p.record = append(p.record[:0], m.Blob...)
+		if len(m.Blob) > 0 { // else it only acknowledges
+			p.record = append(p.record[:0], m.Blob...)
+		}
 		for len(p.pending) > 0 && p.pending[0].seq <= m.Seq {
 			p.pending = p.pending[1:]
 		}

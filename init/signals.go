@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	ossignal "os/signal"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -79,21 +80,31 @@ const wordBits = int(unsafe.Sizeof(unix.Sigset_t{}.Val[0])) * 8
 // read passes on what comes by the signalfd.
 func (p *pid1) read(fd int) {
 	file := os.NewFile(uintptr(fd), "signalfd")
-	self := uint32(os.Getpid())
-	var buf [8 * unsafe.Sizeof(unix.SignalfdSiginfo{})]byte
-	for {
-		n, err := file.Read(buf[:])
-		if err != nil {
-			return // the file is never closed, so this is not reached
-		}
-		for i := 0; i < n; i += int(unsafe.Sizeof(unix.SignalfdSiginfo{})) {
-			info := (*unix.SignalfdSiginfo)(unsafe.Pointer(&buf[i]))
-			if info.Pid == self {
-				// Of our own: SIGPIPE for a line that nobody read, or
-				// SIGURG, by which Go's runtime preempts a thread.
-				continue
-			}
-			p.signals <- unix.Signal(info.Signo)
-		}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return
 	}
+	self := uint32(os.Getpid())
+	// The descriptor never blocks, so these are raw system calls: the scheduler
+	// would wake its monitor thread for any other, at each signal.
+	const one = unsafe.Sizeof(unix.SignalfdSiginfo{})
+	buf := make([]unix.SignalfdSiginfo, 8)
+	_ = raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, e := syscall.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&buf[0])), one*uintptr(len(buf)))
+			if e != 0 {
+				return false
+			}
+			for i := range n / one {
+				// Of our own are SIGPIPE, for a line that nobody read, and
+				// SIGURG, by which Go's runtime preempts a thread.
+				if buf[i].Pid != self {
+					p.signals <- unix.Signal(buf[i].Signo)
+				}
+			}
+			if n < one*uintptr(len(buf)) {
+				return false
+			}
+		}
+	})
 }

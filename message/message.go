@@ -36,7 +36,8 @@ const (
 	// Drop has init close what it keeps under the name Text.
 	Drop
 	// Record gives init the handoff's whole state, to hand to the next
-	// handoff if this one dies. Seq is the last signal acted upon.
+	// handoff if this one dies. Seq is the last signal acted upon. Without a
+	// Blob it only says so, and the record stays as it is.
 	Record
 	// Exit is the verdict: init ends what is left and exits with status
 	// Value. What is left gets SIGTERM, and Seq milliseconds before
@@ -109,7 +110,7 @@ func Send(fd int, m Message) error {
 		rights = unix.UnixRights(m.FD)
 	}
 	for {
-		err := unix.Sendmsg(fd, b, rights, nil, unix.MSG_NOSIGNAL)
+		err := sendmsg(fd, b, rights)
 		if err != unix.EINTR {
 			return err
 		}
@@ -129,7 +130,7 @@ func Receive(fd int, buf []byte) (Message, error) {
 	var n, oobn int
 	var err error
 	for {
-		n, oobn, _, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, err = recvmsg(fd, buf, oob)
 		if err != unix.EINTR {
 			break
 		}

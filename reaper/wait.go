@@ -1,6 +1,7 @@
 package reaper
 
 import (
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -109,9 +110,10 @@ func (p *Process) hasEnded() bool {
 }
 
 func pollNow(fd int) int16 {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	var zero unix.Timespec
 	for {
-		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
+		if _, _, err := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0); err != unix.EINTR {
 			return fds[0].Revents
 		}
 	}
