@@ -51,7 +51,16 @@ func (s *supervisor) exited(p *process, main *reaper.Process, exit reaper.Exit) 
 		p.stop()
 	}
 	s.notePast(p.n, exit)
-	s.loop.act(Event{Kind: Exited, N: p.n, Status: exit.Status(), Reason: exit.String()})
+	s.loop.act(Event{Kind: Exited, N: p.n, Status: statusOf(exit), Reason: exit.String()})
+}
+
+// statusOf is what hotinit exits with for an app that ended so. Where that is
+// not known it must not look like success.
+func statusOf(exit reaper.Exit) int {
+	if !exit.Known {
+		return ownFailure
+	}
+	return exit.Status()
 }
 
 // replaceMain has another process count as a generation's main one.
@@ -199,7 +208,10 @@ func (s *supervisor) sweep(n int) {
 	}()
 }
 
-func (s *supervisor) say(text string) { say.Line("%s", text) }
+func (s *supervisor) say(text string) {
+	s.reopenLog()
+	say.Line("%s", text)
+}
 
 // findTerminal notes the controlling terminal, if hotinit is in its
 // foreground: one that was started in the background must not take it.
