@@ -168,14 +168,5 @@ func (l *loop) fired(t Timer) {
 		return
 	}
 	delete(l.timers, t)
-	switch t.Kind {
-	case StopTimer:
-		l.act(Event{Kind: StopExpired})
-	case RestartTimer:
-		l.act(Event{Kind: RestartDue})
-	case AutoRestartTimer:
-		l.act(Event{Kind: AutoRestartDue})
-	default:
-		l.act(Event{Kind: Expired, N: t.N, Timer: t.Kind})
-	}
+	l.act(t.event())
 }

@@ -96,6 +96,26 @@ func (s State) clone() State {
 	return s
 }
 
+// rename gives a release another name.
+func (s *State) rename(from, to string) {
+	for i := range s.Gens {
+		if s.Gens[i].Release == from {
+			s.Gens[i].Release = to
+		}
+	}
+	for i := range s.Good {
+		if s.Good[i].Release == from {
+			s.Good[i].Release = to
+		}
+	}
+	if s.Rejected == from {
+		s.Rejected = to
+	}
+	if s.Want == from {
+		s.Want = to
+	}
+}
+
 // find returns generation n, or nil where it is gone.
 func (s *State) find(n int) *Gen {
 	for i := range s.Gens {
@@ -232,6 +252,19 @@ type Timer struct {
 }
 
 func (t Timer) String() string { return fmt.Sprintf("%v %d", t.Kind, t.N) }
+
+// event is what follows when a timer runs out.
+func (t Timer) event() Event {
+	switch t.Kind {
+	case StopTimer:
+		return Event{Kind: StopExpired}
+	case RestartTimer:
+		return Event{Kind: RestartDue}
+	case AutoRestartTimer:
+		return Event{Kind: AutoRestartDue}
+	}
+	return Event{Kind: Expired, N: t.N, Timer: t.Kind}
+}
 
 // Timers returns the timers that run in a state, with how long each runs from
 // when it first appears. Nobody arms or disarms a timer: the loop compares.
