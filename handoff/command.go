@@ -3,6 +3,7 @@ package handoff
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,7 +73,11 @@ func words(text string) ([]string, error) {
 // runCheck runs --check for a release. It runs as the app would, on the file
 // that was checked, so what is said of it is said of what will run.
 func (s *supervisor) runCheck(j *job) error {
-	return s.runCommand(command{what: "--check", text: s.cfg.Check, path: j.file.Real, env: j.env,
+	env := slices.DeleteFunc(slices.Clone(j.env), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return isOwn(name) && name != "HOTINIT_GENERATION" // it gets no sockets
+	})
+	return s.runCommand(command{what: "--check", text: s.cfg.Check, path: j.file.Real, env: env,
 		timeout: s.cfg.CheckTimeout, cancel: j.cancel})
 }
 

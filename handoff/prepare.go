@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type job struct {
 	argv   []string
 	script int         // index in argv of the file that is watched, -1: it is path itself
 	file   *watch.File // what was checked, nil where nothing is
+	byFD   bool        // the descriptor is executed, not the path
 	tries  int
 	told   bool // that it has to wait
 	cancel chan struct{}
@@ -47,22 +49,56 @@ func (s *supervisor) prepare(n int, source Source, key string) (Event, bool) {
 	if err := s.resolve(j); err != nil {
 		return s.refused(j, err), true
 	}
-	if source == Held || !s.checked(j) {
+	return s.proceed(j)
+}
+
+// errBusy is that a file is being written.
+var errBusy = errors.New("somebody has it open for writing")
+
+// proceed starts a job, after checks that run beside the loop where there are
+// any to be made.
+func (s *supervisor) proceed(j *job) (Event, bool) {
+	var examine func() error
+	switch {
+	case j.source == Held && (j.file == nil || intact(j.file)):
 		return s.launch(j)
+	case j.source == Held:
+		read, err := reread(j.file)
+		if err != nil {
+			return s.refused(j, err), true
+		}
+		examine = func() error { return s.stillGood(j, read) }
+	case !s.checked(j):
+		return s.launch(j)
+	default:
+		j.file = s.takeOffered(s.target(j))
+		if j.file != nil && s.cfg.Check == "" && !s.copies(j) {
+			return s.launch(j)
+		}
+		examine = func() error { return s.examine(j) }
 	}
-	s.cancels[n] = j.cancel
+	s.cancels[j.n] = j.cancel
 	go func() {
-		err := s.examine(j)
+		err := examine()
 		s.loop.inputs <- input{call: func() {
-			delete(s.cancels, n)
-			if err != nil {
-				s.loop.act(s.refused(j, err))
-			} else if ev, ok := s.launch(j); ok {
+			delete(s.cancels, j.n)
+			if ev, ok := s.examined(j, err); ok {
 				s.loop.act(ev)
 			}
 		}}
 	}()
 	return Event{}, false
+}
+
+// examined goes on with a job once it was checked.
+func (s *supervisor) examined(j *job, err error) (Event, bool) {
+	switch {
+	case err == nil:
+		return s.launch(j)
+	case errors.Is(err, errBusy), errors.Is(err, unix.EAGAIN):
+		return s.again(j, true, fmt.Errorf("%s: %w", s.target(j), err))
+	}
+	return s.refused(j, err), true
 }
 
 func (s *supervisor) cancel(n int) {
@@ -81,9 +117,7 @@ func (s *supervisor) refused(j *job, err error) Event {
 	}
 	if j.file != nil {
 		ev.Release = s.keyOf(j)
-		if j.source == Newest {
-			j.file.Close()
-		}
+		s.putBack(j)
 	}
 	return ev
 }
@@ -155,34 +189,48 @@ func (s *supervisor) checked(j *job) bool {
 
 // target is the path of the file that a generation runs.
 func (s *supervisor) target(j *job) string {
+	path := j.path
 	if j.script >= 0 {
-		return s.absolute(j.argv[j.script])
+		path = j.argv[j.script]
 	}
-	return s.absolute(j.path)
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(s.dir, path)
 }
 
-// examine opens the release and checks it, beside the loop.
+// examine opens the release, unless the watcher did, and checks it. It runs
+// beside the loop.
 func (s *supervisor) examine(j *job) error {
-	opts := watch.CheckOptions{NoExec: j.script >= 0, Done: j.cancel}
-	if c := s.identity.credential; c != nil {
-		opts.As = &watch.Credential{UID: c.UID, GID: c.GID, Groups: c.Groups}
-	}
 	target := s.target(j)
-	var err error
-	if j.file, err = watch.Open(target, opts); err != nil {
-		status := 126
-		if errors.Is(err, unix.ENOENT) {
-			status = 127
+	if j.file == nil {
+		opts := watch.CheckOptions{NoExec: j.script >= 0, Done: j.cancel,
+			Undigested: j.n == 1 && !s.cfg.Snapshot}
+		if c := s.identity.credential; c != nil {
+			opts.As = &watch.Credential{UID: c.UID, GID: c.GID, Groups: c.Groups}
 		}
-		return &refusal{status, fmt.Sprintf("%s: %v", target, err)}
+		var err error
+		if j.file, err = watch.Open(target, opts); err != nil {
+			status := 126
+			switch {
+			case errors.Is(err, unix.EAGAIN):
+				return err
+			case errors.Is(err, unix.ENOENT):
+				status = 127
+			}
+			return &refusal{status, fmt.Sprintf("%s: %v", target, err)}
+		}
+	}
+	if busy, _ := j.file.BeingWritten(); busy && j.script < 0 {
+		return errBusy // execve(2) would say ETXTBSY
 	}
 	if s.cfg.Check != "" {
 		if err := s.runCheck(j); err != nil {
 			return &refusal{ownFailure, fmt.Sprintf("--check of %s: %v", target, err)}
 		}
 	}
-	if s.cfg.Snapshot {
-		copied, err := watch.Snapshot(j.file, s.absolute(s.cfg.SnapshotDir))
+	if s.copies(j) {
+		copied, err := watch.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir))
 		if err != nil {
 			return &refusal{ownFailure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", target, err)}
 		}
@@ -192,24 +240,10 @@ func (s *supervisor) examine(j *job) error {
 	return nil
 }
 
-// keyOf names the release of a job.
-func (s *supervisor) keyOf(j *job) string {
-	if j.file == nil {
-		return ""
-	}
-	if j.source == Held {
-		return j.key
-	}
-	return keyOf(j.file.Release)
-}
-
-// keyOf names a release by its content, or where that could not be read (one
-// may execute a file that one may not read) by its file.
-func keyOf(r watch.Release) string {
-	if r.Digest.Known() {
-		return r.Digest.String()
-	}
-	return fmt.Sprintf("%d:%d:%d:%d", r.Dev, r.Ino, r.Size, r.MTime)
+// copies tells whether a generation runs from a private copy. A script does
+// not: its interpreter would look beside the copy for what belongs to it.
+func (s *supervisor) copies(j *job) bool {
+	return s.cfg.Snapshot && j.script < 0 && j.file.Kind != watch.KindScript
 }
 
 // launch forks and executes. It runs in the loop, so that nothing happens
@@ -217,9 +251,7 @@ func keyOf(r watch.Release) string {
 func (s *supervisor) launch(j *job) (Event, bool) {
 	g := s.loop.state.find(j.n)
 	if g == nil || g.Phase != Preparing {
-		if j.file != nil && j.source == Newest {
-			j.file.Close()
-		}
+		s.putBack(j)
 		return Event{}, false
 	}
 	select {
@@ -227,6 +259,10 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 		return s.refused(j, &refusal{128 + s.loop.state.Stop, "it was stopped"}), true
 	default:
 	}
+	if j.file != nil && j.source == Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
+		return s.again(j, true, fmt.Errorf("%s was replaced after it was checked", s.target(j)))
+	}
+	s.reopenLog()
 	spec, ready, err := s.spec(j)
 	if err != nil {
 		return s.refused(j, err), true
@@ -257,39 +293,22 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 	p.main = reaper.Own(child.PID, child.PIDFD)
 	if !s.proveExecutable(j, child.PID) {
 		// Somebody replaced the file between the check and the execution.
+		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
 		_ = p.main.Signal(unix.SIGKILL)
+		s.link.drop(processName(j.n))
 		go func() { p.main.Wait(); p.main.Close() }()
 		ready.close()
-		return s.again(j, fmt.Errorf("%s was replaced while it was started", s.target(j)))
+		return s.again(j, true, fmt.Errorf("%s was replaced while it was started", s.target(j)))
 	}
 	s.attach(p)
 	s.awaitReady(p, ready)
-	s.follow(j)
+	s.putBack(j)
+	if s.watcher == nil {
+		s.startWatch(j)
+	}
 	st, _ := proc.Read(child.PID)
 	return Event{Kind: Started, N: j.n, Release: key, PID: child.PID, Start: st.Start}, true
 }
-
-// hold keeps a release open from now on, also by init.
-func (s *supervisor) hold(key string, j *job) {
-	if key == "" || j.source == Held {
-		return
-	}
-	if r := s.releases[key]; r != nil {
-		if r.file != j.file {
-			// The same content in another file. The newer file is the one
-			// that the path leads to.
-			s.link.drop(releaseName(key))
-			r.file.Close()
-			r.file = j.file
-			_ = s.link.keep(releaseName(key), j.file.FD())
-		}
-		return
-	}
-	s.releases[key] = &release{file: j.file, path: s.target(j)}
-	_ = s.link.keep(releaseName(key), j.file.FD())
-}
-
-func releaseName(key string) string { return "release/" + key }
 
 // spec says how a generation is started.
 func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
@@ -320,40 +339,48 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 	if j.file == nil {
 		return spec, ready, nil
 	}
+	j.byFD = copied(j.file)
 	switch {
+	case j.byFD:
+		spec.FD = j.file.FD()
+	case j.source == Newest:
+		// By its path, so that it has its own name in ps(1). What then runs is
+		// compared with what was checked.
+	case j.script >= 0 && leadsTo(j.file.Real, j.file):
+		// The folder that the script was in when it was good: through a
+		// symbolic link the path leads to another by now.
+		spec.Argv[j.script] = j.file.Real
 	case j.script >= 0:
-		if j.source == Held || s.cfg.Snapshot {
-			// The folder that the script was in when it was good: through a
-			// symbolic link the path leads to another by now.
-			spec.Argv[j.script] = j.file.Real
-		}
-	case s.cfg.Snapshot || j.source == Held && !leadsTo(j.path, j.file):
-		if j.source == Held && leadsTo(j.file.Real, j.file) {
-			spec.Path = j.file.Real
-		} else {
-			spec.FD = j.file.FD()
-		}
+		ready.closeChild()
+		ready.close()
+		return nil, nil, &refusal{ownFailure, fmt.Sprintf("the last good release of %s was replaced, and %s can only read what is at a path", j.file.Path, j.argv[0])}
+	case leadsTo(j.path, j.file):
+	case leadsTo(j.file.Real, j.file):
+		spec.Path = j.file.Real
+	default:
+		j.byFD = true
+		spec.FD = j.file.FD()
 	}
 	return spec, ready, nil
 }
 
-func leadsTo(path string, f *watch.File) bool {
-	var st unix.Stat_t
-	return unix.Stat(path, &st) == nil && uint64(st.Dev) == f.Dev && st.Ino == f.Ino
-}
-
-// proveExecutable tells whether what runs is the file that was checked. One
-// that has ended, or may not be looked at, proves nothing, and one that an
-// interpreter runs cannot be proven; see docs/design.md.
+// proveExecutable tells whether what runs is the file that was checked, as it
+// was checked: since it runs, nobody can write to it. One that has ended, or
+// may not be looked at, proves nothing, and one that an interpreter runs
+// cannot be proven; it was compared just before.
 func (s *supervisor) proveExecutable(j *job, pid int) bool {
-	if j.file == nil || j.script >= 0 || j.file.Kind != watch.KindELF {
+	if j.file == nil || j.byFD || j.script >= 0 || j.file.Kind != watch.KindELF {
 		return true
 	}
+	exe := fmt.Sprintf("/proc/%d/exe", pid)
 	var st unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &st); err != nil {
+	if err := unix.Stat(exe, &st); err != nil {
 		return true
 	}
-	return uint64(st.Dev) == j.file.Dev && st.Ino == j.file.Ino
+	if j.source == Held {
+		return leadsTo(exe, j.file)
+	}
+	return unmodified(exe, j.file)
 }
 
 // startFailed decides what follows an error of spawn.Start.
@@ -362,34 +389,48 @@ func (s *supervisor) startFailed(j *job, err error) (Event, bool) {
 	if errors.As(err, &e) {
 		switch {
 		case e.Op == "fork" && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM):
-			return s.again(j, err)
+			return s.again(j, false, err)
 		case e.Op == "exec" && e.Err == unix.ETXTBSY:
-			// A writer has it open still.
-			return s.again(j, err)
+			// A writer has it open still, and what it writes is to be checked.
+			return s.again(j, true, err)
 		}
 		return s.refused(j, exitRefusal(err)), true
 	}
 	return s.refused(j, err), true
 }
 
-// again tries to start a generation once more, after a growing delay. The
-// loop goes on in the meantime.
-func (s *supervisor) again(j *job, err error) (Event, bool) {
+// again tries to start a generation once more, after a growing delay, and
+// checks what there is then anew where that may be something else. The loop
+// goes on in the meantime.
+func (s *supervisor) again(j *job, anew bool, err error) (Event, bool) {
 	j.tries++
 	delay := min(20*time.Millisecond<<min(j.tries-1, 8), 2*time.Second)
 	if !j.told && j.tries > 3 {
 		j.told = true
 		say.Line("generation %d cannot be started yet: %v; it is tried again", j.n, err)
 	}
+	if anew {
+		s.putBack(j)
+	}
 	s.cancels[j.n] = j.cancel
-	time.AfterFunc(delay, func() {
+	go func() {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		next := s.launch
+		select {
+		case <-timer.C:
+			if anew {
+				next = s.proceed
+			}
+		case <-j.cancel: // launch says so
+		}
 		s.loop.inputs <- input{call: func() {
 			delete(s.cancels, j.n)
-			if ev, ok := s.launch(j); ok {
+			if ev, ok := next(j); ok {
 				s.loop.act(ev)
 			}
 		}}
-	})
+	}()
 	return Event{}, false
 }
 
@@ -402,14 +443,4 @@ func (s *supervisor) std() [3]int {
 		}
 	}
 	return std
-}
-
-// follow tells the watcher what runs now.
-func (s *supervisor) follow(j *job) {
-	if s.watcher == nil {
-		s.startWatch(j)
-	}
-	if s.watcher != nil && j.file != nil {
-		s.watcher.Running(j.file.Release)
-	}
 }

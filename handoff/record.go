@@ -48,6 +48,7 @@ func (s *supervisor) recordForked(st State, n int) { s.store(st, s.loop.seq, n) 
 func (s *supervisor) store(st State, seq uint64, forked int) {
 	if st.Stop != 0 && s.stopped.IsZero() {
 		s.stopped = time.Now()
+		s.tellAbove("STOPPING=1")
 	}
 	if forked == 0 {
 		s.letGo(st)
@@ -78,8 +79,12 @@ func (s *supervisor) store(st State, seq uint64, forked int) {
 	}
 }
 
-// letGo closes the releases that no state can lead back to.
+// letGo closes the releases that no state can lead back to, and has the
+// watcher know of the one that runs.
 func (s *supervisor) letGo(st State) {
+	if !st.Again {
+		s.withdraw()
+	}
 	needed := st.Releases()
 	for key, r := range s.releases {
 		if slices.Contains(needed, key) {
@@ -89,6 +94,8 @@ func (s *supervisor) letGo(st State) {
 		r.file.Close()
 		delete(s.releases, key)
 	}
+	s.readLater()
+	s.tellWatcher(st)
 }
 
 // resume takes over the generations of the handoff before. What happened to
@@ -106,8 +113,11 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 	}
 	for i := range r.State.Gens {
 		g := &r.State.Gens[i]
+		if g.Phase == Preparing {
+			continue
+		}
 		pidfd := s.link.take(processName(g.N))
-		if g.Phase == Preparing || g.Phase == Lingering && pidfd < 0 {
+		if g.Phase == Lingering && pidfd < 0 {
 			continue
 		}
 		if g.N == r.Forked && !executed(g.PID, g.Start) {
@@ -116,12 +126,16 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 			if g.Source == Newest {
 				g.Release = ""
 			}
+			if pidfd >= 0 {
+				unix.Close(pidfd)
+			}
+			s.link.drop(processName(g.N))
 			continue
 		}
-		if pidfd < 0 && startOf(g.PID) != g.Start {
-			pidfd = -1 // it is gone, and its PID may be another's
-		}
 		p := &process{n: g.N, pid: g.PID, group: g.PID, since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
+		if pidfd < 0 && startOf(g.PID) != g.Start {
+			p.main.Close() // it is gone, and its PID may be another's: nobody knows how it ended
+		}
 		s.procs[g.N] = p
 	}
 	s.loop.state = r.State
@@ -130,12 +144,14 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 	}
 	for _, g := range r.State.Gens {
 		p := s.procs[g.N]
-		if p == nil {
+		if g.Phase == Lingering {
+			if p != nil {
+				p.ended = true
+			}
+			s.sweep(g.N)
 			continue
 		}
-		if g.Phase == Lingering {
-			p.ended = true
-			s.sweep(g.N)
+		if p == nil {
 			continue
 		}
 		s.await(p)
@@ -183,7 +199,7 @@ func executed(pid int, start uint64) bool {
 const mostPast = 10
 
 func (s *supervisor) notePast(n int, exit reaper.Exit) {
-	s.past = append(s.past, control.Past{N: n, Ended: time.Now(), How: exit.String(), Status: exit.Status()})
+	s.past = append(s.past, control.Past{N: n, Ended: time.Now(), How: exit.String(), Status: statusOf(exit)})
 	if len(s.past) > mostPast {
 		s.past = s.past[len(s.past)-mostPast:]
 	}

@@ -29,7 +29,8 @@ type supervisor struct {
 	loop   *loop
 	link   *link
 
-	dir      string // where the app's working folder is relative to
+	home     string // the folder that hotinit was started in
+	dir      string // the app's working folder
 	contract contract
 	identity identity
 	terminal int // descriptor of the controlling terminal, or -1
@@ -41,6 +42,8 @@ type supervisor struct {
 	stopped  time.Time // when stopping began
 
 	watcher  *watch.Watcher
+	offered  *watch.File // what it has found, until a start takes it
+	told     string      // the release that it knows of
 	notify   *notifier
 	waiters  []waiter
 	watchers []chan struct{}
@@ -49,12 +52,12 @@ type supervisor struct {
 	recordedSeq  uint64
 	statusText   []byte
 	statusFailed bool
-}
-
-// release is one that is held open.
-type release struct {
-	file *watch.File
-	path string // as the command line leads to it
+	logPath      string // of a --log-file that is no command
+	logFailed    bool
+	logger       *logger
+	daemon       bool // started by --daemonize
+	bound        []sockets.Spec
+	toldAbove    bool // that a generation is ready
 }
 
 // Run is the handoff's whole life. It does not return.
@@ -72,6 +75,7 @@ func Run(argv []string) {
 	}
 	s := &supervisor{
 		link:     l,
+		home:     start.Text,
 		dir:      start.Text,
 		procs:    make(map[int]*process),
 		releases: make(map[string]*release),
@@ -84,9 +88,20 @@ func Run(argv []string) {
 	}
 	s.cfg = cfg
 	if cfg.Action != config.Run {
+		// Neither process keeps a folder busy for longer than this takes.
+		_ = unix.Chdir(s.home)
 		s.verdict(act(cfg, argv), 0)
 	}
-	if err := s.run(start.Blob); err != nil {
+	report := s.findReport()
+	if cfg.Daemonize && !s.daemon {
+		if err := s.daemonize(argv); err != nil {
+			s.fail(err)
+		}
+		_ = l.send(message.Message{Kind: message.Exit, Seq: message.LeaveRest})
+		os.Exit(0)
+	}
+	if err := s.run(start.Blob, report); err != nil {
+		s.removeFiles()
 		s.fail(err)
 	}
 	os.Exit(0) // the verdict is given
@@ -104,13 +119,16 @@ func (s *supervisor) fail(err error) {
 
 // verdict has init end everything and exit with status. It does not return.
 func (s *supervisor) verdict(status int, grace time.Duration) {
+	if s.loop != nil {
+		s.endLog()
+	}
 	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond)})
 	os.Exit(0) // init reads what is in the socket still
 }
 
 // run prepares everything and runs the loop. record is what the handoff before
-// left, empty for the first.
-func (s *supervisor) run(recorded []byte) error {
+// left, empty for the first. report is where --daemonize waits, or -1.
+func (s *supervisor) run(recorded []byte, report int) error {
 	for _, w := range s.cfg.Warnings {
 		if len(recorded) == 0 {
 			say.Line("%s", w)
@@ -129,19 +147,20 @@ func (s *supervisor) run(recorded []byte) error {
 		return err
 	}
 	if s.cfg.Dir != "" {
-		if !filepath.IsAbs(s.cfg.Dir) {
-			s.cfg.Dir = filepath.Join(s.dir, s.cfg.Dir)
-		}
-		s.dir = s.cfg.Dir
+		s.dir = s.fromStart(s.cfg.Dir)
 	}
 	s.policy = newPolicy(s.cfg)
 	s.loop = newLoop(s, s.policy)
-	if err := s.makeContract(); err != nil {
-		return err
-	}
 	if err := s.openPidFile(); err != nil {
 		return err
 	}
+	if err := s.makeContract(); err != nil {
+		return err
+	}
+	if err := s.openLog(); err != nil {
+		return err
+	}
+	s.reportUp(report)
 	s.startServices()
 	s.findTerminal()
 	first := Event{Kind: Boot}
@@ -164,7 +183,7 @@ func (s *supervisor) run(recorded []byte) error {
 func (s *supervisor) makeContract() error {
 	c := &s.contract
 	c.base = os.Environ()
-	c.envdir = s.absolute(s.cfg.EnvDir)
+	c.envdir = s.fromStart(s.cfg.EnvDir)
 	c.always = s.cfg.Compat == "start_server"
 	c.plain = s.cfg.Compat != "" && !c.always
 	c.readyFD = -1
@@ -209,6 +228,7 @@ func (s *supervisor) makeContract() error {
 func (s *supervisor) bind(spec sockets.Spec) (int, error) {
 	name := "socket/" + spec.Key()
 	if fd := s.link.take(name); fd >= 0 {
+		s.bound = append(s.bound, spec)
 		return fd, nil
 	}
 	fd, err := sockets.Bind(spec, s.cfg.Backlog)
@@ -218,6 +238,7 @@ func (s *supervisor) bind(spec sockets.Spec) (int, error) {
 	if spec.Port == 0 && !spec.Network.Unix() {
 		say.Line("listening on %s", sockets.Address(fd))
 	}
+	s.bound = append(s.bound, spec)
 	return fd, s.link.keep(name, fd)
 }
 
@@ -277,12 +298,13 @@ func (s *supervisor) keepInherited(inherited map[int]int) error {
 	return nil
 }
 
-// absolute makes a path of the command line one that holds in any folder.
-func (s *supervisor) absolute(path string) string {
+// fromStart makes a path of the command line one that holds in any folder: it
+// is relative to the one that hotinit was started in.
+func (s *supervisor) fromStart(path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(s.dir, path)
+	return filepath.Join(s.home, path)
 }
 
 // newPolicy is what of the configuration the machine goes by.
@@ -312,6 +334,9 @@ func newPolicy(cfg *config.Config) *Policy {
 	if cfg.Compat == "" || cfg.Compat == "start_server" {
 		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT} {
 			p.StopSignals[int(sig)] = int(sig)
+		}
+		if cfg.Compat == "start_server" {
+			p.StopSignals[int(unix.SIGINT)] = int(unix.SIGTERM)
 		}
 		if cfg.SignalOnTERM != 0 {
 			p.StopSignals[int(unix.SIGTERM)] = int(cfg.SignalOnTERM)

@@ -29,7 +29,7 @@ func (s *supervisor) startWatch(j *job) {
 		o.Check.NoExec = j.script >= 0
 	}
 	for _, p := range s.cfg.WatchPaths {
-		o.Paths = append(o.Paths, watch.Path{Pattern: s.absolute(p.Path), Signal: p.Signal})
+		o.Paths = append(o.Paths, watch.Path{Pattern: s.fromStart(p.Path), Signal: p.Signal})
 	}
 	if o.Command == "" && len(o.Paths) == 0 {
 		return
@@ -56,18 +56,6 @@ func (s *supervisor) startWatchResumed() {
 		return
 	}
 	s.startWatch(j)
-	if s.watcher == nil {
-		return
-	}
-	// What the newest generation runs is no news, or else what the current one
-	// runs. A file that changed meanwhile differs from it.
-	for i := len(s.loop.state.Gens) - 1; i >= 0; i-- {
-		g := s.loop.state.Gens[i]
-		if r := s.releases[g.Release]; r != nil && r.file != nil && (g.Phase == Candidate || g.Phase == Current) {
-			s.watcher.Running(r.file.Release)
-			return
-		}
-	}
 }
 
 func poll(cfg *config.Config) time.Duration {
@@ -90,7 +78,9 @@ func (s *supervisor) changed(ev watch.Event) {
 		say.Line("%s changed", ev.What)
 		s.loop.act(Event{Kind: Changed})
 	default:
-		ev.File.Close()
+		// Whoever starts it takes it; see letGo for what nobody takes.
+		s.withdraw()
+		s.offered = ev.File
 		s.loop.act(Event{Kind: Changed, Release: keyOf(ev.Release)})
 	}
 }

@@ -39,27 +39,27 @@ func (fd readAt) ReadAt(p []byte, off int64) (int, error) {
 // other: only then can it be other's content.
 func (f *File) check(o CheckOptions, other *Release) error {
 	fault := f.checkForm(o)
-	if f.readable() && (fault == nil || other != nil && f.Size == other.Size && f.regular()) {
-		d, err := digest(f.fd, o.Done)
-		if err != nil {
-			if fault == nil {
-				fault = &Reason{Text: "cannot be read: " + err.Error(), Err: err}
+	if f.readable() && (fault == nil && !f.later(o) || other != nil && f.Size == other.Size && f.regular()) {
+		if err := f.Read(o.Done); err != nil {
+			if fault == nil || errors.Is(err, unix.EAGAIN) {
+				fault = err
 			}
 			return fault
 		}
-		before := f.Release
-		if err := f.stat(); err != nil {
-			return &Reason{Text: "cannot be examined: " + err.Error(), Err: err}
-		}
-		if before.Size != f.Size || before.MTime != f.MTime {
-			return &Reason{Text: "changed while it was being read", Err: unix.EAGAIN}
-		}
-		f.Digest = d
 	}
 	if fault == nil {
 		fault = f.checkPromise()
 	}
 	return fault
+}
+
+// later tells whether the content need not be read yet.
+func (f *File) later(o CheckOptions) bool {
+	if !o.Undigested {
+		return false
+	}
+	_, promised := promisePath(f.Path, f.Real)
+	return !promised
 }
 
 // checkForm is all that can be told without reading the whole content.

@@ -126,6 +126,10 @@ type CheckOptions struct {
 	As     *Credential     // nil: the calling process's own
 	NoExec bool            // an interpreter will read it: it need not be executable
 	Done   <-chan struct{} // closed: give up reading
+
+	// Undigested leaves Digest for Read to fill in, so that a large file can be
+	// started at once, unless a digest file beside it makes a promise.
+	Undigested bool
 }
 
 // Open opens the file at path once and checks that descriptor: that it is a
@@ -143,6 +147,24 @@ func Open(path string, o CheckOptions) (*File, error) {
 		return nil, fault
 	}
 	return f, nil
+}
+
+// Read fills in Digest. It fails where the content may have changed since the
+// file was opened: whatever is read now is not what was checked.
+func (f *File) Read(done <-chan struct{}) error {
+	d, err := digest(f.fd, done)
+	if err != nil {
+		return &Reason{Text: "cannot be read: " + err.Error(), Err: err}
+	}
+	before := f.Release
+	if err := f.stat(); err != nil {
+		return &Reason{Text: "cannot be examined: " + err.Error(), Err: err}
+	}
+	if before.Size != f.Size || before.MTime != f.MTime {
+		return &Reason{Text: "changed while it was being read", Err: unix.EAGAIN}
+	}
+	f.Digest = d
+	return nil
 }
 
 // open opens path without judging it.
