@@ -98,6 +98,10 @@ func (s *supervisor) answerSwap(ev Event, wait bool, reply func(control.Response
 
 // outcome tells those who wait what became of a generation.
 func (s *supervisor) outcome(n int, ok bool, text string) {
+	if ok && !s.toldAbove {
+		s.toldAbove = true
+		s.tellAbove("READY=1")
+	}
 	r := control.Response{OK: ok, Text: fmt.Sprintf("generation %d is current", n)}
 	if !ok {
 		r.Text = fmt.Sprintf("generation %d was rejected: %s", n, text)

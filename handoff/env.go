@@ -41,6 +41,7 @@ var own = []string{
 	"SERVER_STARTER_PORT", "SERVER_STARTER_GENERATION",
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES",
 	"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "HOTINIT_GENERATION",
+	daemonVariable,
 }
 
 // environment returns the environment of generation n, and which variables

@@ -28,7 +28,7 @@ func (s *supervisor) openPidFile() error {
 	if s.cfg.PidFile == "" || s.link.held["pid-file"] {
 		return nil
 	}
-	path := s.absolute(s.cfg.PidFile)
+	path := s.fromStart(s.cfg.PidFile)
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY, 0o644)
 	if err != nil {
 		return fmt.Errorf("cannot open --pid-file %s: %w", path, err)
@@ -38,6 +38,12 @@ func (s *supervisor) openPidFile() error {
 		n, _ := unix.Read(fd, b)
 		unix.Close(fd)
 		return fmt.Errorf("--pid-file %s belongs to a hotinit that runs (PID %s)", path, bytes.TrimSpace(b[:max(n, 0)]))
+	}
+	var open, there unix.Stat_t
+	if unix.Fstat(fd, &open) != nil || unix.Stat(path, &there) != nil || open.Ino != there.Ino || open.Dev != there.Dev {
+		// The one that had it ended meanwhile and removed it.
+		unix.Close(fd)
+		return s.openPidFile()
 	}
 	if err := unix.Ftruncate(fd, 0); err != nil {
 		return fmt.Errorf("cannot write --pid-file %s: %w", path, err)
@@ -64,7 +70,7 @@ func (s *supervisor) writeStatusFile(st State) {
 	if bytes.Equal(b, s.statusText) {
 		return
 	}
-	path := s.absolute(s.cfg.StatusFile)
+	path := s.fromStart(s.cfg.StatusFile)
 	if err := replaceFile(path, b); err != nil {
 		if !s.statusFailed {
 			say.Line("cannot write --status-file %s: %v; hotinit goes on without", path, err)
@@ -102,15 +108,10 @@ func (s *supervisor) exit(status int) {
 	if s.cfg.ExitZero.Has(status) {
 		status = 0
 	}
-	for _, sock := range s.contract.sockets {
-		_ = sockets.Remove(sock.spec)
+	if s.cfg.Compat == "start_server" && s.loop.state.Stop != 0 {
+		status = 0 // whatever its workers ended with
 	}
-	if s.cfg.PidFile != "" {
-		os.Remove(s.absolute(s.cfg.PidFile))
-	}
-	if s.cfg.StatusFile != "" {
-		os.Remove(s.absolute(s.cfg.StatusFile))
-	}
+	s.removeFiles()
 	grace := s.cfg.StopTimeout
 	if grace == 0 {
 		grace = lastGrace
@@ -118,7 +119,23 @@ func (s *supervisor) exit(status int) {
 	if !s.stopped.IsZero() {
 		grace = max(grace-time.Since(s.stopped), 0)
 	}
+	s.endLog()
 	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond)})
+}
+
+// removeFiles removes what hotinit has made: files of sockets, --pid-file,
+// --status-file. It is all that is not there any more once hotinit is not.
+func (s *supervisor) removeFiles() {
+	_ = unix.Chdir(s.home) // a socket's path may be relative
+	for _, spec := range s.bound {
+		_ = sockets.Remove(spec)
+	}
+	if s.link.held["pid-file"] {
+		os.Remove(s.fromStart(s.cfg.PidFile))
+	}
+	if s.cfg.StatusFile != "" && len(s.statusText) > 0 {
+		os.Remove(s.fromStart(s.cfg.StatusFile))
+	}
 }
 
 // lastGrace is what processes that outlive the app get where no --stop-timeout

@@ -206,6 +206,10 @@ func (s *supervisor) makeContract() error {
 	if err != nil {
 		return err
 	}
+	// The path of a unix socket is bound as it was given, for its length is
+	// limited, and may be relative.
+	_ = unix.Chdir(s.home)
+	defer unix.Chdir("/")
 	for _, spec := range s.cfg.Sockets {
 		fd, err := s.bind(spec)
 		if err != nil {

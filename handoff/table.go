@@ -22,7 +22,7 @@ var (
 	expired  = cell[genFunc]{"ready by interval, or rejected by time-out", candidateExpired}
 	proven   = cell[genFunc]{"proven, or killed by the watchdog", currentExpired}
 	drained  = cell[genFunc]{"told to go, or killed", retiringExpired}
-	killed   = cell[genFunc]{"killed", func(m *step, g *Gen, _ Event) { m.kill(g) }}
+	killed   = cell[genFunc]{"killed", lingeringExpired}
 	extended = cell[genFunc]{"its time starts anew", extend}
 )
 
@@ -145,20 +145,30 @@ func retiringEnded(m *step, g *Gen, ev Event) {
 }
 
 func retiringExpired(m *step, g *Gen, ev Event) {
-	if ev.Timer == KillOldTimer {
+	switch ev.Timer {
+	case KillOldTimer:
 		m.retire(g)
 		m.boundOld()
-		return
+	case DrainTimer:
+		m.say("generation %d did not go in %v (--drain-timeout); it is killed", g.N, m.p.DrainTimeout)
+		m.kill(g)
 	}
-	m.say("generation %d did not go in %v (--drain-timeout); it is killed", g.N, m.p.DrainTimeout)
-	m.kill(g)
+}
+
+// lingeringExpired kills what its main process left behind. A watchdog that is
+// triggered by hand (WATCHDOG=trigger) is no reason to.
+func lingeringExpired(m *step, g *Gen, ev Event) {
+	if ev.Timer == DrainTimer {
+		m.kill(g)
+	}
 }
 
 func extend(m *step, g *Gen, ev Event) {
-	g.Beats++
-	if ev.Delay > 0 {
-		g.Extended = ev.Delay
+	if g.Phase == Candidate && ev.Delay == 0 {
+		return // a watchdog's beat is no sign of readiness, nor a claim to time
 	}
+	g.Beats++
+	g.Extended = ev.Delay
 }
 
 var (

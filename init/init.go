@@ -206,6 +206,10 @@ func (p *pid1) handle(m message.Message) {
 	case message.Keep:
 		p.drop(m.Text)
 		p.kept = append(p.kept, kept{m.Text, m.FD})
+		if m.Text == message.Output {
+			_ = unix.Dup3(m.FD, 1, 0)
+			_ = unix.Dup3(m.FD, 2, 0)
+		}
 	case message.Drop:
 		p.drop(m.Text)
 	case message.Record:

@@ -55,6 +55,9 @@ const (
 	// Inherited begins the names of the descriptors that hotinit itself was
 	// started with; the number that each had follows.
 	Inherited = "inherited/"
+	// Output in Keep's Text: init has the descriptor as its standard output
+	// and standard error too, from then on.
+	Output = "output"
 	// HelloWarn in Hello's Value: init says on stderr which orphans it reaped.
 	HelloWarn = 1
 	// HelloDeathShift is where the parent death signal is in Hello's Value.

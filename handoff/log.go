@@ -1,0 +1,244 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/entry"
+	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/reaper"
+	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/spawn"
+)
+
+// logger is the command of --log-file '| command'. It reads a pipe of which
+// init keeps both ends, so that no line is lost, and nobody who writes gets
+// SIGPIPE, while the command or the handoff is started anew.
+type logger struct {
+	text   string
+	read   int    // the end that the command reads
+	stdout [2]int // its own standard output and standard error
+	ended  chan struct{}
+	ending bool // nothing is to be started any more
+	starts int
+}
+
+const (
+	logRead   = "log/read"
+	logStdout = "log/stdout/"  // and 1 or 2
+	logPID    = "log/command/" // and the command's PID
+)
+
+// openLog has standard output and standard error, of hotinit and of each
+// generation from now on, go to --log-file.
+func (s *supervisor) openLog() error {
+	if s.cfg.LogFile == "" {
+		return nil
+	}
+	open := s.link.take(message.Output)
+	if open >= 0 {
+		unix.Close(open) // init has it as 1 and 2, and so has this process
+	}
+	if text, ok := strings.CutPrefix(strings.TrimSpace(s.cfg.LogFile), "|"); ok {
+		return s.openLogger(strings.TrimSpace(text))
+	}
+	s.logPath = s.fromStart(s.cfg.LogFile)
+	if open >= 0 {
+		s.reopenLog()
+		return nil
+	}
+	return s.openLogFile()
+}
+
+func (s *supervisor) openLogFile() error {
+	fd, err := unix.Open(s.logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY, 0o644)
+	if err != nil {
+		return fmt.Errorf("cannot open --log-file %s: %w", s.logPath, err)
+	}
+	defer unix.Close(fd)
+	return s.output(fd)
+}
+
+// output makes fd the standard output and error of this process and of init.
+func (s *supervisor) output(fd int) error {
+	for _, to := range [...]int{1, 2} {
+		if err := unix.Dup3(fd, to, 0); err != nil {
+			return fmt.Errorf("cannot write to --log-file: %w", err)
+		}
+	}
+	return s.link.keep(message.Output, fd)
+}
+
+// reopenLog opens --log-file again if it was rotated: if its path leads to
+// another file than the one that is written, or to none. It is asked before
+// each line of hotinit and before each generation starts; a generation that
+// runs writes on to the file that it was given.
+func (s *supervisor) reopenLog() {
+	if s.logPath == "" {
+		return
+	}
+	var open, there unix.Stat_t
+	if unix.Fstat(1, &open) == nil && unix.Stat(s.logPath, &there) == nil && open.Dev == there.Dev && open.Ino == there.Ino {
+		return
+	}
+	err := s.openLogFile()
+	if err != nil && !s.logFailed {
+		say.Line("%v; the one that was open is written on", err)
+	}
+	s.logFailed = err != nil
+}
+
+func (s *supervisor) openLogger(text string) error {
+	lg := &logger{text: text, read: s.link.take(logRead), stdout: [2]int{-1, -1}, ended: make(chan struct{})}
+	s.logger = lg
+	if lg.read >= 0 {
+		for i := range lg.stdout {
+			lg.stdout[i] = s.link.take(logStdout + strconv.Itoa(i+1))
+		}
+		return s.resumeLogger()
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("cannot make the pipe of --log-file: %w", err)
+	}
+	defer unix.Close(pipe[1])
+	lg.read = pipe[0]
+	for i := range lg.stdout {
+		fd, err := unix.FcntlInt(uintptr(i+1), unix.F_DUPFD_CLOEXEC, 3)
+		if s.daemon || err != nil {
+			if err == nil {
+				unix.Close(fd)
+			}
+			if fd, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+				return fmt.Errorf("cannot open /dev/null: %w", err)
+			}
+		}
+		lg.stdout[i] = fd
+		if err := s.link.keep(logStdout+strconv.Itoa(i+1), fd); err != nil {
+			return err
+		}
+	}
+	if err := s.link.keep(logRead, lg.read); err != nil {
+		return err
+	}
+	p, err := s.startLogger()
+	if err != nil {
+		return fmt.Errorf("cannot start the command of --log-file: %w", err)
+	}
+	go s.followLogger(p)
+	return s.output(pipe[1])
+}
+
+// resumeLogger goes on with the command that the handoff before had started.
+func (s *supervisor) resumeLogger() error {
+	for name := range s.link.kept {
+		if text, ok := strings.CutPrefix(name, logPID); ok {
+			if pid, err := strconv.Atoi(text); err == nil {
+				go s.followLogger(reaper.Adopt(pid, s.link.take(name)))
+				return nil
+			}
+		}
+	}
+	p, err := s.startLogger()
+	if err != nil {
+		return fmt.Errorf("cannot start the command of --log-file: %w", err)
+	}
+	go s.followLogger(p)
+	return nil
+}
+
+func (s *supervisor) startLogger() (*reaper.Process, error) {
+	lg := s.logger
+	argv, err := words(lg.text)
+	if err != nil || strings.ContainsAny(lg.text, "<>|&;$`*?(){}[]~#") {
+		argv = []string{"sh", "-c", lg.text}
+	}
+	path, err := spawn.LookPath(argv[0], os.Getenv("PATH"), s.home)
+	if err != nil {
+		return nil, err
+	}
+	lg.starts++
+	child, err := spawn.Start(&spawn.Spec{
+		Path: path, FD: -1, Argv: argv, Env: s.contract.base,
+		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
+		Dir:   s.home, Umask: -1, Signals: entry.Inherited(),
+		Setpgid: true, Foreground: -1, CgroupProcs: -1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if child.PIDFD >= 0 {
+		_ = s.link.keep(logPID+strconv.Itoa(child.PID), child.PIDFD)
+	}
+	return reaper.Own(child.PID, child.PIDFD), nil
+}
+
+// followLogger starts the command again whenever it has ended.
+func (s *supervisor) followLogger(p *reaper.Process) {
+	lg := s.logger
+	for {
+		exit := p.Wait()
+		name := logPID + strconv.Itoa(p.PID())
+		p.Close()
+		var next *reaper.Process
+		err := errors.New("")
+		for err != nil {
+			stop, again := false, 0
+			s.ask(func() {
+				s.link.drop(name)
+				stop, again = lg.ending, lg.starts
+			})
+			if stop {
+				close(lg.ended)
+				return
+			}
+			if again > 1 {
+				time.Sleep(min(100*time.Millisecond<<min(again-2, 10), longestDelay))
+			}
+			s.ask(func() { next, err = s.startLogger() })
+		}
+		p = next
+		say.Line("the command of --log-file %s; it was started again", exit)
+	}
+}
+
+// endLog has the command of --log-file read to the end, now that all who
+// wrote have ended, and waits for it. It runs in the loop.
+func (s *supervisor) endLog() {
+	lg := s.logger
+	if lg == nil || lg.stdout[1] < 0 {
+		return
+	}
+	lg.ending = true
+	if err := s.output(lg.stdout[1]); err != nil {
+		return
+	}
+	s.link.drop(logRead)
+	late := time.NewTimer(logGrace)
+	defer late.Stop()
+	for {
+		select {
+		case <-lg.ended:
+			return
+		case in := <-s.loop.inputs:
+			// The verdict is given; only followLogger still waits for an answer.
+			if in.call != nil {
+				in.call()
+			}
+			if in.done != nil {
+				close(in.done)
+			}
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// logGrace is how long the command of --log-file may take to read to the end.
+const logGrace = 2 * time.Second
