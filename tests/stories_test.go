@@ -45,6 +45,9 @@ import (
 //	cut FILE SIZE                   truncate a file
 //	patch FILE OFFSET BYTE          change a byte
 func TestStories(t *testing.T) {
+	if box.Required("namespace") {
+		box.NeedNamespace(t) // else the scripts skip themselves
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "stories",
 		Setup: func(e *testscript.Env) error {

@@ -62,7 +62,8 @@ func (s *screen) say(format string, args ...any) {
 
 // watch shows the state of a load until unwatch.
 func (s *screen) watch(l *load.Load) {
-	s.stop = make(chan struct{})
+	stop := make(chan struct{})
+	s.stop = stop
 	every := time.Second
 	if s.terminal {
 		every = 100 * time.Millisecond
@@ -72,7 +73,7 @@ func (s *screen) watch(l *load.Load) {
 		defer tick.Stop()
 		for {
 			select {
-			case <-s.stop:
+			case <-stop:
 				return
 			case <-tick.C:
 				s.state(l.Report())

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,12 +91,15 @@ func Need(t testing.TB, what string, missing error) {
 	if missing == nil {
 		return
 	}
-	for required := range strings.SplitSeq(os.Getenv("HOTINIT_TEST_REQUIRE"), ",") {
-		if required == what {
-			t.Fatalf("HOTINIT_TEST_REQUIRE says that this machine has %s: %v", what, missing)
-		}
+	if Required(what) {
+		t.Fatalf("HOTINIT_TEST_REQUIRE says that this machine has %s: %v", what, missing)
 	}
 	t.Skipf("needs %s: %v", what, missing)
+}
+
+// Required tells whether HOTINIT_TEST_REQUIRE, a list with commas, names it.
+func Required(what string) bool {
+	return slices.Contains(strings.Split(os.Getenv("HOTINIT_TEST_REQUIRE"), ","), what)
 }
 
 // NeedNamespace skips a test where nothing can be PID 1.

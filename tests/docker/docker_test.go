@@ -192,9 +192,9 @@ func TestBadReleases(t *testing.T) {
 		spoil   func(content []byte) ([]byte, os.FileMode)
 		pattern string
 	}{
-		{"not executable", func(b []byte) ([]byte, os.FileMode) { return b, 0o644 }, `^hotinit: .*(execut|permission)`},
-		{"truncated", func(b []byte) ([]byte, os.FileMode) { return b[:500_000], 0o755 }, `^hotinit: .*(truncated|incomplete|cut|end)`},
-		{"of another machine", func(b []byte) ([]byte, os.FileMode) { b[18] = 243; return b, 0o755 }, `^hotinit: .*machine`},
+		{"not executable", func(b []byte) ([]byte, os.FileMode) { return b, 0o644 }, `^hotinit: /app/server: not executable .mode 0644.; the running generation stays$`},
+		{"truncated", func(b []byte) ([]byte, os.FileMode) { return b[:500_000], 0o755 }, `^hotinit: /app/server: truncated ELF file: .*; the running generation stays$`},
+		{"of another machine", func(b []byte) ([]byte, os.FileMode) { b[18] = 243; return b, 0o755 }, `^hotinit: /app/server: ELF file for riscv64, .*; the running generation stays$`},
 	} {
 		content, err := box.Release("bad")
 		if err != nil {
