@@ -186,6 +186,12 @@ func (s *supervisor) sweep(n int) {
 		go s.loop.post(Event{Kind: Empty, N: n})
 		return
 	}
+	if s.loop.state.Over {
+		// The verdict comes next, and init tells all that is left. Twice would
+		// be one too many: to many a daemon the second means "at once".
+		p.main.Close()
+		return
+	}
 	left := s.members(p)
 	var waits []*reaper.Process
 	for _, pid := range left {

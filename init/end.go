@@ -10,6 +10,9 @@ import (
 	"github.com/hotinit/hotinit/proc"
 )
 
+// afterKill is how many milliseconds SIGKILL has to take effect.
+const afterKill = 1000
+
 // end ends whatever is left of the app and returns the status to exit with.
 // What is left gets SIGTERM and then grace milliseconds to run its handlers
 // before SIGKILL.
@@ -20,14 +23,19 @@ func (p *pid1) end(status int, grace uint64) int {
 	if grace == message.LeaveRest {
 		return status
 	}
-	wait := time.NewTimer(time.Duration(grace) * time.Millisecond)
-	defer wait.Stop()
+	if childless() {
+		return status
+	}
 	killed := grace == 0
 	if killed {
+		grace = afterKill
 		tellAll(unix.SIGKILL)
 	} else {
 		tellAll(unix.SIGTERM)
+		tellAll(unix.SIGCONT) // one that is stopped could not act on it
 	}
+	wait := time.NewTimer(time.Duration(grace) * time.Millisecond)
+	defer wait.Stop()
 	for !childless() {
 		select {
 		case <-p.reaped:
@@ -46,7 +54,7 @@ func (p *pid1) end(status int, grace uint64) int {
 			}
 			killed = true
 			tellAll(unix.SIGKILL)
-			wait.Reset(time.Second)
+			wait.Reset(afterKill * time.Millisecond)
 		case r := <-p.messages:
 			r.discard()
 		}
