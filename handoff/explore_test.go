@@ -62,6 +62,10 @@ func possible(s State, p *Policy, w world) []Event {
 	}
 	for _, g := range s.Gens {
 		evs = append(evs, Event{Kind: Ready, N: g.N})
+		if p.Watchdog > 0 {
+			// WATCHDOG=trigger, whenever the app likes.
+			evs = append(evs, Event{Kind: Expired, N: g.N, Timer: WatchdogTimer})
+		}
 		switch g.Phase {
 		case Preparing:
 			releases := w.releases

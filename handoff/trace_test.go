@@ -1,0 +1,288 @@
+package handoff
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "rewrite the traces in testdata, and the tables in docs/design.md")
+
+// TestStories tells the machine the stories in testdata/traces. A line that is
+// not indented is an event, a comment, or the policy of the story; the indented
+// lines below an event are what the machine did, where that led, and which
+// timers run from then on.
+//
+// To write another story, write its events and run
+//
+//	go test ./handoff -run Stories -update
+//
+// Then read the diff, line by line: -update writes down whatever the machine
+// does, and nothing but your eyes tells whether it should.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/traces/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("testdata/traces has no story (%v)", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := string(b)
+			got := tellStory(t, want)
+			if *update && got != want {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != want {
+				t.Errorf("%s is not what happens. %s\nIf that is meant, run with -update and read the diff.", file, firstDifference(want, got))
+			}
+		})
+	}
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		if i >= len(w) || i >= len(g) || w[i] != g[i] {
+			at := func(lines []string) string { return strings.Join(lines[min(i, len(lines)):min(i+6, len(lines))], "\n") }
+			return fmt.Sprintf("From line %d on it has\n%s\nand what happens is\n%s", i+1, at(w), at(g))
+		}
+	}
+	return ""
+}
+
+// tellStory returns a story with what the machine does after each event.
+func tellStory(t *testing.T, text string) string {
+	var out strings.Builder
+	policy := storyPolicy()
+	s := State{Next: 1}
+	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		if strings.HasPrefix(line, "    ") {
+			continue // what happened when it was told before
+		}
+		fmt.Fprintln(&out, line)
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0] == "#" {
+			continue
+		}
+		if f[0] == "policy" {
+			for _, setting := range f[1:] {
+				if err := setPolicy(&policy, setting); err != nil {
+					t.Fatalf("line %d: %v", i+1, err)
+				}
+			}
+			continue
+		}
+		ev, err := storyEvent(&s, &policy, f)
+		if err != nil {
+			t.Fatalf("line %d, %q: %v", i+1, line, err)
+		}
+		after, effects := Next(s, &policy, ev)
+		if wrong := check(s, ev, after, effects, &policy); wrong != "" {
+			t.Errorf("line %d, %q: %s", i+1, line, wrong)
+		}
+		for _, e := range effects {
+			fmt.Fprintf(&out, "    %s\n", showEffect(e))
+		}
+		fmt.Fprintf(&out, "    = %s\n", showState(after))
+		if timers := showTimers(after, &policy); timers != "" {
+			fmt.Fprintf(&out, "    ~ %s\n", timers)
+		}
+		s = after
+	}
+	if !s.Over {
+		t.Error("the story has no end: its last event gives no verdict")
+	}
+	return out.String()
+}
+
+// storyPolicy is what hotinit does without options.
+func storyPolicy() Policy {
+	return Policy{
+		ByInterval: true, Interval: time.Second, ReadyTimeout: time.Minute,
+		DrainTimeout: time.Minute, StopTimeout: 9 * time.Second, Probation: 10 * time.Second,
+		ReloadSignal: 1, RetireSignal: 15, StopSignals: map[int]int{15: 15, 2: 2, 3: 3},
+	}
+}
+
+// setPolicy sets one thing of a policy, written as the option it is from.
+func setPolicy(p *Policy, setting string) error {
+	name, value, _ := strings.Cut(setting, "=")
+	durations := map[string]*time.Duration{
+		"interval": &p.Interval, "ready-timeout": &p.ReadyTimeout, "kill-old-delay": &p.KillOldDelay,
+		"drain-timeout": &p.DrainTimeout, "stop-timeout": &p.StopTimeout, "probation": &p.Probation,
+		"auto-restart": &p.AutoRestart, "watchdog": &p.Watchdog,
+	}
+	var err error
+	switch d := durations[name]; {
+	case d != nil:
+		*d, err = time.ParseDuration(value)
+	case setting == "ready=notify":
+		p.ByInterval = false
+	case setting == "on-exit=restart":
+		p.OnExit = Restart
+	case setting == "on-exit=restart-on-failure":
+		p.OnExit = RestartOnFailure
+	case setting == "retry-first":
+		p.RetryFirst = true
+	case name == "max-old":
+		p.MaxOld, err = strconv.Atoi(value)
+	case name == "signal-on-hup":
+		p.RetireSignal = int(unix.SignalNum("SIG" + value))
+	case name == "signal-on-term":
+		p.StopSignals[15] = int(unix.SignalNum("SIG" + value))
+	default:
+		err = fmt.Errorf("there is no policy %s", setting)
+	}
+	return err
+}
+
+// storyEvent reads an event:
+//
+//	boot | resumed | reload | rollback | changed [RELEASE] | stop SIGNAL | signal SIGNAL
+//	started N RELEASE | not-started N RELEASE STATUS REASON... | ready N
+//	exited N STATUS | died N SIGNAL | empty N | beat N [DELAY] | trigger N | expired TIMER N
+//
+// RELEASE is - where it is not known. A timer can only expire where it runs;
+// trigger is WATCHDOG=trigger, by which an app says at any time that it hangs.
+func storyEvent(s *State, p *Policy, f []string) (Event, error) {
+	arg := func(i int) string {
+		if i < len(f) && f[i] != "-" {
+			return f[i]
+		}
+		return ""
+	}
+	n, errN := strconv.Atoi(arg(1))
+	signal := func(i int) int { return int(unix.SignalNum("SIG" + arg(i))) }
+	ev := Event{N: n}
+	var err error
+	switch f[0] {
+	case "boot":
+		return Event{Kind: Boot}, nil
+	case "resumed":
+		return Event{Kind: Resumed}, nil
+	case "reload":
+		return Event{Kind: Reload}, nil
+	case "rollback":
+		return Event{Kind: Rollback}, nil
+	case "changed":
+		return Event{Kind: Changed, Release: arg(1)}, nil
+	case "stop", "signal":
+		ev = Event{Kind: Relay, Signal: signal(1)}
+		if f[0] == "stop" {
+			ev.Kind = Halt
+		}
+		if ev.Signal == 0 {
+			return ev, fmt.Errorf("there is no signal %q", arg(1))
+		}
+		return ev, nil
+	case "expired":
+		for _, t := range timersOf(*s, p) {
+			if t.String() == strings.Join(f[1:], " ") {
+				return t.event(), nil
+			}
+		}
+		return ev, fmt.Errorf("this timer does not run; these do: %s", showTimers(*s, p))
+	case "started":
+		ev.Kind, ev.Release = Started, arg(2)
+	case "not-started":
+		ev.Kind, ev.Release, ev.Reason = NotStarted, arg(2), strings.Join(f[min(4, len(f)):], " ")
+		ev.Status, err = strconv.Atoi(arg(3))
+	case "ready":
+		ev.Kind = Ready
+	case "exited":
+		ev.Kind, ev.Reason = Exited, "exited with status "+arg(2)
+		ev.Status, err = strconv.Atoi(arg(2))
+	case "died":
+		ev.Kind, ev.Status, ev.Reason = Exited, 128+signal(2), "was killed by SIG"+arg(2)
+	case "empty":
+		ev.Kind = Empty
+	case "trigger":
+		ev.Kind, ev.Timer = Expired, WatchdogTimer
+	case "beat":
+		ev.Kind = Beat
+		if arg(2) != "" {
+			ev.Delay, err = time.ParseDuration(arg(2))
+		}
+	default:
+		err = fmt.Errorf("there is no such event")
+	}
+	return ev, cmp.Or(errN, err)
+}
+
+func showEffect(e Effect) string {
+	switch e.Kind {
+	case Prepare:
+		if e.Source == Held {
+			return fmt.Sprintf("prepare %d: %s, which is held", e.N, e.Release)
+		}
+		return fmt.Sprintf("prepare %d: what is there", e.N)
+	case Tell:
+		return fmt.Sprintf("tell %d: %s", e.N, signalName(e.Signal))
+	case Say:
+		return "say " + strconv.Quote(e.Text)
+	case Outcome:
+		if e.OK {
+			return fmt.Sprintf("outcome %d: current", e.N)
+		}
+		return fmt.Sprintf("outcome %d: %s", e.N, e.Text)
+	case Exit:
+		return fmt.Sprintf("exit %d", e.Status)
+	}
+	return fmt.Sprintf("%v %d", e.Kind, e.N)
+}
+
+// showState is the situation, the generations, and what else is decided by.
+func showState(s State) string {
+	if s.Over {
+		return "over"
+	}
+	parts := []string{s.situation().String()}
+	for _, g := range s.Gens {
+		words := []string{strconv.Itoa(g.N), g.Phase.String(), g.Release}
+		for name, is := range map[string]bool{"told": g.Told, "killed": g.Killed, "proven": g.Proven, "hung": g.Hung} {
+			if is {
+				words = append(words, name)
+			}
+		}
+		slices.Sort(words[3:])
+		parts = append(parts, strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "))
+	}
+	note := func(is bool, text string) {
+		if is {
+			parts = append(parts, text)
+		}
+	}
+	note(s.Again && s.Back, "a rollback follows")
+	note(s.Again && !s.Back, "another start follows")
+	note(s.Rejected != "", s.Rejected+" is rejected")
+	for _, g := range s.Good {
+		note(true, g.Release+" is good")
+	}
+	for _, sig := range s.Held {
+		note(true, signalName(sig)+" is kept")
+	}
+	return strings.TrimRightFunc(strings.Join(parts, ", "), unicode.IsSpace)
+}
+
+func showTimers(s State, p *Policy) string {
+	run := Timers(s, *p)
+	var parts []string
+	for _, t := range timersOf(s, p) {
+		parts = append(parts, fmt.Sprintf("%v in %v", t, run[t]))
+	}
+	return strings.Join(parts, ", ")
+}
