@@ -1,0 +1,154 @@
+package inits
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/tests/box"
+)
+
+func TestMain(m *testing.M) {
+	box.Main(m, func() {
+		if builtIn != "" {
+			os.RemoveAll(builtIn)
+		}
+	})
+}
+
+var builtIn string // the folder of probe
+
+var compiled = sync.OnceValues(func() (string, error) {
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		return "", err
+	}
+	if builtIn, err = os.MkdirTemp("", "hotinit-probe-"); err != nil {
+		return "", err
+	}
+	os.Chmod(builtIn, 0o755) // other users execute it
+	path := filepath.Join(builtIn, "probe")
+	out, err := exec.Command(gcc, "-O1", "-Wall", "-Werror", "-static", "-o", path, "testdata/probe.c").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("cannot compile testdata/probe.c: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// probe is the path of the compiled testdata/probe.c.
+func probe(t *testing.T) string {
+	t.Helper()
+	path, err := compiled()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip("needs a C compiler:", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// start starts hotinit as PID 1. words are its flags, --, the command.
+func start(t *testing.T, words ...string) *box.Box {
+	t.Helper()
+	return run(t, box.Options{Args: words})
+}
+
+// run starts hotinit, as PID 1 unless Sub says otherwise.
+func run(t *testing.T, o box.Options) *box.Box {
+	t.Helper()
+	if !o.Sub {
+		box.NeedNamespace(t)
+	}
+	return box.Start(t, o)
+}
+
+// around starts hotinit as PID 1 by way of the probe, which first becomes what
+// its own words say ("begin", "deny", ...) and then executes it: same PID.
+func around(t *testing.T, probeWords []string, words ...string) *box.Box {
+	t.Helper()
+	args := append(append([]string(nil), probeWords...), box.Hotinit)
+	return run(t, box.Options{Binary: probe(t), Args: append(args, words...)})
+}
+
+// compare runs a test with hotinit, and with other inits that do the same.
+func compare(t *testing.T, others string, test func(t *testing.T, start func(t *testing.T, words ...string) *box.Box)) {
+	t.Run("hotinit", func(t *testing.T) { test(t, start) })
+	for _, name := range strings.Fields(others) {
+		t.Run(name, func(t *testing.T) {
+			path, err := exec.LookPath(name)
+			box.Need(t, name, err)
+			test(t, func(t *testing.T, words ...string) *box.Box {
+				return run(t, box.Options{Binary: path, Name: name, Args: words})
+			})
+		})
+	}
+}
+
+// ended waits for the end and checks the status.
+func ended(t *testing.T, b *box.Box, want int) {
+	t.Helper()
+	if status := b.Wait(); status != want {
+		t.Errorf("status %d, want %d; output:\n%s", status, want, b.Output)
+	}
+}
+
+// stop sends TERM, and expects the end.
+func stop(t *testing.T, b *box.Box, want int) {
+	t.Helper()
+	b.Signal(unix.SIGTERM)
+	ended(t, b, want)
+}
+
+// got waits for the probe's line about a signal.
+func got(b *box.Box, n int) { b.Line("^got " + strconv.Itoa(n) + "( |$)") }
+
+// fields reads the probe's line of state.
+func fields(t *testing.T, b *box.Box) map[string]string {
+	t.Helper()
+	line := b.Line(`^blocked=.*$`)[0]
+	state := map[string]string{}
+	for _, word := range strings.Fields(line) {
+		name, value, _ := strings.Cut(word, "=")
+		state[name] = value
+	}
+	return state
+}
+
+// command returns the path of a program that a test needs.
+func command(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skip(err)
+	}
+	return path
+}
+
+// pipe returns the end to read of one that stays open and empty.
+func pipe(t *testing.T) *os.File {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { read.Close(); write.Close() })
+	return read
+}
+
+func readlink(t *testing.T, path string) string {
+	t.Helper()
+	target, err := os.Readlink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
+}

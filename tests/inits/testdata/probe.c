@@ -1,0 +1,292 @@
+// probe is the plain C program that the tests of package inits run under an
+// init, and around it. Go's runtime has handlers, and signals, of its own; this
+// has nothing that it was not given.
+//
+//	probe signals [N]     print each signal that arrives; N ends it
+//	probe state [N]       print signal mask, ignored signals, group, session, ...; with N then as signals
+//	probe stop SIGNAL     stop itself, print when it goes on, and exit with 5
+//	probe leave [stopped] leave two processes behind that handle TERM, and exit
+//	probe deaf            leave one behind that ignores TERM, and exit
+//	probe children        one child; all print their signals until TERM
+//	probe begin MASK IGNORED COMMAND...  execute with this signal state (hex)
+//	probe early A,B,... COMMAND...  the same with all blocked, and some pending
+//	probe deny COMMAND... execute where newer system calls do not exist
+//	probe fill COMMAND... execute with standard output full and error full
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+// The C library keeps 32 and 33 to itself, so the system calls are made here.
+static uint64_t mask(int how, const uint64_t *set) {
+	uint64_t old = 0;
+	syscall(SYS_rt_sigprocmask, how, set, &old, sizeof old);
+	return old;
+}
+
+static int next_signal(void) {
+	uint64_t all = ~0ull;
+	siginfo_t info;
+	long n;
+	do n = syscall(SYS_rt_sigtimedwait, &all, &info, NULL, sizeof all);
+	while (n < 0 && errno == EINTR);
+	return (int)n;
+}
+
+static void block_all(void) {
+	uint64_t all = ~0ull;
+	mask(SIG_SETMASK, &all);
+}
+
+static void set_disposition(int n, uintptr_t handler) {
+	struct { uintptr_t handler, flags, restorer; uint64_t mask; } action = { handler, 0, 0, 0 };
+	syscall(SYS_rt_sigaction, n, &action, NULL, 8);
+}
+
+static uintptr_t disposition(int n) {
+	struct { uintptr_t handler, flags, restorer; uint64_t mask; } action = { 0 };
+	syscall(SYS_rt_sigaction, n, NULL, &action, 8);
+	return action.handler;
+}
+
+static int print_signals(const char *who, int end) {
+	printf("%sready\n", who);
+	for (;;) {
+		int n = next_signal();
+		if (n == SIGWINCH && isatty(0)) {
+			struct winsize size;
+			ioctl(0, TIOCGWINSZ, &size);
+			printf("%sgot %d size %dx%d\n", who, n, size.ws_col, size.ws_row);
+		} else {
+			printf("%sgot %d\n", who, n);
+		}
+		if (n == end)
+			return 0;
+	}
+}
+
+static void state(void) {
+	uint64_t ignored = 0;
+	for (int n = 1; n <= 64; n++)
+		if (disposition(n) == (uintptr_t)SIG_IGN)
+			ignored |= 1ull << (n - 1);
+	char dir[4096];
+	mode_t um = umask(0);
+	printf("blocked=%llx ignored=%llx pid=%d group=%d session=%d foreground=%d umask=%o uid=%d gid=%d nnp=%d dir=%s",
+		(unsigned long long)mask(SIG_BLOCK, NULL), (unsigned long long)ignored, getpid(), getpgrp(), getsid(0),
+		tcgetpgrp(0), um, getuid(), getgid(), prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), getcwd(dir, sizeof dir));
+	gid_t groups[64];
+	int count = getgroups(64, groups);
+	printf(" groups=");
+	for (int i = 0; i < count; i++)
+		printf("%s%d", i ? "," : "", groups[i]);
+	printf(" descriptors=");
+	for (int fd = 0, some = 0; fd < 1024; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			printf("%s%d", some++ ? "," : "", fd);
+	printf("\n");
+}
+
+static volatile sig_atomic_t told;
+static void on_term(int n) { told = n; }
+
+// A process that is told to end needs a moment to do so in order.
+static int tidy(const char *name, int parent_pipe) {
+	struct sigaction action = { .sa_handler = on_term };
+	sigset_t term, before;
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &before);
+	sigaction(SIGTERM, &action, NULL);
+	sigdelset(&before, SIGTERM);
+	if (write(parent_pipe, "x", 1) != 1)
+		return 1;
+	while (!told)
+		sigsuspend(&before);
+	struct timespec moment = { 0, 200 * 1000 * 1000 };
+	nanosleep(&moment, NULL);
+	printf("%s tidied up\n", name);
+	return 0;
+}
+
+static int leave(int stopped) {
+	int ready[2];
+	char byte;
+	if (pipe(ready))
+		return 1;
+	if (fork() == 0)
+		exit(tidy("group", ready[1]));
+	if (fork() == 0) {
+		setsid();
+		exit(tidy("session", ready[1]));
+	}
+	pid_t third = stopped ? fork() : -1;
+	if (third == 0)
+		exit(tidy("stopped", ready[1]));
+	for (int i = 0; i < 2 + stopped; i++)
+		if (read(ready[0], &byte, 1) != 1)
+			return 1;
+	if (stopped) {
+		int status;
+		kill(third, SIGSTOP);
+		waitpid(third, &status, WUNTRACED);
+	}
+	return 7;
+}
+
+static int deaf(void) {
+	int ready[2];
+	char byte;
+	if (pipe(ready))
+		return 1;
+	if (fork() == 0) {
+		setsid();
+		signal(SIGTERM, SIG_IGN);
+		signal(SIGHUP, SIG_IGN);
+		if (write(ready[1], "x", 1) != 1)
+			return 1;
+		for (;;)
+			pause();
+	}
+	if (read(ready[0], &byte, 1) != 1)
+		return 1;
+	return 8;
+}
+
+static int children(void) {
+	block_all();
+	int ready[2];
+	char byte;
+	if (pipe(ready))
+		return 1;
+	if (fork() == 0) {
+		if (write(ready[1], "x", 1) != 1)
+			return 1;
+		return print_signals("child ", SIGTERM);
+	}
+	if (read(ready[0], &byte, 1) != 1)
+		return 1;
+	return print_signals("main ", SIGTERM);
+}
+
+#define REFUSE(call) \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), 0, 1), \
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)
+
+// What an old kernel, or a sandbox with a short list, says to new calls.
+static int deny(void) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		REFUSE(SYS_pidfd_open),
+		REFUSE(SYS_pidfd_send_signal),
+		REFUSE(435 /* clone3 */),
+		REFUSE(436 /* close_range */),
+		REFUSE(SYS_memfd_create),
+		REFUSE(439 /* faccessat2 */),
+		REFUSE(437 /* openat2 */),
+		REFUSE(SYS_execveat),
+		REFUSE(SYS_statx),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) {
+		perror("seccomp");
+		return 99;
+	}
+	return 0;
+}
+
+static int fill(void) {
+	int p[2];
+	char page[4096] = { 0 };
+	if (pipe(p))
+		return 99;
+	fcntl(p[1], F_SETFL, O_NONBLOCK);
+	while (write(p[1], page, sizeof page) > 0)
+		;
+	fcntl(p[1], F_SETFL, 0);
+	fcntl(p[0], F_SETFD, 0); // it stays open, and nobody reads it
+	dup2(p[1], 1);
+	dup2(p[1], 2);
+	close(p[1]);
+	return 0;
+}
+
+// execve(2) keeps what is pending, so that this is before the first instant.
+static int early(char *signals) {
+	pid_t sender = fork();
+	if (sender == 0) {
+		for (char *n = strtok(signals, ","); n; n = strtok(NULL, ","))
+			kill(getppid(), atoi(n));
+		_exit(0);
+	}
+	return waitpid(sender, NULL, 0) != sender;
+}
+
+static int execute(char **argv) {
+	execvp(argv[0], argv);
+	perror(argv[0]);
+	return 127;
+}
+
+int main(int argc, char **argv) {
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	const char *what = argc > 1 ? argv[1] : "";
+	if (!strcmp(what, "signals")) {
+		block_all();
+		return print_signals("", argc > 2 ? atoi(argv[2]) : 0);
+	}
+	if (!strcmp(what, "state")) {
+		state();
+		if (argc == 2)
+			return 0;
+		block_all();
+		return print_signals("", atoi(argv[2]));
+	}
+	if (!strcmp(what, "early") && argc > 3) {
+		block_all();
+		return early(argv[2]) ? 99 : execute(argv + 3);
+	}
+	if (!strcmp(what, "stop") && argc > 2) {
+		int n = atoi(argv[2]);
+		printf("stopping\n");
+		kill(getpid(), n);
+		printf("went on\n");
+		return 5;
+	}
+	if (!strcmp(what, "leave"))
+		return leave(argc > 2);
+	if (!strcmp(what, "deaf"))
+		return deaf();
+	if (!strcmp(what, "children"))
+		return children();
+	if (!strcmp(what, "begin") && argc > 4) {
+		uint64_t blocked = strtoull(argv[2], NULL, 16), ignored = strtoull(argv[3], NULL, 16);
+		for (int n = 1; n <= 64; n++)
+			set_disposition(n, ignored & (1ull << (n - 1)) ? (uintptr_t)SIG_IGN : (uintptr_t)SIG_DFL);
+		mask(SIG_SETMASK, &blocked);
+		return execute(argv + 4);
+	}
+	if (!strcmp(what, "deny") && argc > 2)
+		return deny() ? 99 : execute(argv + 2);
+	if (!strcmp(what, "fill") && argc > 2)
+		return fill() ? 99 : execute(argv + 2);
+	fprintf(stderr, "probe: what is %s?\n", what);
+	return 98;
+}
