@@ -1,0 +1,337 @@
+package handoff
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// rig is a loop in fake time, with a world that notes what it is asked to do.
+type rig struct {
+	*loop
+	begun time.Time
+	notes []string
+	said  []string
+	ended chan struct{}
+}
+
+// note notes something with the fake time at which it was asked for.
+func (r *rig) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf("%v ", time.Since(r.begun))+fmt.Sprintf(format, args...))
+}
+
+// prepare starts every generation at once, of the one release there is.
+func (r *rig) prepare(n int, source Source, release string) (Event, bool) {
+	r.note("prepare %d", n)
+	return Event{Kind: Started, N: n, Release: "a"}, true
+}
+func (r *rig) cancel(n int)                        { r.note("cancel %d", n) }
+func (r *rig) tell(n, sig int)                     { r.note("tell %d %s", n, signalName(sig)) }
+func (r *rig) kill(n int)                          { r.note("kill %d", n) }
+func (r *rig) sweep(n int)                         { r.note("sweep %d", n) }
+func (r *rig) foreground(n int)                    {}
+func (r *rig) say(text string)                     { r.said = append(r.said, text) }
+func (r *rig) outcome(n int, ok bool, text string) { r.note("outcome %d %v", n, ok) }
+func (r *rig) exit(status int)                     { r.note("exit %d", status) }
+func (r *rig) record(s State, seq uint64)          { r.note("record %d %v", seq, s.situation()) }
+func (r *rig) acted(seq uint64)                    { r.note("acted %d", seq) }
+
+// inFakeTime runs a story with a loop that has booted. The loop is stopped at
+// its end: whatever timer or source were left then would make it fail.
+func inFakeTime(t *testing.T, p Policy, story func(*rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{begun: time.Now(), ended: make(chan struct{})}
+		r.loop = newLoop(r, &p)
+		go func() {
+			defer close(r.ended)
+			r.run(Event{Kind: Boot})
+		}()
+		synctest.Wait()
+		story(r)
+		r.end()
+	})
+}
+
+// end stops the loop, where it has not ended by itself.
+func (r *rig) end() {
+	synctest.Wait()
+	select {
+	case <-r.ended:
+		return
+	default:
+	}
+	r.postAndWait(Event{Kind: Halt, Signal: 15}, 0)
+	for _, g := range r.state.Gens {
+		if g.Phase != Lingering && !r.state.Over {
+			r.post(Event{Kind: Exited, N: g.N, Reason: "ended"})
+			synctest.Wait()
+		}
+	}
+	<-r.ended
+}
+
+// happen has the loop act upon an event, to the end.
+func (r *rig) happen(ev Event) { r.postAndWait(ev, 0) }
+
+// pass lets time pass.
+func (r *rig) pass(d time.Duration) {
+	// What the test has read so far the loop may write from now on; without an
+	// input from here, fake time alone would not put the one after the other.
+	select {
+	case r.inputs <- input{call: func() {}}:
+	case <-r.ended:
+	}
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// serve makes generation n current.
+func (r *rig) serve(n int) { r.happen(Event{Kind: Ready, N: n}) }
+
+// passRestartDelay lets the time pass that the next start waits.
+func (r *rig) passRestartDelay() {
+	synctest.Wait() // or it may be over already while the state is looked at
+	r.pass(restartDelay(r.state, *r.policy))
+}
+
+// expect fails unless these notes are there, each once, and in this order.
+func (r *rig) expect(t *testing.T, want ...string) {
+	t.Helper()
+	at := -1
+	for _, w := range want {
+		i := slices.Index(r.notes, w)
+		if i < 0 || slices.Index(r.notes[i+1:], w) >= 0 || i < at {
+			t.Errorf("want %q once, in this order: %q; what happened is\n%s", w, want, strings.Join(r.notes, "\n"))
+			return
+		}
+		at = i
+	}
+}
+
+// never fails if something like this was asked for.
+func (r *rig) never(t *testing.T, what string) {
+	t.Helper()
+	for _, n := range r.notes {
+		if strings.Contains(n, what) {
+			t.Errorf("%q happened, and %q must not", n, what)
+		}
+	}
+}
+
+func withPolicy(change func(*Policy)) Policy {
+	p := storyPolicy()
+	change(&p)
+	return p
+}
+
+func TestACandidateThatLivesForTheIntervalIsReady(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.Interval = 3 * time.Second }), func(r *rig) {
+		r.pass(time.Minute)
+		r.expect(t, "0s prepare 1", "3s outcome 1 true")
+	})
+}
+
+func TestACandidateThatIsNotReadyInTimeIsToldToGo(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+		r.serve(1)
+		r.happen(Event{Kind: Reload})
+		r.pass(time.Hour)
+		r.expect(t, "0s prepare 2", "30s tell 2 SIGTERM", "30s outcome 2 false")
+	})
+}
+
+func TestAnOldGenerationThatDoesNotGoIsKilled(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.DrainTimeout = 20 * time.Second }), func(r *rig) {
+		r.serve(1)
+		r.happen(Event{Kind: Reload})
+		r.pass(5 * time.Second)
+		r.pass(time.Hour)
+		r.expect(t, "1s outcome 2 true", "1s tell 1 SIGTERM", "21s kill 1")
+	})
+}
+
+func TestAnOldGenerationIsToldToGoAfterTheDelay(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.KillOldDelay = 5 * time.Second }), func(r *rig) {
+		r.serve(1)
+		r.happen(Event{Kind: Reload})
+		r.serve(2)
+		r.pass(time.Minute)
+		r.expect(t, "0s outcome 2 true", "5s tell 1 SIGTERM")
+	})
+}
+
+func TestWhatDoesNotStopIsKilled(t *testing.T) {
+	inFakeTime(t, storyPolicy(), func(r *rig) {
+		r.serve(1)
+		r.pass(2 * time.Second)
+		r.happen(Event{Kind: Halt, Signal: 15})
+		r.pass(time.Hour)
+		r.expect(t, "2s tell 1 SIGTERM", "11s kill 1")
+	})
+}
+
+func TestAGenerationIsProvenAfterItsProbation(t *testing.T) {
+	inFakeTime(t, storyPolicy(), func(r *rig) {
+		r.serve(1)
+		r.pass(10*time.Second - 1)
+		if r.state.Gens[0].Proven {
+			t.Error("it is proven before its probation is over")
+		}
+		r.pass(1)
+		if !r.state.Gens[0].Proven || r.state.good() != "a" {
+			t.Error("it is not proven, and its probation is over")
+		}
+	})
+}
+
+func TestRestartsWaitLongerEachTime(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.OnExit = Restart }), func(r *rig) {
+		for n := 1; n <= 12; n++ {
+			r.serve(n)
+			r.happen(Event{Kind: Exited, N: n, Status: 1, Reason: "ended"})
+			r.happen(Event{Kind: Empty, N: n})
+			r.passRestartDelay()
+		}
+		r.expect(t, "0s prepare 2", "100ms prepare 3", "300ms prepare 4", "700ms prepare 5", "1.5s prepare 6",
+			"3.1s prepare 7", "6.3s prepare 8", "12.7s prepare 9", "25.5s prepare 10", "51.1s prepare 11", "1m21.1s prepare 12")
+	})
+}
+
+func TestAGenerationThatLastedIsRestartedAtOnce(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.OnExit = Restart }), func(r *rig) {
+		for n := 1; n <= 3; n++ {
+			r.serve(n)
+			if n == 3 {
+				r.pass(10 * time.Second) // its probation
+			}
+			r.happen(Event{Kind: Exited, N: n, Status: 1, Reason: "ended"})
+			r.passRestartDelay()
+		}
+		r.expect(t, "0s prepare 2", "100ms prepare 3", "10.1s prepare 4")
+	})
+}
+
+func TestTimersEndWithTheirReason(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+		r.pass(500 * time.Millisecond)
+		r.serve(1) // by itself, before --interval
+		r.happen(Event{Kind: Reload})
+		r.serve(2)
+		r.happen(Event{Kind: Exited, N: 1, Reason: "ended"}) // before --drain-timeout
+		r.happen(Event{Kind: Empty, N: 1})
+		if len(r.timers) != 1 {
+			t.Errorf("%d timers run: %v; only a probation does", len(r.timers), r.timers)
+		}
+		r.pass(time.Hour)
+		if len(r.timers) != 0 {
+			t.Errorf("%d timers run: %v; nothing is waited for", len(r.timers), r.timers)
+		}
+		r.expect(t, "500ms outcome 1 true", "500ms outcome 2 true")
+		r.never(t, "kill")
+		r.never(t, "false")
+	})
+}
+
+func TestATimerWhoseReasonWentWhileItRanOutIsIgnored(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+		r.serve(1)
+		r.happen(Event{Kind: Reload})
+		done := make(chan struct{})
+		r.inputs <- input{done: done, call: func() {
+			// The loop is busy until the time is over; what comes first is
+			// that the candidate is ready, and then the timer's event.
+			time.Sleep(time.Minute)
+			r.act(Event{Kind: Ready, N: 2})
+		}}
+		<-done
+		synctest.Wait()
+		r.expect(t, "1m0s outcome 2 true")
+		r.never(t, "outcome 2 false")
+	})
+}
+
+func TestMoreTimeCountsFromWhenItIsAskedFor(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+		r.serve(1)
+		r.happen(Event{Kind: Reload})
+		r.pass(20 * time.Second)
+		r.happen(Event{Kind: Beat, N: 2, Delay: 45 * time.Second})
+		r.pass(20 * time.Second)
+		r.happen(Event{Kind: Beat, N: 2, Delay: 90 * time.Second})
+		r.pass(time.Hour)
+		r.expect(t, "2m10s outcome 2 false")
+	})
+}
+
+func TestAWatchdogThatIsToldInTimeDoesNotBark(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.Watchdog = 30 * time.Second }), func(r *rig) {
+		r.serve(1)
+		for range 5 {
+			r.pass(20 * time.Second)
+			r.happen(Event{Kind: Beat, N: 1})
+		}
+		r.never(t, "SIGABRT")
+		r.pass(time.Hour)
+		r.expect(t, "2m10s tell 1 SIGABRT", "3m10s kill 1")
+	})
+}
+
+func TestASignalIsRecordedAfterItWasActedUpon(t *testing.T) {
+	inFakeTime(t, storyPolicy(), func(r *rig) {
+		r.serve(1)
+		r.postAndWait(Event{Kind: Halt, Signal: 15}, 4)
+		r.expect(t, "0s tell 1 SIGTERM", "0s record 4 stopping")
+	})
+}
+
+func TestASignalThatChangesNothingIsOnlyAcknowledged(t *testing.T) {
+	inFakeTime(t, storyPolicy(), func(r *rig) {
+		r.serve(1)
+		r.postAndWait(Event{Kind: Relay, Signal: 10}, 4)
+		r.expect(t, "0s tell 1 SIGUSR1", "0s acted 4")
+		r.never(t, "record 4")
+	})
+}
+
+func TestASignalThatIsKeptForTheNextGenerationIsRecorded(t *testing.T) {
+	inFakeTime(t, withPolicy(func(p *Policy) { p.OnExit = Restart; p.Interval = time.Minute }), func(r *rig) {
+		for n := 1; n <= 2; n++ {
+			r.serve(n)
+			r.happen(Event{Kind: Exited, N: n, Status: 1, Reason: "ended"})
+			synctest.Wait()
+		}
+		r.postAndWait(Event{Kind: Relay, Signal: 10}, 4)
+		r.expect(t, "0s record 4 down")
+		r.pass(time.Second)
+		r.expect(t, "100ms prepare 3", "100ms tell 3 SIGUSR1")
+	})
+}
+
+func TestASourceIsToldOnlyAfterTheRecord(t *testing.T) {
+	inFakeTime(t, storyPolicy(), func(r *rig) {
+		done := make(chan struct{})
+		r.inputs <- input{event: Event{Kind: Ready, N: 1}, seq: 9, done: done}
+		<-done
+		// No synctest.Wait: the record has to be there by now.
+		r.expect(t, "0s outcome 1 true", "0s record 9 serving")
+	})
+}
+
+func TestNothingIsActedUponAfterTheVerdict(t *testing.T) {
+	inFakeTime(t, storyPolicy(), func(r *rig) {
+		r.happen(Event{Kind: Exited, N: 1, Status: 3, Reason: "ended"})
+		<-r.ended
+		r.pass(time.Hour)
+		r.expect(t, "0s sweep 1", "0s exit 3")
+		if len(r.timers) != 0 {
+			t.Errorf("timers run after the verdict: %v", r.timers)
+		}
+		if last := r.notes[len(r.notes)-1]; !strings.HasPrefix(last, "0s record") {
+			t.Errorf("the last thing is %q, and it should be the record", last)
+		}
+	})
+}
