@@ -334,7 +334,6 @@ func (m *step) promote(g *Gen) {
 // prove notes that a generation outlived its probation.
 func (m *step) prove(g *Gen) {
 	g.Proven = true
-	m.s.Fails = 0
 	m.s.Good = slices.DeleteFunc(m.s.Good, func(o Good) bool { return o.Release == g.Release })
 	m.s.Good = append(m.s.Good, Good{g.Release, g.N})
 	if len(m.s.Good) > 2 {

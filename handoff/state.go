@@ -237,9 +237,10 @@ const (
 	RestartTimer
 	AutoRestartTimer
 	WatchdogTimer
+	SteadyTimer
 )
 
-var timerNames = []string{"interval", "ready-timeout", "kill-old-delay", "drain-timeout", "stop-timeout", "probation", "restart", "auto-restart", "watchdog"}
+var timerNames = []string{"interval", "ready-timeout", "kill-old-delay", "drain-timeout", "stop-timeout", "probation", "restart", "auto-restart", "watchdog", "steady"}
 
 func (k TimerKind) String() string { return timerNames[k] }
 
@@ -295,6 +296,9 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 			if !g.Proven {
 				arm(ProbationTimer, g.N, 0, p.Probation)
 			}
+			if s.Fails > 0 {
+				arm(SteadyTimer, g.N, 0, steadyAfter)
+			}
 			if p.Watchdog > 0 {
 				arm(WatchdogTimer, g.N, g.Beats, max(p.Watchdog, g.Extended))
 			}
@@ -311,6 +315,10 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 	}
 	return run
 }
+
+// steadyAfter is how long a generation has to serve for the next restart to be
+// at once again. It is not the probation: that may be short, or none.
+const steadyAfter = 10 * time.Second
 
 // longestDelay bounds the wait between two restarts.
 const longestDelay = 30 * time.Second

@@ -130,6 +130,8 @@ func currentExpired(m *step, g *Gen, ev Event) {
 	switch ev.Timer {
 	case ProbationTimer:
 		m.prove(g)
+	case SteadyTimer:
+		m.s.Fails = 0
 	case WatchdogTimer:
 		m.say("generation %d did not tell its watchdog that it lives; it is ended with SIGABRT", g.N)
 		g.Hung = true
