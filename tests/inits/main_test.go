@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -133,17 +134,6 @@ func command(t *testing.T, name string) string {
 	return path
 }
 
-// pipe returns the end to read of one that stays open and empty.
-func pipe(t *testing.T) *os.File {
-	t.Helper()
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { read.Close(); write.Close() })
-	return read
-}
-
 func readlink(t *testing.T, path string) string {
 	t.Helper()
 	target, err := os.Readlink(path)
@@ -151,4 +141,29 @@ func readlink(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return target
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// sorted returns numbers in order, and each once.
+func sorted(numbers ...string) []string {
+	slices.SortFunc(numbers, func(a, b string) int { return len(a)*100 - len(b)*100 + strings.Compare(a, b) })
+	return slices.Compact(numbers)
+}
+
+// app waits for the process of a probe that was told to do something.
+func app(t *testing.T, b *box.Box, what string) (found box.Process) {
+	t.Helper()
+	b.Until("the app runs", func() bool {
+		list := b.Processes()
+		// The newest generation is the last of them.
+		for i := len(list) - 1; i >= 0; i-- {
+			if p := list[i]; len(p.Args) > 1 && p.Args[0] == probe(t) && p.Args[1] == what && !p.Zombie() {
+				found = p
+				return true
+			}
+		}
+		return false
+	})
+	return found
 }

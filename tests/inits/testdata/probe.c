@@ -10,6 +10,7 @@
 //	probe children        one child; all print their signals until TERM
 //	probe begin MASK IGNORED COMMAND...  execute with this signal state (hex)
 //	probe early A,B,... COMMAND...  the same with all blocked, and some pending
+//	probe activate N NAMES COMMAND...  execute with N listening sockets
 //	probe deny COMMAND... execute where newer system calls do not exist
 //	probe fill COMMAND... execute with standard output full and error full
 #define _GNU_SOURCE
@@ -81,6 +82,11 @@ static int print_signals(const char *who, int end) {
 	}
 }
 
+static int is_socket(int fd) {
+	struct stat s;
+	return fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode);
+}
+
 static void state(void) {
 	uint64_t ignored = 0;
 	for (int n = 1; n <= 64; n++)
@@ -99,7 +105,13 @@ static void state(void) {
 	printf(" descriptors=");
 	for (int fd = 0, some = 0; fd < 1024; fd++)
 		if (fcntl(fd, F_GETFD) >= 0)
-			printf("%s%d", some++ ? "," : "", fd);
+			printf("%s%d%s", some++ ? "," : "", fd, is_socket(fd) ? "s" : "");
+	for (int i = 0; i < 3; i++) {
+		static const char *const names[] = { "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES" };
+		const char *value = getenv(names[i]);
+		if (value)
+			printf(" %s=%s", names[i], value);
+	}
 	printf("\n");
 }
 
@@ -183,6 +195,26 @@ static int children(void) {
 	if (read(ready[0], &byte, 1) != 1)
 		return 1;
 	return print_signals("main ", SIGTERM);
+}
+
+// Socket activation, sd_listen_fds(3): descriptors from 3 on, and variables.
+static int activate(int count, const char *names) {
+	char text[16];
+	for (int i = 0; i < count; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (fd < 0 || listen(fd, 16)) // to listen binds it to some port
+			return 99;
+		if (fd != 3 + i) {
+			dup2(fd, 3 + i);
+			close(fd);
+		}
+	}
+	snprintf(text, sizeof text, "%d", count);
+	setenv("LISTEN_FDS", text, 1);
+	snprintf(text, sizeof text, "%d", getpid());
+	setenv("LISTEN_PID", text, 1);
+	setenv("LISTEN_FDNAMES", names, 1);
+	return 0;
 }
 
 #define REFUSE(call) \
@@ -283,6 +315,8 @@ int main(int argc, char **argv) {
 		mask(SIG_SETMASK, &blocked);
 		return execute(argv + 4);
 	}
+	if (!strcmp(what, "activate") && argc > 4)
+		return activate(atoi(argv[2]), argv[3]) ? 99 : execute(argv + 4);
 	if (!strcmp(what, "deny") && argc > 2)
 		return deny() ? 99 : execute(argv + 2);
 	if (!strcmp(what, "fill") && argc > 2)
