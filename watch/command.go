@@ -61,6 +61,11 @@ func (c *command) running(r Release) {
 	c.dirty = true
 }
 
+// undecided reports whether something was reported that no verdict is on yet.
+func (c *command) undecided() bool {
+	return c.armed && (c.dirty || c.busy || c.examine || c.wake != 0)
+}
+
 // next is what to do now: a query, or when to ask again (0: on a note).
 func (c *command) next(now time.Duration) (*query, time.Duration) {
 	switch {

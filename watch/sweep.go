@@ -48,9 +48,10 @@ var seed = maphash.MakeSeed()
 // sweeper goes through a tree; it keeps nothing.
 type sweeper struct {
 	*extent
-	apply func([]need) (added bool, err error)
-	poll  bool // told to poll everything
-	stop  <-chan struct{}
+	command string // path of a file that has a watch of its own, "" for none
+	apply   func([]need) (added bool, err error)
+	poll    bool // told to poll everything
+	stop    <-chan struct{}
 }
 
 // A walker is the state of one way through.
@@ -66,6 +67,7 @@ type walker struct {
 	writers int
 	buf     []byte
 	dev     uint64
+	skip    inode // what command leads to
 }
 
 func (s sweeper) sweep(q sweep) scan {
@@ -111,6 +113,10 @@ func (w *walker) all() {
 	r := walk(w.base)
 	w.needs = r.needs
 	w.out.polled = r.remote
+	if w.command != "" {
+		st := statStamp(w.command)
+		w.skip = inode{st.dev, st.ino}
+	}
 	switch r.file.mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		w.dev = r.file.dev
@@ -189,6 +195,9 @@ func (w *walker) link(path, rel string) {
 
 // file marks a file, reading it where that is affordable.
 func (w *walker) file(path, rel string, st stamp) {
+	if w.skip != (inode{}) && w.skip == (inode{st.dev, st.ino}) {
+		return
+	}
 	// Neither owner nor mode nor the time of their change: chmod is no change.
 	m := mark{
 		path:  maphash.String(seed, rel),

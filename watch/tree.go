@@ -195,7 +195,7 @@ func (l *loop) plant() error {
 		target := i + 1
 		t := &tree{extent: x, signal: p.Signal, settle: l.o.Settle}
 		t.eyes = sweeper{
-			extent: x, poll: l.o.Poll > 0, stop: l.stop,
+			extent: x, command: l.o.Command, poll: l.o.Poll > 0, stop: l.stop,
 			apply: func(n []need) (bool, error) { return l.queue.apply(target, n) },
 		}.sweep
 		l.trees = append(l.trees, t)

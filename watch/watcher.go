@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,8 +118,9 @@ type loop struct {
 	said    map[string]bool
 	failing map[int]string // by target, what was said of watches that could not be set
 	mounted func(out chan<- struct{}, stop <-chan struct{})
-	release *Event   // not taken yet
-	changes []*Event // likewise, at most one for each of trees
+	since   time.Duration // when the first of what wants a new generation was found
+	release *Event        // not taken yet
+	changes []*Event      // likewise, at most one for each of trees
 	poll    *time.Timer
 }
 
@@ -257,6 +259,11 @@ func (l *loop) advance() (wake time.Duration) {
 		}
 		earliest(at)
 	}
+	if l.release != nil || l.changed() {
+		if on, until := l.burst(); on {
+			earliest(until)
+		}
+	}
 	for i, t := range l.trees {
 		q, at := t.next(now)
 		if q != nil {
@@ -281,6 +288,7 @@ func (l *loop) answer(a answer) {
 	if a.target == 0 {
 		l.grumble(0, a.view.err)
 		if e := l.cmd.found(l.now(), a.view); e != nil {
+			l.wanted()
 			if l.release != nil {
 				l.release.File.Close()
 			}
@@ -290,8 +298,39 @@ func (l *loop) answer(a answer) {
 	}
 	l.grumble(a.target, a.scan.err)
 	if e := l.trees[a.target-1].found(l.now(), a.scan); e != nil {
+		if e.Signal == 0 {
+			l.wanted()
+		}
 		l.changes[a.target-1] = e
 	}
+}
+
+// changed reports whether a tree wants a new generation.
+func (l *loop) changed() bool {
+	return slices.ContainsFunc(l.changes, func(e *Event) bool { return e != nil && e.Signal == 0 })
+}
+
+// wanted notes that a new generation is wanted from now on.
+func (l *loop) wanted() {
+	if l.release == nil && !l.changed() {
+		l.since = l.now()
+	}
+}
+
+// burst reports whether more of what wants a new generation is on its way: a
+// checkout that changes the program and files beside it is one change. It also
+// tells for how long that is believed.
+func (l *loop) burst() (on bool, until time.Duration) {
+	until = l.since + longestNoise
+	if l.now() >= until {
+		return false, 0
+	}
+	for _, t := range l.trees {
+		if t.signal == 0 && t.have && (t.loud || t.busy) {
+			return true, until
+		}
+	}
+	return l.cmd != nil && l.cmd.undecided(), until
 }
 
 // grumble says once that a watch could not be set, and once that it can again.
@@ -376,26 +415,32 @@ func (l *loop) pollAll() {
 
 // pending is the next event and where it goes: a nil channel while there is none.
 func (l *loop) pending() (chan<- Event, Event) {
-	if l.release != nil {
+	burst, _ := l.burst()
+	if l.release != nil && !burst {
 		return l.events, *l.release
 	}
 	for _, e := range l.changes {
-		if e != nil {
+		if e != nil && (e.Signal != 0 || !burst) {
 			return l.events, *e
 		}
 	}
 	return nil, Event{}
 }
 
+// taken forgets what was delivered, and what a generation that starts now has
+// in it anyway.
 func (l *loop) taken(e Event) {
 	if e.Kind == NewRelease {
 		l.release = nil
-		return
 	}
 	for i, c := range l.changes {
-		if c != nil {
+		switch {
+		case c == nil:
+		case e.Signal != 0 && *c == e:
 			l.changes[i] = nil
 			return
+		case e.Signal == 0 && c.Signal == 0:
+			l.changes[i] = nil
 		}
 	}
 }
