@@ -14,7 +14,7 @@ import (
 // tiny is enough to show that a measurement works, and too little to time.
 var tiny = scale{
 	starts: 1, statuses: 37, orphans: 100, pings: 20,
-	idle: 10 * time.Millisecond, watchIdle: 10 * time.Millisecond,
+	rest: 10 * time.Millisecond, calm: 10 * time.Millisecond, idle: 10 * time.Millisecond, watchIdle: 10 * time.Millisecond,
 	swaps: 2, renames: 2, clients: 4,
 	appStartup: 10 * time.Millisecond, betweenSwaps: 20 * time.Millisecond,
 }

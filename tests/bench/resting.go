@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// settle is how long a tool is left alone once its command is up, so that
-// what belongs to the start is over.
+// settle is how long something is left alone once it is up, so that what
+// belongs to the start is over.
 const settle = 500 * time.Millisecond
 
 // pause returns early only when the benchmark is interrupted.
@@ -31,7 +31,7 @@ type resting struct {
 
 // startResting starts the tools, all at once beside each other, and lets them
 // settle.
-func (b *bench) startResting(ctx context.Context, tools []tool) (all []resting, err error) {
+func (b *bench) startResting(ctx context.Context, tools []tool, settle time.Duration) (all []resting, err error) {
 	defer func() {
 		if err != nil {
 			endResting(all)
@@ -71,7 +71,7 @@ func measureMemory(ctx context.Context, b *bench, r *report) error {
 	pss := r.figure("proportional set size", "%.0f KiB")
 	processes := r.figure("processes", "%.0f")
 	for range b.runs {
-		all, err := b.startResting(ctx, b.plainOnce())
+		all, err := b.startResting(ctx, b.plainOnce(), b.scale.rest)
 		if err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func measureMemory(ctx context.Context, b *bench, r *report) error {
 		}
 		endResting(all)
 	}
-	r.note("%v after the command is up; the command's own memory is not counted", settle)
+	r.note("%v after the command is up; the command's own memory is not counted", b.scale.rest)
 	return nil
 }
 
@@ -109,7 +109,7 @@ func measureIdle(ctx context.Context, b *bench, r *report) error {
 	wakeups := r.figure(fmt.Sprintf("context switches in %.3g s", seconds), "%.0f")
 	used := r.figure(fmt.Sprintf("processor time in %.3g s", seconds), "%.0f µs")
 	for range b.runs {
-		all, err := b.startResting(ctx, b.plain)
+		all, err := b.startResting(ctx, b.plain, b.scale.calm)
 		if err != nil {
 			return err
 		}
@@ -119,6 +119,7 @@ func measureIdle(ctx context.Context, b *bench, r *report) error {
 			return err
 		}
 	}
+	r.note("from %v after the command is up, when hotinit's probation of the new generation (10 s) is over", b.scale.calm)
 	return nil
 }
 

@@ -221,12 +221,15 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 	if err := pause(ctx, b.scale.betweenSwaps); err != nil {
 		return nil, err
 	}
+	clients.stop()
 	if running.memory != nil {
+		if err := pause(ctx, b.scale.rest); err != nil {
+			return nil, err
+		}
 		if result.memory, err = running.memory(); err != nil {
 			return nil, err
 		}
 	}
-	clients.stop()
 	result.answered = median(answered)
 	result.inside, result.outside = tails(clients.samples, steady, windows)
 	result.requests, result.lost = len(clients.samples)+len(clients.lost), clients.lost

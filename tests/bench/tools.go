@@ -84,6 +84,8 @@ func (s *setup) fill(ctx context.Context) error {
 		return err
 	}
 	s.hotinit = path
+	// Pages that are not written to disk yet would count as dirty.
+	unix.Sync()
 	asTini := filepath.Join(s.dir, "tini")
 	if err := os.Symlink(s.hotinit, asTini); err != nil {
 		return err

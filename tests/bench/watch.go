@@ -54,8 +54,7 @@ func measureWatch(ctx context.Context, b *bench, r *report) error {
 	if _, err := c.stamp(); err != nil {
 		return err
 	}
-	// The default readiness has an interval of a second, whose end is no idleness.
-	if err := pause(ctx, 1500*time.Millisecond); err != nil {
+	if err := pause(ctx, b.scale.calm); err != nil {
 		return err
 	}
 	pids, err := family(c.pid)
