@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,13 +89,18 @@ type Descriptor struct {
 	Address     string
 }
 
-// Given asks the generation that serves what it was given.
-func (b *Box) Given(address string) Given {
+// Given asks a generation what it was given. While one takes over from
+// another both answer, so it asks until it is the one that is meant.
+func (b *Box) Given(address string, generation int) Given {
 	b.t.Helper()
 	var g Given
-	if err := json.Unmarshal([]byte(b.Get(address, "/given")), &g); err != nil {
-		b.t.Fatalf("/given: %v", err)
-	}
+	b.Until(fmt.Sprintf("generation %d says what it was given", generation), func() bool {
+		g = Given{}
+		if err := json.Unmarshal([]byte(b.Get(address, "/given")), &g); err != nil {
+			b.t.Fatalf("/given: %v", err)
+		}
+		return g.Env["HOTINIT_GENERATION"] == strconv.Itoa(generation)
+	})
 	return g
 }
 
