@@ -47,19 +47,16 @@ var own = []string{
 // environment returns the environment of generation n, and which variables
 // are to have its own PID as their value.
 func (c *contract) environment(n int) (env, selfPID []string, err error) {
-	if c.plain {
-		env, err = c.fromDir(c.base)
-		return env, nil, err
+	base, err := c.fromDir(c.base)
+	if err != nil || c.plain {
+		return base, nil, err
 	}
-	env = make([]string, 0, len(c.base)+len(own))
-	for _, v := range c.base {
+	env = make([]string, 0, len(base)+len(own))
+	for _, v := range base {
 		name, _, _ := strings.Cut(v, "=")
 		if !isOwn(name) {
 			env = append(env, v)
 		}
-	}
-	if env, err = c.fromDir(env); err != nil {
-		return nil, nil, err
 	}
 	generation := strconv.Itoa(n)
 	env = append(env, "HOTINIT_GENERATION="+generation, "SERVER_STARTER_GENERATION="+generation)

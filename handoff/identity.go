@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -73,8 +74,13 @@ func lookUp(user string, groups []string, passwd, group string) (identity, error
 	return id, nil
 }
 
+// number reads a user's or group's number. The highest is none: to the kernel
+// it says that nothing is to change, setresuid(2), so the app would be root.
 func number(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
+	if err == nil && n == math.MaxUint32 {
+		err = strconv.ErrRange
+	}
 	return uint32(n), err
 }
 
@@ -91,7 +97,11 @@ func find(text, key string, fields int) []string {
 
 func groupID(name, group string) (uint32, error) {
 	if f := find(group, name, 4); f != nil {
-		return number(f[2])
+		gid, err := number(f[2])
+		if err != nil {
+			return 0, fmt.Errorf("the entry of %s in /etc/group has no number", name)
+		}
+		return gid, nil
 	}
 	gid, err := number(name)
 	if err != nil {

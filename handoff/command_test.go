@@ -1,0 +1,68 @@
+package handoff
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestWordsAreSplitAsAShellDoes(t *testing.T) {
+	for text, want := range map[string][]string{
+		"app":                    {"app"},
+		"  app\t-t \n x ":        {"app", "-t", "x"},
+		`app 'a b' "c d"`:        {"app", "a b", "c d"},
+		`app a' 'b"c"d`:          {"app", "a bcd"},
+		`app '' ""`:              {"app", "", ""},
+		`app a\ b \"c\' \\`:      {"app", "a b", `"c'`, `\`},
+		`app "a\"b" 'a\b'`:       {"app", `a"b`, `a\b`},
+		`app "it's" 'say "hi"'`:  {"app", "it's", `say "hi"`},
+		`app {} $HOME * ; # | >`: {"app", "{}", "$HOME", "*", ";", "#", "|", ">"}, // there is no shell in it
+		"app größe":              {"app", "größe"},
+	} {
+		if got, err := words(text); err != nil || !slices.Equal(got, want) {
+			t.Errorf("words(%s) = %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestWordsRefusesWhatIsNoCommand(t *testing.T) {
+	for text, want := range map[string]string{
+		"":         "has no command",
+		" \n":      "has no command",
+		`app 'a b`: "ends within a quote",
+		`app "a`:   "ends within a quote",
+		`app \`:    "ends within a quote",
+	} {
+		if got, err := words(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("words(%s) = %q, %v, want an error with %q", text, got, err, want)
+		}
+	}
+}
+
+func TestLastLineIsTheLastThatSaysSomething(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                               "",
+		"one":                            "one",
+		"one\ntwo\n":                     "two",
+		"one\n \n\n":                     "one",
+		strings.Repeat("x", 9000) + "\n": strings.Repeat("x", 4096),
+	} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, _ = write.WriteString(text)
+			write.Close()
+		}()
+		got := lastLine(read)
+		read.Close()
+		if len(text) > 4096 {
+			got = got[max(0, len(got)-4096):] // how it was cut into reads decides where a long line begins
+		}
+		if got != want {
+			t.Errorf("the last line of %.20q is %.20q, want %.20q", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package handoff
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hotinit/hotinit/sockets"
+)
+
+// environmentOf is the environment of generation 7 by a contract.
+func environmentOf(t *testing.T, c contract) (env, selfPID []string) {
+	t.Helper()
+	env, selfPID, err := c.environment(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env, selfPID
+}
+
+// socketsOf returns sockets as generations inherit them. Their descriptors here
+// are 20, 21, …, so that a mix-up with the numbers in the app shows.
+func socketsOf(t *testing.T, texts ...string) (out []socket) {
+	t.Helper()
+	var specs []sockets.Spec
+	for _, text := range texts {
+		spec, err := sockets.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		specs = append(specs, spec)
+	}
+	numbers, err := sockets.Assign(specs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, spec := range specs {
+		out = append(out, socket{spec, 20 + i, numbers[i]})
+	}
+	return out
+}
+
+func envdirOf(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func expectEnv(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("the environment is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestTheContractFollowsHotinitsOwnEnvironment(t *testing.T) {
+	env, self := environmentOf(t, contract{
+		base:    []string{"PATH=/bin", "A=1"},
+		sockets: socketsOf(t, "8080", "unix:/run/app.sock,name=admin"),
+		notify:  "@n", watchdog: "5000000",
+	})
+	expectEnv(t, env, "PATH=/bin", "A=1", "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7",
+		"SERVER_STARTER_PORT=8080=3;/run/app.sock=4", "LISTEN_FDS=2", "LISTEN_FDNAMES=8080:admin",
+		"NOTIFY_SOCKET=@n", "WATCHDOG_USEC=5000000")
+	expectEnv(t, self, "LISTEN_PID", "WATCHDOG_PID")
+}
+
+func TestWithoutSocketsThereAreNoVariablesOfSockets(t *testing.T) {
+	env, self := environmentOf(t, contract{})
+	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7")
+	expectEnv(t, self)
+}
+
+func TestStartServersPortVariableIsThereWithoutSockets(t *testing.T) {
+	env, _ := environmentOf(t, contract{always: true})
+	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7", "SERVER_STARTER_PORT=")
+}
+
+func TestASocketBeyondAGapIsNotCountedByListenFDs(t *testing.T) {
+	env, _ := environmentOf(t, contract{sockets: socketsOf(t, "8080", "9000=9")})
+	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7",
+		"SERVER_STARTER_PORT=8080=3;9000=9", "LISTEN_FDS=1", "LISTEN_FDNAMES=8080")
+}
+
+func TestWhatWasMeantForHotinitIsNotPassedOn(t *testing.T) {
+	var base []string
+	for _, name := range own {
+		base = append(base, name+"=outer")
+	}
+	env, _ := environmentOf(t, contract{base: append(base, "LISTEN_FDSX=mine", "A=1")})
+	expectEnv(t, env, "LISTEN_FDSX=mine", "A=1", "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7")
+}
+
+func TestAPlainInitLeavesTheEnvironmentAsItIs(t *testing.T) {
+	base := []string{"LISTEN_FDS=1", "LISTEN_PID=1", "NOTIFY_SOCKET=/run/n", "A=1"}
+	env, self := environmentOf(t, contract{base: base, plain: true, notify: "@n"})
+	expectEnv(t, env, base...)
+	expectEnv(t, self)
+}
+
+func TestEnvdirSetsReplacesAndRemoves(t *testing.T) {
+	dir := envdirOf(t, map[string]string{
+		"NEW": "value\nnot this line", "OLD": "replaced \t\r\n", "GONE": "", "BLANK": "\n", "LINES": "a\x00b\n",
+	})
+	env, _ := environmentOf(t, contract{base: []string{"OLD=1", "GONE=1", "STAYS=1"}, envdir: dir, plain: true})
+	expectEnv(t, env, "STAYS=1", "BLANK=", "LINES=a\nb", "NEW=value", "OLD=replaced")
+}
+
+func TestEnvdirSkipsWhatIsNoVariable(t *testing.T) {
+	dir := envdirOf(t, map[string]string{".hidden": "1", "A=B": "1", "OK": "1"})
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	env, _ := environmentOf(t, contract{envdir: dir, plain: true})
+	expectEnv(t, env, "OK=1")
+}
+
+func TestEnvdirIsReadAnewForEachGeneration(t *testing.T) {
+	dir := envdirOf(t, map[string]string{"A": "1"})
+	c := contract{envdir: dir, plain: true}
+	env, _ := environmentOf(t, c)
+	expectEnv(t, env, "A=1")
+	if err := os.WriteFile(filepath.Join(dir, "A"), []byte("2"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	env, _ = environmentOf(t, c)
+	expectEnv(t, env, "A=2")
+}
+
+func TestEnvdirCannotReplaceTheContract(t *testing.T) {
+	// getenv(3) takes the first of two: such a file would win.
+	dir := envdirOf(t, map[string]string{"NOTIFY_SOCKET": "@other", "HOTINIT_GENERATION": "1"})
+	env, _ := environmentOf(t, contract{envdir: dir, notify: "@n"})
+	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7", "NOTIFY_SOCKET=@n")
+}
+
+func TestAMissingEnvdirIsAnError(t *testing.T) {
+	c := contract{envdir: filepath.Join(t.TempDir(), "none")}
+	if _, _, err := c.environment(1); err == nil || !strings.Contains(err.Error(), "cannot read --envdir "+c.envdir) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestFilesPutsEachDescriptorAtItsNumber(t *testing.T) {
+	c := contract{sockets: socketsOf(t, "8080", "9000=6"), kept: map[int]int{8: 30}, readyFD: 5}
+	got := c.files([3]int{0, -1, 2}, 40)
+	if want := []int{0, -1, 2, 20, -1, 40, 21, -1, 30}; !slices.Equal(got, want) {
+		t.Errorf("the descriptors are %v, want %v", got, want)
+	}
+}
+
+func TestFilesWithoutSocketsAreTheFirstThree(t *testing.T) {
+	c := contract{readyFD: -1}
+	if got := c.files([3]int{0, 1, 2}, -1); !slices.Equal(got, []int{0, 1, 2}) {
+		t.Errorf("the descriptors are %v", got)
+	}
+}
