@@ -44,7 +44,7 @@ func TestTheAppGetsItsVariables(t *testing.T) {
 	b, path, address := serve(t, nil)
 	for generation := 1; generation <= 3; generation++ {
 		b.Answers(address, fmt.Sprintf("v1 generation %d ", generation))
-		g := b.Given(address, generation)
+		g := b.GivenTo(address, generation)
 		for name, want := range map[string]string{
 			"SERVER_STARTER_PORT":       address + "=3",
 			"SERVER_STARTER_GENERATION": strconv.Itoa(generation),
@@ -82,7 +82,7 @@ func TestTheAppIsAsIfItWasExecutedDirectly(t *testing.T) {
 	if err := json.Unmarshal(text, &direct); err != nil {
 		t.Fatal(err)
 	}
-	g := b.Given(address, 1)
+	g := b.Given(address)
 	if g.Dir != direct.Dir || g.UID != 0 || g.Umask != direct.Umask || g.NoFile != direct.NoFile {
 		t.Errorf("folder %q, user %d, umask %#o, %d files: want %q, 0, %#o, %d",
 			g.Dir, g.UID, g.Umask, g.NoFile, direct.Dir, direct.Umask, direct.NoFile)
@@ -119,7 +119,7 @@ func TestNothingElseLeaksIntoTheApp(t *testing.T) {
 	b, path, address := serve(t, nil)
 	check := func(generation int) {
 		t.Helper()
-		g := b.Given(address, generation)
+		g := b.GivenTo(address, generation)
 		if len(g.Descriptors) != 4 {
 			t.Errorf("generation %d: its descriptors are %v, want 0 to 3", generation, g.Descriptors)
 		}
@@ -188,13 +188,13 @@ func TestAListenerThatAnAppMadeNonBlockingStaysSo(t *testing.T) {
 
 func TestTheSocketsAreBoundOnce(t *testing.T) {
 	b, path, address := serve(t, nil)
-	socket := b.Given(address, 1).Descriptors[3].Target
+	socket := b.Given(address).Descriptors[3].Target
 	box.Swap(t, path, "v2")
 	b.Answers(address, "v2 ")
 	b.KillHandoff()
 	b.Signal(unix.SIGHUP)
 	b.Answers(address, "v2 generation 3 ")
-	if now := b.Given(address, 3).Descriptors[3].Target; now != socket {
+	if now := b.GivenTo(address, 3).Descriptors[3].Target; now != socket {
 		t.Errorf("descriptor 3 was %s and is %s", socket, now)
 	}
 	stop(t, b)

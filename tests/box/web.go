@@ -89,9 +89,15 @@ type Descriptor struct {
 	Address     string
 }
 
-// Given asks a generation what it was given. While one takes over from
+// Given asks the first generation what it was given.
+func (b *Box) Given(address string) Given {
+	b.t.Helper()
+	return b.GivenTo(address, 1)
+}
+
+// GivenTo asks a generation what it was given. While one takes over from
 // another both answer, so it asks until it is the one that is meant.
-func (b *Box) Given(address string, generation int) Given {
+func (b *Box) GivenTo(address string, generation int) Given {
 	b.t.Helper()
 	var g Given
 	b.Until(fmt.Sprintf("generation %d says what it was given", generation), func() bool {
