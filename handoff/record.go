@@ -73,6 +73,7 @@ func (s *supervisor) store(st State, seq uint64, forked int) {
 		return
 	}
 	s.recorded, s.recordedSeq = b, seq
+	s.trim.Touch()
 	s.tellWatchers()
 	if err := s.link.send(message.Message{Kind: message.Record, Seq: seq, Blob: b}); err != nil {
 		say.Line("cannot hand the record to init: %v", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/hotinit/hotinit/message"
 	"github.com/hotinit/hotinit/say"
 	"github.com/hotinit/hotinit/sockets"
+	"github.com/hotinit/hotinit/trim"
 	"github.com/hotinit/hotinit/watch"
 )
 
@@ -48,6 +49,7 @@ type supervisor struct {
 	waiters  []waiter
 	watchers []chan struct{}
 
+	trim         trim.Timer
 	recorded     []byte
 	recordedSeq  uint64
 	statusText   []byte

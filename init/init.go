@@ -24,6 +24,7 @@ import (
 	"github.com/hotinit/hotinit/message"
 	"github.com/hotinit/hotinit/reaper"
 	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/trim"
 )
 
 // ownFailure is the exit status where hotinit itself could not do its work.
@@ -50,6 +51,7 @@ type pid1 struct {
 	messages chan received
 	reaped   chan int
 
+	trim  trim.Timer
 	more  bool // listenMore was called
 	warn  bool // say which orphans were reaped
 	steps int  // since the last garbage collection
@@ -214,6 +216,7 @@ func (p *pid1) handle(m message.Message) {
 		p.drop(m.Text)
 	case message.Record:
 		if len(m.Blob) > 0 { // else it only acknowledges
+			p.trim.Touch()
 			p.record = append(p.record[:0], m.Blob...)
 		}
 		for len(p.pending) > 0 && p.pending[0].seq <= m.Seq {

@@ -19,7 +19,8 @@ func runtime_BeforeFork()
 //go:linkname runtime_AfterFork syscall.runtime_AfterFork
 func runtime_AfterFork()
 
-// fork starts the child. In the child it does not return.
+// fork starts the child, in memory that it shares if possible. In the child it
+// does not return.
 //
 // There is one thread in the child, and any lock of the runtime may be held by
 // another that is not there. So between here and execve(2) there is no
@@ -29,9 +30,13 @@ func runtime_AfterFork()
 //go:noinline
 //go:norace
 func (im *image) fork() (pid uintptr, err unix.Errno) {
-	runtime_BeforeFork()
 	// CLONE_PIDFD: unlike with pidfd_open(2) there is no moment without it.
-	// Linux before 5.2 ignores the flag. No CLONE_VM: the child gets a copy.
+	// Linux before 5.2 ignores the flag.
+	if pid, err = im.forkShared(); err != unix.EINVAL {
+		return pid, err
+	}
+	runtime_BeforeFork()
+	// No CLONE_VM: the child gets a copy.
 	const flags = uintptr(unix.SIGCHLD | unix.CLONE_PIDFD)
 	pid, err = clone(flags, &im.pidfd)
 	if err != 0 || pid != 0 {

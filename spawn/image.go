@@ -29,9 +29,10 @@ type sigaction struct {
 }
 
 // image is all that the child reads and writes, made before the fork. The
-// child works on a copy of it (there is no CLONE_VM), so it may scribble.
+// child may scribble: of what it writes, the parent reads nothing.
 type image struct {
-	spec *Spec // for messages; the child reads no strings of it
+	spec  *Spec  // for messages; the child reads no strings of it
+	stack []byte // the child's, where it shares the parent's memory
 
 	pidfd  int32 // written by clone(2)
 	report uintptr

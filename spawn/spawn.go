@@ -15,6 +15,7 @@
 package spawn
 
 import (
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -148,6 +149,7 @@ func (im *image) start() (Child, error) {
 
 	child := Child{PID: int(pid), PIDFD: int(im.pidfd)}
 	st, e, failed := readReport(report[0])
+	runtime.KeepAlive(im) // the child was using it until now
 	if !failed {
 		return child, nil
 	}
