@@ -9,6 +9,7 @@ import (
 
 	"github.com/hotinit/hotinit/entry"
 	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/reaper"
 	"github.com/hotinit/hotinit/say"
 	"github.com/hotinit/hotinit/spawn"
 )
@@ -35,6 +36,8 @@ type received struct {
 	m    message.Message
 	err  error
 	done chan struct{}
+
+	killed bool // with err: it was killed
 }
 
 func (r received) discard() {
@@ -140,18 +143,34 @@ func (p *pid1) receive(h *handoff) {
 			return
 		}
 	}
-	p.messages <- received{from: h, err: err}
+	h.kill() // should it be alive without its socket
+	p.messages <- received{from: h, err: err, killed: h.wasKilled()}
+}
+
+// wasKilled waits until the handoff has ended and tells whether somebody killed
+// it: that says nothing about the next one. Where the kernel cannot tell (before
+// Linux 6.15, as go-reap takes the status) it counts as having failed.
+func (h *handoff) wasKilled() bool {
+	if h.child.PIDFD < 0 {
+		return false
+	}
+	fd, err := unix.FcntlInt(uintptr(h.child.PIDFD), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	process := reaper.Adopt(h.child.PID, fd)
+	defer process.Close()
+	return process.Wait().Signal == unix.SIGKILL
 }
 
 // lost is told that the handoff's socket was closed: it was killed, or is
 // broken. Whatever it had said before was acted upon.
-func (p *pid1) lost(err error, retry *time.Timer) {
-	p.hand.kill() // should it be alive without its socket
+func (p *pid1) lost(killed bool, retry *time.Timer) {
 	if p.hand.child.PIDFD >= 0 {
 		unix.Close(p.hand.child.PIDFD)
 	}
 	p.hand = nil
-	p.attempts.died(err)
+	p.attempts.died(killed && len(p.record) > 0)
 	retry.Reset(p.attempts.delay())
 }
 
@@ -195,12 +214,14 @@ func (a *attempts) failed(err error) {
 	say.Line("cannot start the handoff: %v", err)
 }
 
-func (a *attempts) died(err error) {
+// died notes that a handoff has ended. That excused is true says that it was
+// killed while there is an app: however often that happens, the app is served.
+func (a *attempts) died(excused bool) {
 	if time.Since(a.started) >= 10*time.Second {
 		a.deaths = 0
 	}
 	a.deaths++
-	if !a.greeted {
+	if !a.greeted && !excused {
 		a.mute++
 	}
 	a.greeted = false

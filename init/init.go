@@ -153,7 +153,7 @@ func (p *pid1) run() int {
 				break // of one that is gone, and was read to its end
 			}
 			if r.err != nil {
-				p.lost(r.err, retry)
+				p.lost(r.killed, retry)
 				break
 			}
 			if r.m.Kind == message.Exit {

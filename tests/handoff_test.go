@@ -63,6 +63,22 @@ func TestKillingTheHandoffOverAndOver(t *testing.T) {
 	stop(t, b)
 }
 
+// Whoever kills it faster than it can say that it is there does not end the
+// application either.
+func TestKillingTheHandoffBeforeItIsThere(t *testing.T) {
+	b, path, address := serve(t, nil)
+	l := load.Start(load.Options{Address: address})
+	for range 8 {
+		b.KillHandoff()
+	}
+	answered := l.Answered("v2 generation 2 ")
+	box.Swap(t, path, "v2")
+	await(t, b, l, answered, "an answer of v2")
+	lossless(t, b, l)
+	once(t, b, path)
+	stop(t, b)
+}
+
 // A signal that comes while there is no handoff is not lost.
 func TestASignalWithoutAHandoffIsKept(t *testing.T) {
 	b, path, address := serve(t, nil)
