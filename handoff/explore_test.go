@@ -220,7 +220,7 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	if ev.Kind == Changed && ev.Release != "" && ev.Release == before.Rejected && before.situation() == Serving && after.Next != before.Next {
 		return "a rejected release is started again"
 	}
-	for _, t := range timersOf(after, p) {
+	for t := range Timers(after, *p) {
 		if t.Kind != StopTimer && t.Kind != RestartTimer && after.find(t.N) == nil {
 			return fmt.Sprintf("timer %v is for a generation that is gone", t)
 		}
