@@ -43,18 +43,19 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 	case "status":
 		s.answerStatus(r, reply, gone)
 	case "health":
+		r := control.Response{Text: "no generation serves"}
 		s.ask(func() {
-			text, ok := "no generation serves", false
 			if g := s.loop.state.in(Current); g != nil {
-				text, ok = fmt.Sprintf("generation %d serves", g.N), true
+				r = control.Response{OK: true, Text: fmt.Sprintf("generation %d serves", g.N)}
 			}
-			go reply(control.Response{OK: ok, Text: text})
 		})
+		reply(r)
 	case "stop":
+		// Before it is done: after it this process may be gone at once.
+		reply(control.Response{OK: true, Text: "stopping"})
 		s.ask(func() {
 			s.loop.act(Event{Kind: Halt, Signal: int(unix.SIGTERM)})
 		})
-		reply(control.Response{OK: true, Text: "stopping"})
 	case "reload":
 		s.answerSwap(Event{Kind: Reload}, r.Wait, reply, gone)
 	case "rollback":

@@ -305,6 +305,11 @@ func (m *step) onExit(n int, reason string) {
 // promote makes a candidate the current generation.
 func (m *step) promote(g *Gen) {
 	old := m.s.in(Current)
+	if old != nil && len(m.s.Good) == 0 && old.Release != "" {
+		// It has not outlived its probation, but it served until now, and
+		// nothing better is known.
+		m.s.Good = append(m.s.Good, Good{old.Release, old.N})
+	}
 	g.Phase = Current
 	m.s.Served = true
 	if g.Source == Newest {

@@ -82,6 +82,9 @@ func candidateExpired(m *step, g *Gen, ev Event) {
 		// It may have accepted connections, so it is told before it is killed.
 		reason := "it was not ready in time (--ready-timeout)"
 		n := g.N
+		if !m.s.Served && !m.p.RetryFirst {
+			m.say("generation %d failed: %s", n, reason)
+		}
 		m.reject(g.Release, reason)
 		g.Phase = Retiring
 		m.tell(g, m.p.RetireSignal)
