@@ -1,0 +1,128 @@
+package deploy
+
+import (
+	"bufio"
+	"strings"
+	"testing"
+)
+
+func TestStatusForAPerson(t *testing.T) {
+	s := serving(t, options{})
+	status, text := s.ask("status")
+	if status != 0 || !strings.Contains(text, "serving: "+s.path+"  ("+s.address+")") || !strings.Contains(text, "generation 1  current") {
+		t.Errorf("status %d:\n%s", status, text)
+	}
+}
+
+func TestStatusWatchTellsOfASwap(t *testing.T) {
+	s := serving(t, options{})
+	c := s.client("status", "--watch")
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Wait()
+	defer c.Process.Kill()
+	lines := bufio.NewScanner(out)
+	find := func(text string) {
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), text) {
+				return
+			}
+		}
+		t.Fatalf("%q was not told", text)
+	}
+	find("generation 1  current")
+	s.swap("v2")
+	find("generation 2  current")
+}
+
+func TestReloadWaitsForTheSwap(t *testing.T) {
+	s := serving(t, options{})
+	status, text := s.ask("reload", "--wait")
+	if status != 0 || text != "generation 2 is current\n" {
+		t.Errorf("status %d: %s", status, text)
+	}
+	s.Answers("v1 generation 2 ")
+}
+
+func TestReloadTellsWhyTheReleaseWasRejected(t *testing.T) {
+	s := serving(t, options{flags: []string{"--no-watch"}})
+	s.swap("v2", "-exit", "9")
+	status, text := s.ask("reload", "--wait")
+	if status != 1 || !strings.Contains(text, "exited with status 9") {
+		t.Errorf("status %d: %s", status, text)
+	}
+	s.Answers("v1 generation 1 ")
+}
+
+func TestReloadWithoutWaitingReturnsAtOnce(t *testing.T) {
+	s := serving(t, options{flags: []string{"--ready", "notify", "--no-watch"}})
+	s.swap("v2", "-ready", "never")
+	status, text := s.ask("reload")
+	if status != 0 || text != "generation 2 is being started\n" {
+		t.Errorf("status %d: %s", status, text)
+	}
+}
+
+func TestStopBySubcommand(t *testing.T) {
+	s := serving(t, options{app: []string{"-status", "6"}})
+	if status, text := s.ask("stop"); status != 0 {
+		t.Errorf("status %d: %s", status, text)
+	}
+	s.ends(6)
+}
+
+func TestHealth(t *testing.T) {
+	s := serving(t, options{})
+	if status, text := s.ask("health"); status != 0 || text != "generation 1 serves\n" {
+		t.Errorf("status %d: %s", status, text)
+	}
+}
+
+func TestHealthBeforeAnythingServes(t *testing.T) {
+	s := open(t, options{flags: []string{"--ready", "notify"}, script: "echo begun; exec sleep 1000"})
+	s.Line("^begun$")
+	s.becomes(1, "candidate")
+	if status, text := s.ask("health"); status != 1 || !strings.Contains(text, "no generation serves") {
+		t.Errorf("status %d: %s", status, text)
+	}
+}
+
+func TestOthersAreRefused(t *testing.T) {
+	s := serving(t, options{})
+	s.user = []string{"--setuid", "65534", "--setgid", "65534"}
+	status, text := s.ask("stop")
+	if status != 1 || !strings.Contains(text, "not allowed") {
+		t.Errorf("status %d: %s", status, text)
+	}
+	s.Answers("v1 generation 1 ")
+}
+
+func TestSubcommandsFindAHotinitThatIsNotPID1(t *testing.T) {
+	s := serving(t, options{sub: true})
+	if status, text := s.ask("reload", "--wait"); status != 0 {
+		t.Errorf("status %d: %s", status, text)
+	}
+	s.Answers("v1 generation 2 ")
+	s.stop(0)
+}
+
+func TestNobodyIsThereToAnswer(t *testing.T) {
+	s := serving(t, options{sub: true})
+	if status, text := s.hotinit("hotinit", "status", "--pid", "2147483647"); status != 125 || !strings.Contains(text, "no hotinit that listens here") {
+		t.Errorf("status %d: %s", status, text)
+	}
+}
+
+func TestAReleaseThatWaitsSurvivesAKilledHandoff(t *testing.T) {
+	s := serving(t, options{})
+	s.KillHandoff()
+	s.Until("the next handoff answers", func() bool {
+		status, _ := s.ask("health")
+		return status == 0
+	})
+}
