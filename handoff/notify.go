@@ -125,6 +125,7 @@ func (s *supervisor) noticed(n notice) {
 		}
 		return
 	}
+	defer s.loop.act(Event{Kind: Nothing}) // has what is new recorded and shown
 	for line := range strings.SplitSeq(n.text, "\n") {
 		key, value, ok := strings.Cut(line, "=")
 		if !ok {

@@ -28,6 +28,8 @@ type record struct {
 	Forked   int `json:",omitempty"`
 	Releases map[string]watch.Release
 	Since    map[int]time.Time
+	Groups   map[int]int    // process groups; MAINPID= may have named another process
+	Texts    map[int]string `json:",omitempty"` // the last STATUS=
 	Past     []control.Past
 	Stopped  time.Time
 }
@@ -55,14 +57,18 @@ func (s *supervisor) store(st State, seq uint64, forked int) {
 		s.writeStatusFile(st)
 	}
 	r := record{State: st, Forked: forked, Past: s.past, Stopped: s.stopped,
-		Releases: make(map[string]watch.Release), Since: make(map[int]time.Time)}
+		Releases: make(map[string]watch.Release), Since: make(map[int]time.Time),
+		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases {
 		if rel.file != nil {
 			r.Releases[key] = rel.file.Release
 		}
 	}
 	for n, p := range s.procs {
-		r.Since[n] = p.since
+		r.Since[n], r.Groups[n] = p.since, p.group
+		if p.status != "" {
+			r.Texts[n] = p.status
+		}
 	}
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -133,7 +139,7 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 			s.link.drop(processName(g.N))
 			continue
 		}
-		p := &process{n: g.N, pid: g.PID, group: g.PID, since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
+		p := &process{n: g.N, pid: g.PID, group: r.Groups[g.N], status: r.Texts[g.N], since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
 		if pidfd < 0 && startOf(g.PID) != g.Start {
 			p.main.Close() // it is gone, and its PID may be another's: nobody knows how it ended
 		}
