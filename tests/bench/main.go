@@ -74,7 +74,7 @@ type scale struct {
 func fullScale() scale {
 	return scale{
 		starts: 40, statuses: 1, orphans: 20000, pings: 4000,
-		rest: 3 * time.Second, calm: 12 * time.Second, idle: 20 * time.Second, watchIdle: 60 * time.Second,
+		rest: 3 * time.Second, calm: 14 * time.Second, idle: 20 * time.Second, watchIdle: 60 * time.Second,
 		swaps: 100, renames: 20, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 150 * time.Millisecond,
 	}
@@ -83,7 +83,7 @@ func fullScale() scale {
 func quickScale() scale {
 	return scale{
 		starts: 10, statuses: 10, orphans: 2000, pings: 400,
-		rest: 3 * time.Second, calm: 12 * time.Second, idle: 2 * time.Second, watchIdle: 6 * time.Second,
+		rest: 3 * time.Second, calm: 14 * time.Second, idle: 2 * time.Second, watchIdle: 6 * time.Second,
 		swaps: 10, renames: 5, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 150 * time.Millisecond,
 	}

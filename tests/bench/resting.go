@@ -119,7 +119,7 @@ func measureIdle(ctx context.Context, b *bench, r *report) error {
 			return err
 		}
 	}
-	r.note("from %v after the command is up, when hotinit's probation of the new generation (10 s) is over", b.scale.calm)
+	r.note("from %v after the command is up, when the probation of hotinit's first generation (10 s) is over", b.scale.calm)
 	return nil
 }
 

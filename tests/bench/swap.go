@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,17 +33,19 @@ type deployer struct {
 
 // site is the file that is deployed, and where it serves.
 type site struct {
-	app, next string
-	content   []byte
-	address   string
-	releases  int
+	app     string
+	address string
+	next    int // release
 }
 
-// prepare puts the next release beside the app.
-func (s *site) prepare() error {
-	s.releases++
-	return writeRelease(s.next, s.content, s.releases)
+// release is where the next one waits. All are written before the load starts:
+// a disk that is busy writing would have the clients seem slow.
+func (s *site) release() string {
+	s.next++
+	return releaseFile(s.app, s.next)
 }
+
+func releaseFile(app string, number int) string { return app + "." + strconv.Itoa(number) }
 
 const (
 	swapByHUP    = "hotinit, HUP"
@@ -166,9 +169,14 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 	if err != nil {
 		return nil, err
 	}
-	s := &site{app: filepath.Join(dir, "server"), next: filepath.Join(dir, "server.new"), content: content, address: address}
+	s := &site{app: filepath.Join(dir, "server"), address: address}
 	if err := writeRelease(s.app, content, 0); err != nil {
 		return nil, err
+	}
+	for number := 1; number <= count; number++ {
+		if err := writeRelease(releaseFile(s.app, number), content, number); err != nil {
+			return nil, err
+		}
 	}
 	running, err := d.start(ctx, b, s)
 	if err != nil {
@@ -193,9 +201,6 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 	var answered []float64
 	goneLines := bufio.NewReader(running.out)
 	for generation := 2; generation < 2+count; generation++ {
-		if err := s.prepare(); err != nil {
-			return nil, err
-		}
 		if err := pause(ctx, b.scale.betweenSwaps); err != nil {
 			return nil, err
 		}
@@ -290,7 +295,7 @@ func startHotinit(how func(*container) error) func(context.Context, *bench, *sit
 		if err != nil {
 			return nil, err
 		}
-		swap := func() error { return os.Rename(s.next, s.app) }
+		swap := func() error { return os.Rename(s.release(), s.app) }
 		if how != nil {
 			swap = func() error { return how(c) }
 		}
@@ -306,7 +311,7 @@ func startStartServer(interval string) func(context.Context, *bench, *site) (*de
 			return nil, err
 		}
 		return c.deployment(func() error {
-			if err := os.Rename(s.next, s.app); err != nil {
+			if err := os.Rename(s.release(), s.app); err != nil {
 				return err
 			}
 			return c.hangUp()

@@ -76,11 +76,20 @@ func (b *bench) release(to string, number int) error {
 
 func writeRelease(to string, content []byte, number int) error {
 	content = fmt.Appendf(content[:len(content):len(content)], "\nrelease %d %d\n", number, now())
-	next := to + ".next"
-	if err := os.WriteFile(next, content, 0o755); err != nil {
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
 		return err
 	}
-	return os.Rename(next, to)
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	// Else some file systems write it out when it is renamed over another, and
+	// the time would count as the watcher's.
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func size(path string) string {
