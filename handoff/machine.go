@@ -275,6 +275,9 @@ func (m *step) failed(n, status int, reason string) {
 		return
 	}
 	if m.s.Served {
+		if m.ends() {
+			m.say("generation %d failed: %s", n, reason)
+		}
 		m.onExit(n, "failed: "+reason)
 		return
 	}
@@ -286,10 +289,15 @@ func (m *step) failed(n, status int, reason string) {
 	m.exit(status)
 }
 
+// ends tells whether hotinit is to end once nothing runs (--on-exit).
+func (m *step) ends() bool {
+	return m.p.OnExit == ExitToo || m.p.OnExit == RestartOnFailure && m.s.Status == 0
+}
+
 // onExit does what --on-exit says: no generation serves or is being started.
 // The last one was n, and reason says what became of it.
 func (m *step) onExit(n int, reason string) {
-	if m.p.OnExit == ExitToo || m.p.OnExit == RestartOnFailure && m.s.Status == 0 {
+	if m.ends() {
 		m.exit(m.s.Status)
 		return
 	}
