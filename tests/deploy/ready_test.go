@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -225,6 +226,33 @@ func TestOneThatNeverAcceptsIsNotReady(t *testing.T) {
 	s := open(t, options{flags: []string{"--ready", "accept", "--interval", "0", "--ready-timeout", "3s"}, script: "exec sleep 1000"})
 	s.Line(`generation 1 failed: it was not ready in time \(--ready-timeout\)`)
 	s.ends(137)
+}
+
+// What may be executed and not read shows nobody but root what it has open.
+func TestReadyByAcceptFallsBackToTheIntervalAndSaysSo(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to become another user")
+	}
+	need(t, "sleep")
+	s := open(t, options{
+		sub: true, uid: 65534, flags: []string{"--ready", "accept", "--interval", "100ms"}, command: []string{"./app", "1000"},
+		prepare: func(s *site) {
+			s.enter()
+			path, err := exec.LookPath("sleep")
+			if err != nil {
+				t.Fatal(err)
+			}
+			binary, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(s.file("app"), binary, 0o711)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	})
+	s.Line("--ready accept: /proc does not show what generation 1 waits for; it counts as ready after --interval")
+	s.becomes(1, "current")
 }
 
 func TestWhoStartedHotinitIsToldThatItIsReady(t *testing.T) {

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -124,4 +125,28 @@ func TestAHundredSwaps(t *testing.T) {
 func TestAFirstGenerationThatFailsEndsHotinitWithItsStatus(t *testing.T) {
 	s := open(t, options{app: []string{"-exit", "41"}})
 	s.ends(41)
+}
+
+func TestCurrentThatDiesDuringKillOldDelayIsReplacedByTheOldOne(t *testing.T) {
+	s := serving(t, options{flags: []string{"--kill-old-delay", "1h"}})
+	s.swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.kill(2)
+	s.Line(`generation 1, which was not told to go yet, serves again`)
+	s.Answers("v1 generation 1 ")
+	s.stop(0)
+}
+
+func TestADeadOldGenerationIsReapedWhileAStartIsUnderWay(t *testing.T) {
+	s := serving(t, options{flags: []string{"--ready", "notify", "--drain-timeout", "0"}, app: []string{"-term", "ignore"}})
+	s.swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.becomes(1, "retiring")
+	box.Fifo(t, s.file("gate"))
+	s.swap("v3", "-ready", s.file("gate"))
+	s.Line(`generation 3 .* started`)
+	s.kill(1)
+	s.Until("no process is a zombie", func() bool { return !slices.ContainsFunc(s.Processes(), box.Process.Zombie) })
+	s.becomes(3, "candidate")
+	s.stop(0)
 }

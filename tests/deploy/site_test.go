@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ type options struct {
 	command []string
 	prepare func(s *site)
 	noPort  bool
+	uid     uint32 // who hotinit runs as, 0 for the test's own user
 }
 
 func open(t *testing.T, o options) *site {
@@ -73,6 +75,11 @@ func open(t *testing.T, o options) *site {
 	s.Box = box.Start(t, box.Options{
 		Name: o.name, Args: append(append(o.flags, "--"), command...),
 		Env: box.Environment(o.env...), Dir: dir, Sub: o.sub,
+		Attr: func(a *syscall.SysProcAttr) {
+			if o.uid != 0 {
+				a.Credential = &syscall.Credential{Uid: o.uid, Gid: o.uid}
+			}
+		},
 	})
 	return s
 }
@@ -167,6 +174,16 @@ func (s *site) client(args ...string) *exec.Cmd {
 	return c
 }
 
+// enter lets every user into the site's folder.
+func (s *site) enter() {
+	s.t.Helper()
+	for dir := s.dir; strings.Contains(dir, "/Test"); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 // finish runs a command to its end.
 func finish(t *testing.T, c *exec.Cmd) (status int, output string) {
 	t.Helper()
@@ -215,6 +232,20 @@ func (s *site) becomes(n int, phase string) {
 		g := s.generation(n)
 		return g != nil && g.Phase == phase
 	})
+}
+
+// kill ends a generation's main process by SIGKILL.
+func (s *site) kill(n int) {
+	s.t.Helper()
+	g := s.generation(n)
+	if g == nil {
+		s.t.Fatalf("generation %d is gone:\n%s", n, s.Output)
+	}
+	p, ok := s.Find(g.PID)
+	if !ok {
+		s.t.Fatalf("process %d of generation %d is gone:\n%s", g.PID, n, s.Output)
+	}
+	s.SignalTo(p.PID, unix.SIGKILL)
 }
 
 // proven waits until a generation has outlived its probation.

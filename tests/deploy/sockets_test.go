@@ -244,11 +244,7 @@ func TestAPortBelow1024IsBoundBeforePrivilegesAreDropped(t *testing.T) {
 	host := strings.TrimSuffix(box.Address(), ":8080")
 	s := serving(t, options{noPort: true, flags: []string{"--port", host + ":80", "--user", "65534:65534"}, prepare: func(s *site) {
 		s.address = host + ":80"
-		for dir := s.dir; strings.Contains(dir, "/Test"); dir = dir[:strings.LastIndexByte(dir, '/')] {
-			if err := os.Chmod(dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
+		s.enter()
 	}})
 	if g := s.Given(s.address); g.UID != 65534 {
 		t.Errorf("it runs as %d", g.UID)
