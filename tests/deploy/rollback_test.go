@@ -23,6 +23,7 @@ func TestCurrentThatDiesInItsProbationIsRolledBackThoughTheFileWasReplaced(t *te
 	s.die(9)
 	s.Line(`generation 2 exited with status 9 in its probation`)
 	s.Answers("v1 generation 3 ")
+	s.becomes(3, "current")
 	s.stop(0)
 }
 
@@ -35,6 +36,7 @@ func TestItIsRolledBackThoughTheFileWasDeleted(t *testing.T) {
 	}
 	s.die(9)
 	s.Answers("v1 generation 3 ")
+	s.becomes(3, "current")
 	s.stop(0)
 }
 
@@ -45,6 +47,7 @@ func TestItIsRolledBackAlsoByAnotherHandoff(t *testing.T) {
 	s.KillHandoff()
 	s.die(9)
 	s.Answers("v1 generation 3 ")
+	s.becomes(3, "current")
 	s.stop(0)
 }
 
@@ -81,6 +84,7 @@ func TestRollbackByHand(t *testing.T) {
 		t.Fatalf("status %d: %s", status, text)
 	}
 	s.Answers("v1 generation 3 ")
+	s.becomes(3, "current")
 	s.stop(0)
 }
 

@@ -93,6 +93,7 @@ func TestCurrentThatDiesWhileACandidateStartsIsReplacedByIt(t *testing.T) {
 	s.Line(`generation 1 exited with status 5; generation 2, which is starting, takes over`)
 	gate()
 	s.Answers("v2 generation 2 ")
+	s.becomes(2, "current")
 	s.stop(0)
 }
 
