@@ -52,7 +52,6 @@ type pid1 struct {
 	reaped   chan int
 
 	trim  trim.Timer
-	more  bool // listenMore was called
 	warn  bool // say which orphans were reaped
 	steps int  // since the last garbage collection
 }
@@ -196,10 +195,6 @@ func (p *pid1) handle(m message.Message) {
 	switch m.Kind {
 	case message.Hello:
 		p.attempts.succeeded()
-		if !p.more {
-			p.more = true
-			p.listenMore()
-		}
 		p.warn = m.Value&message.HelloWarn != 0
 		if sig := m.Value >> message.HelloDeathShift; sig != 0 {
 			// -p of tini: be told when init's own parent has died.

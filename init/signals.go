@@ -30,7 +30,7 @@ func (p *pid1) listen() error {
 		return fmt.Errorf("cannot receive signals by signalfd: %w", err)
 	}
 	go p.read(fd)
-	return nil
+	return p.catch()
 }
 
 // blockable tells whether Go's runtime lets a signal stay blocked: all but
@@ -45,23 +45,24 @@ func blockable(sig int) bool {
 	return true
 }
 
-// listenMore takes in the signals that cannot be blocked. It is done once the
-// handoff is at work: enabling each costs a round trip, and until the app runs
-// nobody sends these.
-func (p *pid1) listenMore() {
-	c := make(chan os.Signal, 16)
-	ossignal.Notify(c, unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT, unix.SIGPROF)
-	go func() {
-		for sig := range c {
-			p.signals <- sig.(unix.Signal)
-		}
-	}()
+// catch takes in the signals that cannot be blocked, by the handler of package
+// entry, or on architectures where there is none by os/signal, as far as that
+// hands them on.
+func (p *pid1) catch() error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return
+		return fmt.Errorf("cannot make a pipe for signals: %w", err)
 	}
 	if entry.CatchUnblockable(pipe[1]) != nil {
-		return
+		c := make(chan os.Signal, 64)
+		ossignal.Notify(c, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM, unix.SIGSYS,
+			unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT, unix.SIGPROF)
+		go func() {
+			for sig := range c {
+				p.signals <- sig.(unix.Signal)
+			}
+		}()
+		return nil
 	}
 	go func() {
 		file := os.NewFile(uintptr(pipe[0]), "caught signals")
@@ -73,6 +74,7 @@ func (p *pid1) listenMore() {
 			p.signals <- unix.Signal(b[0])
 		}
 	}()
+	return nil
 }
 
 const wordBits = int(unsafe.Sizeof(unix.Sigset_t{}.Val[0])) * 8
