@@ -227,6 +227,12 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 			}
 		}
 	}
+	if after.Again && (after.Stop != 0 || after.starting() == nil) {
+		return "what is to follow the start under way follows nothing"
+	}
+	if after.Due && after.situation() != Down {
+		return "a restart is due, and it is not down"
+	}
 	if after.situation() == Down && !after.Due {
 		return "nothing runs, and nothing will be started"
 	}

@@ -259,6 +259,7 @@ func supersedeBy(m *step, ev Event) {
 	if current != nil && ev.Release != "" && current.Release == ev.Release {
 		m.say("generation %d is told to go: its content was taken back; generation %d stays", n, current.N)
 		m.do(Effect{Kind: Outcome, N: n, Text: "its content was taken back"})
+		m.beginAgain()
 		return
 	}
 	m.say("generation %d is told to go: there is newer content", n)
