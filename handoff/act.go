@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotinit/hotinit/config"
 	"github.com/hotinit/hotinit/version"
 )
@@ -29,6 +31,18 @@ func act(cfg *config.Config, argv []string) int {
 		return ownFailure
 	}
 	return 0
+}
+
+// pause is all of the life of a hotinit that runs no app (catatonit's -P, which
+// holds the namespaces of a pod): init reaps, until it is told to end. It does
+// not return.
+func (s *supervisor) pause() {
+	s.link.receive(func(sig unix.Signal, seq uint64) {
+		if sig == unix.SIGTERM || sig == unix.SIGINT {
+			s.verdict(0, 0)
+		}
+		s.acted(seq)
+	})
 }
 
 // tune sets the collector for a process that is idle most of its life: its

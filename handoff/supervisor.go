@@ -144,6 +144,9 @@ func (s *supervisor) run(recorded []byte, report int) error {
 	if err := s.link.send(message.Message{Kind: message.Hello, Value: hello}); err != nil {
 		return err
 	}
+	if s.cfg.Pause {
+		s.pause()
+	}
 	var err error
 	if s.identity, err = newIdentity(s.cfg); err != nil {
 		return err
