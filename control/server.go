@@ -69,6 +69,10 @@ func answerOne(conn int, handle func(Request, func(Response) bool, <-chan struct
 	if cred, err := unix.GetsockoptUcred(conn, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil ||
 		cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
 		answer(Response{Text: fmt.Sprintf("not allowed: only root and the user that hotinit runs as (%d) are listened to", os.Geteuid())})
+		// To close with the request unread would reset the connection, and the
+		// answer be lost with it. A stranger is not waited for for long.
+		_ = file.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = file.Read(make([]byte, 4096))
 		return
 	}
 	_ = file.SetReadDeadline(time.Now().Add(5 * time.Second))
