@@ -1,0 +1,108 @@
+package handoff
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/hotinit/hotinit/watch"
+)
+
+func TestARenamedReleaseIsRenamedEverywhere(t *testing.T) {
+	named := func(a, b string) State {
+		return State{
+			Gens:     []Gen{{N: 1, Release: a}, {N: 2, Release: b}},
+			Good:     []Good{{b, 0}, {a, 1}},
+			Rejected: a,
+			Want:     a,
+		}
+	}
+	s := named("file", "other")
+	s.rename("file", "content")
+	if want := named("content", "other"); !reflect.DeepEqual(s, want) {
+		t.Errorf("%+v, want %+v", s, want)
+	}
+}
+
+// opened is a script that was checked.
+func opened(t *testing.T) (path string, f *watch.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "server")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := watch.Open(path, watch.CheckOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return path, f
+}
+
+func TestAFileIsUnmodifiedUntilItIsWrittenTo(t *testing.T) {
+	path, f := opened(t)
+	if !unmodified(path, f) || !intact(f) {
+		t.Error("it counts as modified before")
+	}
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n:\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if unmodified(path, f) || intact(f) {
+		t.Error("it counts as unmodified after")
+	}
+	if !leadsTo(path, f) {
+		t.Error("it counts as another file")
+	}
+}
+
+func TestAHeldFileIsIntactWhenItsPathLeadsToAnother(t *testing.T) {
+	path, f := opened(t)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if unmodified(path, f) {
+		t.Error("the other file counts as the one that was checked")
+	}
+	if !intact(f) {
+		t.Error("the held file counts as modified")
+	}
+}
+
+func TestWhatIsReadAgainIsWhatIsThere(t *testing.T) {
+	path, f := opened(t)
+	read, err := reread(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close() // the reader has a descriptor of its own
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := f.Digest
+	now, err := read(nil)
+	if err != nil || now.Digest == before || !now.Digest.Known() {
+		t.Errorf("digest %v, %v; before %v", now.Digest, err, before)
+	}
+}
+
+func TestAnOfferIsTakenOnlyWhileItsPathLeadsToIt(t *testing.T) {
+	path, f := opened(t)
+	s := &supervisor{offered: f}
+	if got := s.takeOffered(path); got != f || s.offered != nil {
+		t.Fatalf("took %v, left %v", got, s.offered)
+	}
+	s.offered = f
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.takeOffered(path); got != nil {
+		t.Error("took a file that was removed")
+	}
+	if f.FD() >= 0 {
+		t.Error("what was not taken is open still")
+	}
+}
