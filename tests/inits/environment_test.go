@@ -1,0 +1,229 @@
+package inits
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/tests/box"
+)
+
+// works proves that a started hotinit does its work: the app listens on its
+// socket, a second generation takes over, orphans are reaped, TERM ends it all.
+func works(t *testing.T, b *box.Box, address string) {
+	t.Helper()
+	b.Answers(address, "v0 generation 1 ")
+	if _, err := box.Get(address, "/orphans?n=100"); err != nil {
+		t.Errorf("%v\n%s", err, b.Output)
+	}
+	b.Signal(unix.SIGHUP)
+	b.Answers(address, "v0 generation 2 ")
+	b.Until("the old generation has ended, and no zombie is left", func() bool {
+		apps := 0
+		for _, p := range b.Processes() {
+			if p.Zombie() {
+				return false
+			}
+			if len(p.Args) > 0 && p.Args[0] == box.App {
+				apps++
+			}
+		}
+		return apps == 1
+	})
+	stop(t, b, 0)
+}
+
+func TestItWorksInAUserNamespace(t *testing.T) {
+	address := box.Address()
+	b := run(t, box.Options{
+		Args: []string{"--port", address, "--", box.App},
+		Attr: func(a *syscall.SysProcAttr) {
+			a.Cloneflags |= unix.CLONE_NEWUSER
+			a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+			a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+		},
+	})
+	works(t, b, address)
+}
+
+// Without a home on disk, capabilities, or a way to gain privileges.
+func TestItWorksWithoutCapabilitiesAndWithNoNewPrivs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root has capabilities to give up")
+	}
+	address := box.Address()
+	setpriv := command(t, "setpriv")
+	b := run(t, box.Options{Binary: setpriv, Name: "setpriv", Args: []string{
+		"--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs", "--bounding-set", "-all", "--inh-caps", "-all",
+		box.Hotinit, "--port", address, "--", box.App}})
+	works(t, b, address)
+}
+
+func TestItWorksWithAReadOnlyRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount")
+	}
+	address := box.Address()
+	script := `mount --bind / / && mount -o remount,ro,bind / && mount --bind /tmp /tmp && mount -o remount,ro,bind /tmp || exit 99; ! touch /tmp/x /x 2>/dev/null || exit 98; exec "$@"`
+	b := run(t, box.Options{Binary: command(t, "sh"), Name: "sh", Args: []string{"-c", script, "sh", box.Hotinit, "--port", address, "--", box.App}})
+	works(t, b, address)
+}
+
+// A seccomp profile that answers ENOSYS stands in for an old kernel.
+func TestItWorksWithoutNewSystemCalls(t *testing.T) {
+	address := box.Address()
+	b := around(t, []string{"deny"}, "--port", address, "--", box.App)
+	works(t, b, address)
+}
+
+func TestStatusesAreExactWithoutNewSystemCalls(t *testing.T) {
+	for _, status := range []string{"0", "7", "255"} {
+		b := around(t, []string{"deny"}, "--", box.App, "-orphans", "200", "-exit", status)
+		ended(t, b, atoi(status))
+	}
+}
+
+func TestWithoutNewSystemCallsAKilledHandoffIsReplaced(t *testing.T) {
+	b := around(t, []string{"deny"}, "--", probe(t), "signals", "15")
+	b.Line("^ready$")
+	b.KillHandoff()
+	b.Signal(unix.SIGUSR1)
+	got(b, 10)
+	b.Signal(unix.SIGTERM)
+	got(b, 15)
+	b.Wait()
+}
+
+// 64 descriptors are enough for everything, and the app has the same limit.
+func TestItWorksWith64Descriptors(t *testing.T) {
+	address := box.Address()
+	b := run(t, box.Options{Binary: command(t, "sh"), Name: "sh",
+		Args: []string{"-c", `ulimit -n 64; exec "$@"`, "sh", box.Hotinit, "--port", address, "--", box.App}})
+	b.Answers(address, "v0 generation 1 ")
+	status, err := os.ReadFile("/proc/" + itoa(appOf(b).PID) + "/limits")
+	if err != nil || !regexp.MustCompile(`(?m)^Max open files +64 +64 `).Match(status) {
+		t.Errorf("%v: %s", err, status)
+	}
+	works(t, b, address)
+}
+
+// appOf is the process of the application.
+func appOf(b *box.Box) (app box.Process) {
+	for _, p := range b.Processes() {
+		if len(p.Args) > 0 && p.Args[0] == box.App && !p.Zombie() {
+			app = p
+		}
+	}
+	return app
+}
+
+func TestItWorksWithLittleMemory(t *testing.T) {
+	address := box.Address()
+	// Go reserves address space, so it is data that is limited, as a cgroup would.
+	b := run(t, box.Options{Binary: command(t, "sh"), Name: "sh",
+		Args: []string{"-c", `ulimit -d 200000; exec "$@"`, "sh", box.Hotinit, "--port", address, "--", box.App}})
+	works(t, b, address)
+}
+
+// Each of the three standard descriptors may be closed. Nothing else takes its
+// number: Go's runtime opens /dev/null there, so that no file opened later can be
+// taken for standard output.
+func TestItWorksWithAClosedStandardDescriptor(t *testing.T) {
+	for number := range 3 {
+		t.Run(strconv.Itoa(number), func(t *testing.T) {
+			address := box.Address()
+			direction := ">&-"
+			if number == 0 {
+				direction = "<&-"
+			}
+			b := redirected(t, box.Hotinit, strconv.Itoa(number)+direction, "--port", address, "--", box.App)
+			b.Answers(address, "v0 generation 1 ")
+			for _, d := range b.Given(address).Descriptors {
+				// Go opens /dev/null for those that it finds closed.
+				if d.Number == number && !strings.Contains(d.Target, "/dev/null") {
+					t.Errorf("descriptor %d is %s", d.Number, d.Target)
+				}
+			}
+			works(t, b, address)
+		})
+	}
+}
+
+// Nobody reads standard output and error, and their pipe is full: hotinit says
+// a lot (each signal of a swap), and neither waits nor ends.
+func TestAFullPipeNeitherBlocksNorEndsHotinit(t *testing.T) {
+	address := box.Address()
+	b := around(t, []string{"fill"}, "-w", "--port", address, "--", box.App, "-quiet")
+	works(t, b, address)
+}
+
+func TestABrokenPipeNeitherBlocksNorEndsHotinit(t *testing.T) {
+	address := box.Address()
+	b := redirected(t, command(t, "bash"), "", "-c",
+		`exec 3> >(true) && wait $! ; exec "$@" >&3 2>&3 3>&-`, "bash", box.Hotinit, "-w", "--port", address, "--", box.App, "-quiet")
+	works(t, b, address)
+}
+
+// The limit of processes is reached while hotinit runs, and lifted: until then
+// the old generation serves, and what is wrong is said once.
+func TestAForkThatFailsIsTriedAgain(t *testing.T) {
+	limit := processLimit(t)
+	address := box.Address()
+	b := run(t, box.Options{Binary: command(t, "sh"), Name: "sh", Args: []string{"-c", `exec "$@"`,
+		"sh", box.Hotinit, "--port", address, "--", box.App}})
+	b.Answers(address, "v0 generation 1 ")
+	// Only the handoff has to fork. It is at the limit from now on.
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(limit, file), []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("cgroup.procs", itoa(b.Handoff().PID))
+	current, err := os.ReadFile(filepath.Join(limit, "pids.current"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("pids.max", strings.TrimSpace(string(current)))
+	b.Signal(unix.SIGHUP)
+	b.Line(`generation 2 cannot be started yet: .*limit of processes`)
+	b.Answers(address, "v0 generation 1 ")
+	write("pids.max", "max")
+	b.Answers(address, "v0 generation 2 ")
+	stop(t, b, 0)
+	if count := b.Output.Count(regexp.MustCompile("cannot be started")); count != 1 {
+		t.Errorf("it was said %d times:\n%s", count, b.Output)
+	}
+}
+
+// processLimit makes a cgroup that counts processes.
+func processLimit(t *testing.T) string {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup/pids", "/sys/fs/cgroup"} {
+		dir := filepath.Join(root, "hotinit-test-"+itoa(os.Getpid()))
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			if !box.Eventually(func() bool { return os.Remove(dir) == nil }) {
+				t.Errorf("cannot remove %s", dir)
+			}
+		})
+		if _, err := os.Stat(filepath.Join(dir, "pids.max")); err == nil {
+			return dir
+		}
+	}
+	t.Skip("there is no cgroup with a limit of processes to be had")
+	return ""
+}
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
