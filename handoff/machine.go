@@ -217,6 +217,7 @@ func (m *step) retire(g *Gen) {
 // linger notes that a generation's main process has ended.
 func (m *step) linger(g *Gen) {
 	g.Phase = Lingering
+	g.Killed = false // what it forked just before is killed once more, in time
 	m.do(Effect{Kind: Sweep, N: g.N})
 }
 
