@@ -18,6 +18,8 @@ const (
 	// answerWithin is how long the handoff may take to act on a signal. One
 	// that hangs is as bad as a dead one.
 	answerWithin = 5 * time.Second
+	// lateBy is how much more it gets once that is over.
+	lateBy = 500 * time.Millisecond
 	// lastGrace is what the app gets to end where no handoff can be started.
 	lastGrace = 9 * time.Second
 )

@@ -52,6 +52,7 @@ type pid1 struct {
 	reaped   chan int
 
 	trim  trim.Timer
+	late  bool // answerWithin is over
 	warn  bool // say which orphans were reaped
 	steps int  // since the last garbage collection
 }
@@ -158,6 +159,7 @@ func (p *pid1) run() int {
 			if r.m.Kind == message.Exit {
 				return p.end(r.m.Value, r.m.Seq)
 			}
+			p.late = false
 			p.handle(r.m)
 			r.done <- struct{}{}
 			if len(p.pending) == 0 {
@@ -176,6 +178,14 @@ func (p *pid1) run() int {
 			p.start(retry)
 
 		case <-answer.C:
+			if !p.late {
+				// Both may have been stopped or frozen for a while, and the
+				// answer be there: it gets a moment more.
+				p.late = true
+				answer.Reset(lateBy)
+				break
+			}
+			p.late = false
 			if p.hand != nil {
 				say.Line("the handoff did not act on a signal for %v; it is killed and started again", answerWithin)
 				p.hand.kill()
