@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -105,6 +106,9 @@ func (s *site) swap(version string, flags ...string) {
 
 // die has the generation that serves end itself.
 func (s *site) die(status int) {
+	s.Until("no old generation accepts beside it", func() bool {
+		return !slices.ContainsFunc(s.status().Generations, func(g control.Generation) bool { return g.Phase == "retiring" })
+	})
 	_, _ = box.Get(s.address, "/exit?status="+strconv.Itoa(status))
 }
 
