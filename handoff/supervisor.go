@@ -77,6 +77,7 @@ func Run(argv []string) {
 	}
 	s := &supervisor{
 		link:     l,
+		trim:     trim.Timer{Collect: 12}, // about every second swap
 		home:     start.Text,
 		dir:      start.Text,
 		procs:    make(map[int]*process),

@@ -2,6 +2,7 @@ package trim
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,5 +54,22 @@ func TestTouchAgainDoesNotStartASecondTimer(t *testing.T) {
 	}
 	if !first.Stop() {
 		t.Error("the timer is not running")
+	}
+}
+
+func TestTheHeapIsCollectedOnceEnoughHasHappened(t *testing.T) {
+	timer := Timer{Collect: 2}
+	collections := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	before := collections()
+	for i, want := range []uint32{0, 1, 1, 2} {
+		timer.touched.Add(1)
+		timer.give()
+		if got := collections() - before; got != want {
+			t.Errorf("after %d times: %d collections instead of %d", i+1, got, want)
+		}
 	}
 }
