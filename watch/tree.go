@@ -152,7 +152,10 @@ func (t *tree) found(now time.Duration, s scan) *Event {
 		defer t.swept(s)
 	}
 	if !t.have {
+		// What was reported before this sweep began is in it. Left loud, the
+		// tree would hold back every release for the longest noise.
 		t.have, t.marks = true, s.marks
+		t.loud, t.first = t.dirty, now
 		return nil
 	}
 	noise := t.dirty && now-t.first < longestNoise
