@@ -12,7 +12,7 @@ import (
 func newBurst(t *testing.T, program string) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	return newRig(t, rigOptions{dir: dir, content: program, options: Options{Paths: []Path{{Pattern: dir}}, Settle: time.Second}})
+	return newRig(t, rigOptions{dir: dir, content: program, options: Options{Paths: []Path{{Pattern: dir}}, Settle: 3 * time.Second}})
 }
 
 // elsewhere writes an executable file outside the watched folder.
