@@ -51,7 +51,7 @@ func start(ctx context.Context, s *setup, t tool, opt options, command ...string
 	cmd.ExtraFiles = []*os.File{clock[1]}
 	cmd.Env = append([]string{"PATH=/usr/local/bin:/usr/bin:/bin"}, opt.env...)
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: s.cloneflags}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: s.cloneflags, Pdeathsig: unix.SIGKILL}
 	if s.cloneflags&unix.CLONE_NEWUSER != 0 {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
