@@ -41,7 +41,13 @@ func serve(version string, given *Given, t talents) error {
 		}
 		return server.Serve(listeners[0])
 	}
-	return listener.Drain{}.Serve(told, server, listeners...)
+	if err := (listener.Drain{}).Serve(told, server, listeners...); err != nil {
+		return err
+	}
+	// Serve hears of SIGTERM by itself and may be done before the line about it
+	// is written, which would then never be. Tests send no other signal.
+	<-told.Done()
+	return nil
 }
 
 // held waits until the FIFO is opened for writing. It returns false if it was
