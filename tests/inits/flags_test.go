@@ -107,6 +107,9 @@ func TestSignalsGoToTheMainProcessOrToTheGroup(t *testing.T) {
 			b.Signal(unix.SIGUSR1)
 			b.Signal(unix.SIGUSR2)
 			b.Line("^main got 12$")
+			if test.group {
+				b.Line("^child got 1[02]$") // or it may be ended before it can say so
+			}
 			b.Signal(unix.SIGTERM)
 			b.Wait()
 			if count := b.Output.Count(regexp.MustCompile(`^child got 1[02]$`)); (count > 0) != test.group {
