@@ -95,7 +95,7 @@ func (b build) run(t *testing.T, s spawn.Spec, args ...string) report {
 	}
 	s.Path, s.FD = b.path(t), -1
 	s.Argv = append([]string{"probe"}, args...)
-	s.Umask, s.Foreground, s.CgroupProcs = -1, -1, -1
+	s.Umask, s.Foreground, s.Cgroup = -1, -1, -1
 	if s.Env == nil {
 		s.Env = os.Environ()
 	}
@@ -138,10 +138,10 @@ func set(sigs ...unix.Signal) uint64 {
 }
 
 var (
-	// insisted are the signals that Go's runtime unblocks in every thread.
-	insisted = set(unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT,
-		unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, 32, 33, 34)
-	// deadly are those that it unblocks too, unless the entry point prevents it.
-	deadly      = set(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM, unix.SIGSYS)
+	// insisted are the signals that Go's runtime unblocks in every thread, and
+	// kept those that it does unless the entry point prevents it.
+	insisted = set(unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGCHLD, unix.SIGURG)
+	kept     = set(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM, unix.SIGSYS,
+		unix.SIGILL, unix.SIGTRAP, unix.SIGSTKFLT, unix.SIGPROF, 32, 33, 34)
 	unblockable = set(unix.SIGKILL, unix.SIGSTOP)
 )

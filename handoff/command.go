@@ -119,7 +119,7 @@ func (s *supervisor) runCommand(c command) error {
 		Files: []int{null, pipe[1], pipe[1]},
 		Dir:   s.dir, Umask: s.cfg.Umask, Signals: entry.Inherited(),
 		Credential: s.identity.credential, NoNewPrivs: s.cfg.NoNewPrivs,
-		Setpgid: true, Foreground: -1, CgroupProcs: -1,
+		Setpgid: true, Foreground: -1, Cgroup: -1,
 	})
 	unix.Close(pipe[1])
 	if err != nil {

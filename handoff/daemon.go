@@ -53,7 +53,7 @@ func (s *supervisor) daemonize(argv []string) error {
 		Path: "/proc/self/exe", FD: -1, Argv: argv,
 		Env:   append(os.Environ(), daemonVariable+"="+strconv.Itoa(report)),
 		Files: files, Dir: s.home, Umask: -1, Signals: entry.Inherited(),
-		Setsid: true, Foreground: -1, CgroupProcs: -1,
+		Setsid: true, Foreground: -1, Cgroup: -1,
 	})
 	unix.Close(pipe[1])
 	if err != nil {

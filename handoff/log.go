@@ -168,7 +168,7 @@ func (s *supervisor) startLogger() (*reaper.Process, error) {
 		Path: path, FD: -1, Argv: argv, Env: s.contract.base,
 		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
 		Dir:   s.home, Umask: -1, Signals: entry.Inherited(),
-		Setpgid: true, Foreground: -1, CgroupProcs: -1,
+		Setpgid: true, Foreground: -1, Cgroup: -1,
 	})
 	if err != nil {
 		return nil, err

@@ -317,21 +317,21 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		return nil, nil, err
 	}
 	spec := &spawn.Spec{
-		Path:        j.path,
-		FD:          -1,
-		Argv:        j.argv,
-		Env:         j.env,
-		SelfPID:     j.self,
-		Files:       s.contract.files(s.std(), ready.childFD()),
-		Dir:         s.dir,
-		Umask:       s.cfg.Umask,
-		Signals:     entry.Inherited(),
-		Credential:  s.identity.credential,
-		NoNewPrivs:  s.cfg.NoNewPrivs,
-		Setpgid:     true,
-		Setsid:      s.cfg.Session,
-		Foreground:  -1,
-		CgroupProcs: -1,
+		Path:       j.path,
+		FD:         -1,
+		Argv:       j.argv,
+		Env:        j.env,
+		SelfPID:    j.self,
+		Files:      s.contract.files(s.std(), ready.childFD()),
+		Dir:        s.dir,
+		Umask:      s.cfg.Umask,
+		Signals:    entry.Inherited(),
+		Credential: s.identity.credential,
+		NoNewPrivs: s.cfg.NoNewPrivs,
+		Setpgid:    true,
+		Setsid:     s.cfg.Session,
+		Foreground: -1,
+		Cgroup:     -1,
 	}
 	if s.terminal >= 0 && s.loop.state.in(Current) == nil {
 		spec.Foreground = s.terminal

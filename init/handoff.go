@@ -98,11 +98,11 @@ func (p *pid1) spawn() (*handoff, error) {
 		Argv: append([]string{Name}, p.args...),
 		Env:  os.Environ(),
 		// The handoff passes on to each generation what it is started with.
-		Signals:     entry.Inherited(),
-		Files:       files,
-		Umask:       -1,
-		Foreground:  -1,
-		CgroupProcs: -1,
+		Signals:    entry.Inherited(),
+		Files:      files,
+		Umask:      -1,
+		Foreground: -1,
+		Cgroup:     -1,
 	})
 	if err != nil {
 		unix.Close(ours)

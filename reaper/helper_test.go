@@ -27,7 +27,7 @@ func shell(t *testing.T, command string) spawn.Child {
 	t.Helper()
 	c, err := spawn.Start(&spawn.Spec{
 		Path: "/bin/sh", FD: -1, Argv: []string{"sh", "-c", command}, Env: os.Environ(), Files: []int{0, 1, 2},
-		Setpgid: true, Umask: -1, Foreground: -1, CgroupProcs: -1,
+		Setpgid: true, Umask: -1, Foreground: -1, Cgroup: -1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func stranger(t *testing.T, command string, collected bool) (pid int, end func()
 	}
 	c, err := spawn.Start(&spawn.Spec{
 		Path: "/bin/sh", FD: -1, Argv: []string{"sh", "-c", "(" + command + ") >/dev/null & echo $!; exec >/dev/null; " + then},
-		Env: os.Environ(), Files: []int{0, p[1], 2}, Setpgid: true, Umask: -1, Foreground: -1, CgroupProcs: -1,
+		Env: os.Environ(), Files: []int{0, p[1], 2}, Setpgid: true, Umask: -1, Foreground: -1, Cgroup: -1,
 	})
 	if err != nil {
 		t.Fatal(err)

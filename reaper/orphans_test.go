@@ -23,7 +23,7 @@ func orphans() {
 	run := func(command string) int {
 		c, err := spawn.Start(&spawn.Spec{
 			Path: "/bin/sh", FD: -1, Argv: []string{"sh", "-c", command}, Files: []int{0, -1, 2},
-			Umask: -1, Foreground: -1, CgroupProcs: -1,
+			Umask: -1, Foreground: -1, Cgroup: -1,
 		})
 		if err != nil {
 			fmt.Println(err)

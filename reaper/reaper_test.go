@@ -271,7 +271,7 @@ func TestWaitingForManyNeedsFewThreads(t *testing.T) {
 	for range processes {
 		c, err := spawn.Start(&spawn.Spec{
 			Path: "/bin/cat", FD: -1, Argv: []string{"cat"}, Files: []int{fds[0], 2, 2},
-			Umask: -1, Foreground: -1, CgroupProcs: -1,
+			Umask: -1, Foreground: -1, Cgroup: -1,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -17,7 +17,6 @@ const (
 	stageFiles
 	stageTerminal
 	stageForeground
-	stageCgroup
 	stageLimit
 	stageGroups
 	stageGID
@@ -40,7 +39,6 @@ var stages = [...]struct {
 	stageFiles:       {"files", "pass the file descriptors", false},
 	stageTerminal:    {"ctty", "make the terminal that of the new session", false},
 	stageForeground:  {"tcsetpgrp", "give the terminal to the new process group", false},
-	stageCgroup:      {"cgroup", "move into the cgroup", false},
 	stageLimit:       {"setrlimit", "set the limit of open files", false},
 	stageGroups:      {"setgroups", "set the supplementary groups", false},
 	stageGID:         {"setgid", "set the group ID", false},
@@ -54,7 +52,7 @@ var stages = [...]struct {
 
 // Error says which step on the way to the program failed.
 type Error struct {
-	Op   string // "fork", "chdir", "setgroups", "setgid", "setuid", "tcsetpgrp", "cgroup", "exec", ...
+	Op   string // "fork", "chdir", "setgroups", "setgid", "setuid", "tcsetpgrp", "exec", ...
 	Path string // the program or folder, where Op has to do with one
 	Err  unix.Errno
 }

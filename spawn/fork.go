@@ -38,7 +38,9 @@ func (im *image) fork() (pid uintptr, err unix.Errno) {
 	runtime_BeforeFork()
 	// No CLONE_VM: the child gets a copy.
 	const flags = uintptr(unix.SIGCHLD | unix.CLONE_PIDFD)
-	pid, err = clone(flags, &im.pidfd)
+	if pid, err = im.cloneInto(); err != 0 {
+		pid, err = clone(flags, &im.pidfd)
+	}
 	if err != 0 || pid != 0 {
 		runtime_AfterFork()
 		return pid, err
@@ -56,12 +58,11 @@ func (im *image) child() {
 	if im.gated {
 		// Its own writing end would keep the pipe open for ever.
 		sys(unix.SYS_CLOSE, im.gate[1], 0, 0)
-		n, _, _ := syscall.RawSyscall(unix.SYS_READ, im.gate[0], uintptr(unsafe.Pointer(&im.zero[0])), 1)
+		n, _, _ := syscall.RawSyscall(unix.SYS_READ, im.gate[0], uintptr(unsafe.Pointer(&im.byte[0])), 1)
 		for n != 1 {
 			// The parent is gone: so is this, before it was anything.
 			sys(unix.SYS_EXIT_GROUP, 127, 0, 0)
 		}
-		im.zero[0] = '0'
 	}
 	if im.setsid {
 		if e := sys(unix.SYS_SETSID, 0, 0, 0); e != 0 {
@@ -90,12 +91,6 @@ func (im *image) child() {
 		im.pgid = int32(pgid)
 		if e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&im.pgid))); e != 0 {
 			im.fail(stageForeground, e)
-		}
-	}
-	if im.cgroup >= 0 {
-		// 0 is the writer itself.
-		if e := sys(unix.SYS_WRITE, uintptr(im.cgroup), uintptr(unsafe.Pointer(&im.zero[0])), 1); e != 0 {
-			im.fail(stageCgroup, e)
 		}
 	}
 	if im.umask >= 0 {
@@ -140,9 +135,6 @@ func (im *image) shuffle() {
 	im.report = im.above(im.report, n)
 	if im.fd >= 0 {
 		im.fd = int(im.above(uintptr(im.fd), n))
-	}
-	if im.cgroup >= 0 {
-		im.cgroup = int(im.above(uintptr(im.cgroup), n))
 	}
 	for i, fd := range im.files {
 		if fd >= 0 && i < len(im.moved) {

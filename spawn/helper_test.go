@@ -86,7 +86,7 @@ func spec(t *testing.T, as string) *Spec {
 	t.Helper()
 	return &Spec{
 		Path: self(t), FD: -1, Argv: []string{"child"}, Env: append(os.Environ(), role+"="+as),
-		Files: []int{0, 1, 2}, Umask: -1, Foreground: -1, CgroupProcs: -1,
+		Files: []int{0, 1, 2}, Umask: -1, Foreground: -1, Cgroup: -1,
 	}
 }
 
@@ -184,7 +184,7 @@ func script(t *testing.T, text string) string {
 func parent() {
 	s := &Spec{
 		Path: "/bin/sleep", FD: -1, Argv: []string{"sleep", "60"}, Files: []int{0, -1, 2},
-		Umask: -1, Foreground: -1, CgroupProcs: -1, ParentDeath: unix.SIGKILL,
+		Umask: -1, Foreground: -1, Cgroup: -1, ParentDeath: unix.SIGKILL,
 	}
 	c, err := Start(s)
 	if err != nil {

@@ -69,8 +69,11 @@ type image struct {
 	pgid     int32
 	death    uintptr
 	parent   uintptr
+	byte     [1]byte // what comes from gate
+
 	cgroup   int
-	zero     [1]byte // "0", for cgroup.procs
+	args     cloneArgs // for cgroup
+	inCgroup bool      // fork started the child in it
 }
 
 func newImage(s *Spec) (*image, error) {
@@ -88,8 +91,7 @@ func newImage(s *Spec) (*image, error) {
 		terminal: s.Foreground,
 		death:    uintptr(s.ParentDeath),
 		parent:   uintptr(unix.Getpid()),
-		cgroup:   s.CgroupProcs,
-		zero:     [1]byte{'0'},
+		cgroup:   s.Cgroup,
 	}
 	copy(im.fdPath[:], fdPrefix)
 

@@ -39,7 +39,17 @@ func (im *image) forkShared() (pid uintptr, err unix.Errno) {
 
 	// All signals are blocked in between, so also in the child.
 	runtime_BeforeFork()
-	pid, e := cloneShared(flags, top&^15, &im.pidfd, im, code)
+	e := uintptr(unix.ENOSYS)
+	if im.intoCgroup() {
+		im.args.flags |= unix.CLONE_VM
+		im.args.stack = uint64(top - stackBytes)
+		im.args.stackSize = uint64(top&^15) - im.args.stack
+		pid, e = cloneSharedInto(&im.args, unsafe.Sizeof(im.args), im, code)
+		im.inCgroup = e == 0
+	}
+	if !im.inCgroup {
+		pid, e = cloneShared(flags, top&^15, &im.pidfd, im, code)
+	}
 	runtime_AfterFork()
 	return pid, unix.Errno(e)
 }
@@ -49,6 +59,11 @@ func (im *image) forkShared() (pid uintptr, err unix.Errno) {
 //
 //go:noescape
 func cloneShared(flags, stack uintptr, pidfd *int32, im *image, code uintptr) (pid, errno uintptr)
+
+// cloneSharedInto is the same by clone3(2), whose arguments lie in memory.
+//
+//go:noescape
+func cloneSharedInto(args *cloneArgs, size uintptr, im *image, code uintptr) (pid, errno uintptr)
 
 //go:noinline
 //go:norace

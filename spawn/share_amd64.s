@@ -36,3 +36,32 @@ done:
 	MOVQ	AX, pid+40(FP)
 	MOVQ	CX, errno+48(FP)
 	RET
+
+// func cloneSharedInto(args *cloneArgs, size uintptr, im *image, code uintptr) (pid, errno uintptr)
+TEXT ·cloneSharedInto(SB),NOSPLIT|NOFRAME,$0-48
+	MOVQ	args+0(FP), DI
+	MOVQ	size+8(FP), SI
+	MOVQ	im+16(FP), R12
+	MOVQ	code+24(FP), R13
+	MOVL	$435, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	parent
+
+	XORL	R14, R14
+	XORPS	X15, X15
+	MOVQ	R12, AX
+	CALL	R13
+	INT	$3
+
+parent:
+	XORL	CX, CX
+	CMPQ	AX, $0xfffffffffffff001
+	JCS	done
+	MOVQ	AX, CX
+	NEGQ	CX
+	XORL	AX, AX
+done:
+	MOVQ	AX, pid+32(FP)
+	MOVQ	CX, errno+40(FP)
+	RET

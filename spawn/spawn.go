@@ -24,7 +24,7 @@ import (
 )
 
 // Spec says what to execute, and as what. Take care with the numbers whose
-// zero value means something: FD, Umask, Foreground and CgroupProcs are -1
+// zero value means something: FD, Umask, Foreground and Cgroup are -1
 // where they are not wanted.
 type Spec struct {
 	// Path is the file to execute: absolute, or relative to Dir. PATH is not
@@ -64,9 +64,12 @@ type Spec struct {
 	// that stays (runtime.LockOSThread in main's init). The kernel forgets it
 	// where the program is set-user-ID. 0: none.
 	ParentDeath unix.Signal
-	// CgroupProcs, if >= 0, is an open cgroup.procs: the child moves itself
-	// there before it gives up its privileges, see cgroups(7).
-	CgroupProcs int
+	// Cgroup, if >= 0, is the open folder of a cgroup (v2) that the child is
+	// started in, where the kernel can (CLONE_INTO_CGROUP in clone(2), Linux
+	// 5.7). Child.InCgroup says whether it could; if not, the child is in this
+	// process's own. To move it once it is there makes the kernel wait until no
+	// process of the machine forks: milliseconds.
+	Cgroup int
 
 	// Forked, if not nil, is called once the child is there, and the child does
 	// nothing before it has returned. If this process is killed until then, the
@@ -84,7 +87,10 @@ type Credential struct {
 
 // Child is a started program. PIDFD is close-on-exec, and -1 where the kernel
 // has none (Linux before 5.2).
-type Child struct{ PID, PIDFD int }
+type Child struct {
+	PID, PIDFD int
+	InCgroup   bool // it is in Spec.Cgroup
+}
 
 // Start starts a program, and returns once it has been executed, or an *Error.
 // A failed child has been waited for.
@@ -137,7 +143,7 @@ func (im *image) start() (Child, error) {
 	_ = unix.Close(report[1])
 	syscall.ForkLock.Unlock()
 	if e == 0 && im.gated {
-		im.spec.Forked(Child{PID: int(pid), PIDFD: int(im.pidfd)})
+		im.spec.Forked(im.born(pid))
 		// The pipe has room, and the child waits; it cannot fail.
 		_, _ = unix.Write(gate[1], []byte{1})
 	}
@@ -147,7 +153,7 @@ func (im *image) start() (Child, error) {
 		return fail(stageFork, e)
 	}
 
-	child := Child{PID: int(pid), PIDFD: int(im.pidfd)}
+	child := im.born(pid)
 	st, e, failed := readReport(report[0])
 	runtime.KeepAlive(im) // the child was using it until now
 	if !failed {
@@ -155,6 +161,11 @@ func (im *image) start() (Child, error) {
 	}
 	child.collect()
 	return fail(st, e)
+}
+
+// born is the child that fork started.
+func (im *image) born(pid uintptr) Child {
+	return Child{PID: int(pid), PIDFD: int(im.pidfd), InCgroup: im.inCgroup}
 }
 
 // closeBoth closes the ends of a pipe, where there is one.

@@ -176,33 +176,82 @@ func TestTheFolderIsEnteredAsTheUser(t *testing.T) {
 	fails(t, s, "chdir", unix.EACCES, 125)
 }
 
-func TestTheChildMovesIntoItsCgroup(t *testing.T) {
-	needRoot(t)
-	root := ""
-	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"} {
-		if _, err := os.Stat(dir + "/cgroup.procs"); err == nil {
-			root = dir
-			break
-		}
+func TestTheChildIsStartedInItsCgroup(t *testing.T) {
+	dir, name := newCgroup(t)
+	// One that changes its user has memory of its own.
+	for what, credential := range map[string]*Credential{"shared memory": nil, "a copy": {UID: 0, GID: 0}} {
+		t.Run(what, func(t *testing.T) {
+			s := spec(t, "report")
+			s.Cgroup, s.Credential = dir, credential
+			before, in := "", false
+			s.Forked = func(c Child) {
+				before, in = read("/proc/"+strconv.Itoa(c.PID)+"/cgroup"), c.InCgroup
+			}
+			got := report(t, s).Cgroup
+			if !in {
+				t.Skip("this kernel, or a filter, has no CLONE_INTO_CGROUP")
+			}
+			for _, text := range []string{before, got} {
+				if !strings.Contains(text, "/"+name+"\n") {
+					t.Error(text)
+				}
+			}
+		})
 	}
-	if root == "" {
-		t.Skip("there are no cgroups")
-	}
-	name := "hotinit-spawn-" + strconv.Itoa(os.Getpid())
-	if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil {
-		t.Skip("cgroups cannot be made here:", err)
-	}
-	defer func() { _ = os.Remove(filepath.Join(root, name)) }()
-	procs, err := unix.Open(filepath.Join(root, name, "cgroup.procs"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+}
+
+func TestAChildThatCannotBeInItsCgroupIsStartedAnyway(t *testing.T) {
+	s := spec(t, "report")
+	dir, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = unix.Close(procs) }()
-	s := spec(t, "report")
-	s.CgroupProcs = procs
-	if got := report(t, s).Cgroup; !strings.Contains(got, "/"+name+"\n") {
-		t.Error(got)
+	defer func() { _ = unix.Close(dir) }()
+	s.Cgroup = dir
+	in := true
+	s.Forked = func(c Child) { in = c.InCgroup }
+	if got := report(t, s).Cgroup; got != read("/proc/self/cgroup") || in {
+		t.Error(got, in)
 	}
+}
+
+// newCgroup makes a cgroup, and returns its folder and its name.
+func newCgroup(t *testing.T) (int, string) {
+	t.Helper()
+	needRoot(t)
+	hierarchy, err := mountCgroups()
+	if err != nil {
+		t.Skip("there are no cgroups (v2):", err)
+	}
+	name := "hotinit-spawn-" + strconv.Itoa(os.Getpid())
+	if err := unix.Mkdirat(hierarchy, name, 0o755); err != nil {
+		t.Skip("cgroups cannot be made here:", err)
+	}
+	dir, err := unix.Openat(hierarchy, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Close(dir)
+		if err := unix.Unlinkat(hierarchy, name, unix.AT_REMOVEDIR); err != nil {
+			t.Error(err)
+		}
+		_ = unix.Close(hierarchy)
+	})
+	return dir, name
+}
+
+// mountCgroups mounts the hierarchy where nobody sees it, fsmount(2).
+func mountCgroups() (int, error) {
+	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(fs) }()
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 }
 
 func TestParentDeathEndsTheProgram(t *testing.T) {
