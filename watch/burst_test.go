@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// newBurst watches a program and the folder that it is in.
+// newBurst watches a program and the folder that it is in, both of which have
+// been looked at. Its clock can be stopped.
 func newBurst(t *testing.T, program string) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	return newRig(t, rigOptions{dir: dir, content: program, options: Options{Paths: []Path{{Pattern: dir}}, Settle: 3 * time.Second}})
+	return newRig(t, rigOptions{dir: dir, content: program, clock: &clock{}, options: Options{Paths: []Path{{Pattern: dir}}, Settle: 300 * time.Millisecond}})
 }
 
 // elsewhere writes an executable file outside the watched folder.
@@ -43,16 +44,22 @@ func (r *rig) alone() {
 func TestAProgramAndFilesBesideItAreOneChange(t *testing.T) {
 	r := newBurst(t, script("first"))
 	next := r.elsewhere(script("second"))
+	r.clock.stop()
 	r.write(filepath.Join(r.dir, "before"), "a part")
 	r.rename(next, r.path)
 	r.write(filepath.Join(r.dir, "after"), "a part")
+	r.verdict(verdictAct)
+	r.clock.run()
 	r.release(script("second"))
 	r.alone()
 }
 
 func TestAProgramByItselfInAWatchedFolderIsOneChange(t *testing.T) {
 	r := newBurst(t, script("first"))
+	r.clock.stop()
 	r.rename(r.elsewhere(script("second")), r.path)
+	r.verdict(verdictAct)
+	r.clock.run()
 	r.release(script("second"))
 	r.alone()
 }
@@ -65,9 +72,12 @@ func TestATouchedProgramInAWatchedFolderIsNoChange(t *testing.T) {
 }
 
 func TestTwoFoldersInOneBurstAreOneChange(t *testing.T) {
-	r := newTree(t, `mkdir a b`, Options{Paths: []Path{{Pattern: "a"}, {Pattern: "b"}}, Settle: time.Second})
+	r := newTree(t, `mkdir a b`, Options{Paths: []Path{{Pattern: "a"}, {Pattern: "b"}}, Settle: 300 * time.Millisecond})
+	r.clock.stop()
 	r.write(filepath.Join(r.dir, "a/part"), "a part")
 	r.write(filepath.Join(r.dir, "b/part"), "a part")
+	r.told(1, 2)
+	r.clock.run()
 	if e := r.event(); e.Kind != PathsChanged {
 		t.Fatalf("%+v", e)
 	}
@@ -76,7 +86,7 @@ func TestTwoFoldersInOneBurstAreOneChange(t *testing.T) {
 }
 
 func TestASignalIsNotHeldBackByABurst(t *testing.T) {
-	l := &loop{began: time.Now(), trees: []*tree{{loud: true, have: true}, {}}, Watcher: &Watcher{events: make(chan Event)}}
+	l := &loop{now: (&clock{}).now, trees: []*tree{{loud: true, have: true}, {}}, Watcher: &Watcher{events: make(chan Event)}}
 	l.changes = []*Event{{Kind: PathsChanged}, {Kind: PathsChanged, Signal: 1}}
 	l.since = l.now()
 	if _, e := l.pending(); e.Signal != 1 {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,7 +14,7 @@ import (
 )
 
 // patience is how long a test waits for what must come. It is never asserted.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // A rig is a watcher under test and what it said.
 type rig struct {
@@ -25,6 +26,8 @@ type rig struct {
 	sweeps chan scan // of trees, once they are taken in
 	logs   chan string
 	loop   *loop
+	clock  *clock   // nil: the real one
+	heard  chan int // with a clock: targets of which the loop was told
 }
 
 type conclusion struct {
@@ -40,6 +43,7 @@ type rigOptions struct {
 	options Options
 	calls   calls
 	prepare func(r *rig) // before the watch begins
+	clock   *clock
 }
 
 func script(text string) string { return "#!/bin/sh\necho " + text + "\n" }
@@ -69,8 +73,13 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	}
 	first.Close()
 	o.options.Command = r.path
+	if len(o.options.Paths) > 0 {
+		r.sweeps = make(chan scan, 10000)
+	}
+	r.clock = o.clock
 	r.start(o.options, o.calls, func(l *loop) { go l.Running(first.Release) })
 	r.verdict(verdictIgnore)
+	r.swept()
 	return r
 }
 
@@ -91,6 +100,14 @@ func (r *rig) start(o Options, c calls, running func(*loop)) {
 		r.t.Fatal(err)
 	}
 	r.loop = l
+	if r.clock != nil {
+		r.clock.run()
+		l.now = r.clock.now
+		// The first look at the mounts would have everything gone through
+		// once more, at a time that no test knows.
+		l.mounted = func(chan<- struct{}, <-chan struct{}) {}
+		r.listen()
+	}
 	if l.cmd != nil {
 		l.cmd.concluded = func(s sight, v verdict) { r.looks <- conclusion{s, v} }
 	}
@@ -124,6 +141,49 @@ func (r *rig) start(o Options, c calls, running func(*loop)) {
 	})
 	running(l)
 }
+
+// listen stands between the queue and the loop.
+func (r *rig) listen() {
+	r.heard = make(chan int, 100000)
+	l, reports := r.loop, make(chan []note)
+	l.queue.out = reports
+	go func() {
+		for {
+			select {
+			case notes := <-reports:
+				select {
+				case l.notes <- notes:
+				case <-l.stop:
+					return
+				}
+				for _, n := range notes {
+					r.heard <- n.target
+				}
+			case <-l.stop:
+				return
+			}
+		}
+	}()
+}
+
+// told waits until the loop was told of each of these targets, and has taken
+// it in.
+func (r *rig) told(targets ...int) {
+	r.t.Helper()
+	deadline := time.After(patience)
+	for len(targets) > 0 {
+		select {
+		case n := <-r.heard:
+			targets = slices.DeleteFunc(targets, func(m int) bool { return m == n })
+		case <-deadline:
+			r.t.Fatalf("nothing was reported of %v", targets)
+		}
+	}
+	r.round()
+}
+
+// round has the loop look at its clock.
+func (r *rig) round() { r.loop.notes <- nil }
 
 // write puts an executable file there, in place.
 func (r *rig) write(path, content string) {

@@ -107,7 +107,7 @@ type loop struct {
 	*Watcher
 	o       Options
 	log     func(string)
-	began   time.Time
+	now     func() time.Duration // since the watch began
 	queue   *queue
 	notes   chan []note
 	mounts  chan struct{}
@@ -143,9 +143,11 @@ func newLoop(o Options, c calls) (*loop, error) {
 			events: make(chan Event), running: make(chan Release),
 			stop: make(chan struct{}), stopped: make(chan struct{}),
 		},
-		o: o, log: o.Log, began: time.Now(), said: map[string]bool{}, failing: map[int]string{}, mounted: watchMounts,
+		o: o, log: o.Log, said: map[string]bool{}, failing: map[int]string{}, mounted: watchMounts,
 		notes: make(chan []note), mounts: make(chan struct{}, 1), found: make(chan answer),
 	}
+	began := time.Now()
+	l.now = func() time.Duration { return time.Since(began) }
 	o.Check.Done = l.stop
 	l.queue = newQueue(1+len(o.Paths), c, l.notes, l.stop)
 	if o.Command != "" {
@@ -177,8 +179,6 @@ func absolute(path string) (string, error) {
 	}
 	return dir + "/" + path, nil
 }
-
-func (l *loop) now() time.Duration { return time.Since(l.began) }
 
 func (l *loop) run() {
 	defer close(l.stopped)
