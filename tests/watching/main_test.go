@@ -121,16 +121,26 @@ func (s *site) pid(generation int) int {
 	return found
 }
 
-// status asks a hotinit that is not PID 1.
-func (s *site) status() *control.Status {
+// ask asks a hotinit that is not PID 1.
+func (s *site) ask(op string) control.Response {
 	s.t.Helper()
-	var st *control.Status
-	err := control.Ask(s.PID(), control.Request{Op: "status"}, func(r control.Response) bool {
-		st = r.Status
+	var answer control.Response
+	err := control.Ask(s.PID(), control.Request{Op: op}, func(r control.Response) bool {
+		answer = r
 		return false
 	})
-	if err != nil || st == nil {
-		s.t.Fatalf("no status: %v\n%s", err, s.Output)
+	if err != nil || !answer.OK {
+		s.t.Fatalf("%s: %+v, %v\n%s", op, answer, err, s.Output)
+	}
+	return answer
+}
+
+// status asks it how it is.
+func (s *site) status() *control.Status {
+	s.t.Helper()
+	st := s.ask("status").Status
+	if st == nil {
+		s.t.Fatalf("no status\n%s", s.Output)
 	}
 	return st
 }
