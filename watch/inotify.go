@@ -121,17 +121,30 @@ func (q *queue) close() {
 	}
 }
 
-// errLimit wraps what the kernel says when a limit of inotify is reached.
-var errLimit = errors.New("inotify limit")
+// What the kernel means when a limit of inotify is reached.
+var (
+	errWatches   = errors.New("inotify limit: fs.inotify.max_user_watches is used up")
+	errInstances = errors.New("inotify limit: fs.inotify.max_user_instances or the limit of open files is used up")
+)
 
 func limitError(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("%w: fs.inotify.max_user_watches is used up", errLimit)
+		return errWatches
 	case errors.Is(err, unix.EMFILE):
-		return fmt.Errorf("%w: fs.inotify.max_user_instances or the limit of open files is used up", errLimit)
+		return errInstances
 	}
 	return err
+}
+
+// limitOf is the limit that err is about, nil where it is about something else.
+func limitOf(err error) error {
+	for _, limit := range []error{errWatches, errInstances} {
+		if errors.Is(err, limit) {
+			return limit
+		}
+	}
+	return nil
 }
 
 // apply makes needs the ones of target: it adds the watches that are missing
@@ -148,11 +161,13 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 		interests []interest
 	}
 	wants := make(map[inode]*wanted, len(needs))
+	order := make([]*wanted, 0, len(needs))
 	for _, n := range needs {
 		w := wants[n.inode]
 		if w == nil {
 			w = &wanted{need: n}
 			wants[n.inode] = w
+			order = append(order, w)
 		}
 		w.mask |= n.role.mask()
 		w.interests = append(w.interests, interest{target: target, name: n.name, role: n.role})
@@ -161,8 +176,8 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 	var missing []*wanted
 	q.mu.Lock()
 	fd := q.fd
-	for at, w := range wants {
-		if p := q.byInode[at]; p == nil || p.mask&w.mask != w.mask {
+	for _, w := range order {
+		if p := q.byInode[w.inode]; p == nil || p.mask&w.mask != w.mask {
 			missing = append(missing, w)
 		}
 	}

@@ -116,7 +116,8 @@ type loop struct {
 	eyes    func(query) view
 	trees   []*tree
 	said    map[string]bool
-	failing map[int]string // by target, what was said of watches that could not be set
+	failing map[int]bool    // targets whose watches could not be set
+	refused map[string]bool // what was said of them since all were set
 	mounted func(out chan<- struct{}, stop <-chan struct{})
 	since   time.Duration // when the first of what wants a new generation was found
 	release *Event        // not taken yet
@@ -143,7 +144,7 @@ func newLoop(o Options, c calls) (*loop, error) {
 			events: make(chan Event), running: make(chan Release),
 			stop: make(chan struct{}), stopped: make(chan struct{}),
 		},
-		o: o, log: o.Log, said: map[string]bool{}, failing: map[int]string{}, mounted: watchMounts,
+		o: o, log: o.Log, said: map[string]bool{}, failing: map[int]bool{}, refused: map[string]bool{}, mounted: watchMounts,
 		notes: make(chan []note), mounts: make(chan struct{}, 1), found: make(chan answer),
 	}
 	began := time.Now()
@@ -334,24 +335,33 @@ func (l *loop) burst() (on bool, until time.Duration) {
 }
 
 // grumble says once that a watch could not be set, and once that it can again.
+// A limit that is reached concerns everything: it is said of the first path
+// only.
 func (l *loop) grumble(target int, err error) {
 	if err == nil {
-		if text := l.failing[target]; text != "" {
+		if l.failing[target] {
 			delete(l.failing, target)
 			if len(l.failing) == 0 {
-				l.said[text] = false
+				clear(l.refused)
 				l.log("inotify works again; polling no more than before")
 			}
 		}
 		return
 	}
+	l.failing[target] = true
+	about := err.Error()
+	if limit := limitOf(err); limit != nil {
+		about = limit.Error()
+	}
+	if l.refused[about] {
+		return
+	}
+	l.refused[about] = true
 	next := "; looking every " + l.interval().String() + " instead"
 	if l.o.Poll < 0 {
 		next = "; what changes there will go unnoticed, for polling is off"
 	}
-	text := "cannot watch " + err.Error() + next
-	l.failing[target] = text
-	l.say(text)
+	l.log("cannot watch " + err.Error() + next)
 }
 
 func (l *loop) say(text string) {
