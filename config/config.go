@@ -74,6 +74,8 @@ type Config struct {
 	// StopTimeout is the same when hotinit itself stops. 0: as long as it
 	// likes.
 	StopTimeout time.Duration
+	// Cgroup says when generations get cgroups of their own.
+	Cgroup Cgroup
 	// Probation is how long a new current generation can be rolled back by its
 	// own death. 0: not at all.
 	Probation time.Duration
@@ -202,6 +204,16 @@ const (
 	PollAuto   Poll = iota // where the file system does not report every change
 	PollOff                // never
 	PollAlways             // everywhere
+)
+
+// Cgroup is the value of --cgroup.
+type Cgroup uint8
+
+// When generations get cgroups of their own.
+const (
+	CgroupAuto Cgroup = iota // where they may be made, and hide no limit from the app
+	CgroupOn                 // wherever they can be made
+	CgroupOff                // never
 )
 
 // WatchPath is the value of one --watch.

@@ -37,6 +37,7 @@ type environment struct {
 	KillOldDelay        *string `envconfig:"HOTINIT_KILL_OLD_DELAY" ignored:"0" split_words:"0"`
 	DrainTimeout        *string `envconfig:"HOTINIT_DRAIN_TIMEOUT" ignored:"0" split_words:"0"`
 	StopTimeout         *string `envconfig:"HOTINIT_STOP_TIMEOUT" ignored:"0" split_words:"0"`
+	Cgroup              *string `envconfig:"HOTINIT_CGROUP" ignored:"0" split_words:"0"`
 	Probation           *string `envconfig:"HOTINIT_PROBATION" ignored:"0" split_words:"0"`
 	MaxOld              *string `envconfig:"HOTINIT_MAX_OLD" ignored:"0" split_words:"0"`
 	OnExit              *string `envconfig:"HOTINIT_ON_EXIT" ignored:"0" split_words:"0"`

@@ -38,6 +38,7 @@ func TestErrorsNameFlagValueAndWhatIsAllowed(t *testing.T) {
 		"hotinit --interval=1..5 x":      `--interval "1..5": ` + span,
 		"hotinit --max-old many x":       `--max-old "many": must be a number from 0`,
 		"hotinit --on-exit retry x":      `--on-exit "retry": must be exit, restart-on-failure or restart`,
+		"hotinit --cgroup yes x":         `--cgroup "yes": must be auto, on or off`,
 		"hotinit --poll 0 x":             `--poll "0": must be auto, off, or a time above 0: seconds, or with a unit as in 500ms or 2m`,
 		"hotinit --signal-on-hup FOO x":  `--signal-on-hup "FOO": ` + signal,
 		"hotinit -p 65 x":                `-p "65": ` + signal,

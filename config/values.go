@@ -291,6 +291,20 @@ func setPoll(c *Config, v string) error {
 	return nil
 }
 
+func setCgroup(c *Config, v string) error {
+	switch v {
+	case "auto":
+		c.Cgroup = CgroupAuto
+	case "on":
+		c.Cgroup = CgroupOn
+	case "off":
+		c.Cgroup = CgroupOff
+	default:
+		return errMust
+	}
+	return nil
+}
+
 // setAction keeps the first of --help, --version and so on.
 func setAction(c *Config, a Action, v string) error {
 	var on bool

@@ -111,6 +111,7 @@ func (s *supervisor) cancel(n int) {
 // refused is the event of a release that was not started.
 func (s *supervisor) refused(j *job, err error) Event {
 	ev := Event{Kind: NotStarted, N: j.n, Status: ownFailure, Reason: err.Error()}
+	s.removeCgroup(j.n) // of a start that failed
 	var r *refusal
 	if errors.As(err, &r) {
 		ev.Status = r.status
@@ -269,6 +270,7 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 	}
 	key := s.keyOf(j)
 	p := &process{n: j.n, since: time.Now()}
+	spec.Cgroup = s.makeCgroup(j.n)
 	spec.Forked = func(c spawn.Child) {
 		// The child waits until this returns. From here on the next handoff
 		// would know of it; before, it ends without having executed anything.
@@ -281,10 +283,14 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 			_ = s.link.keep(processName(j.n), c.PIDFD)
 		}
 		s.hold(key, j)
+		s.enterCgroup(j.n, spec.Cgroup, c)
 		s.recordForked(started, j.n)
 	}
 	child, err := spawn.Start(spec)
 	ready.closeChild()
+	if spec.Cgroup >= 0 {
+		unix.Close(spec.Cgroup)
+	}
 	if err != nil {
 		ready.close()
 		s.link.drop(processName(j.n))
@@ -295,6 +301,7 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 		// Somebody replaced the file between the check and the execution.
 		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
 		_ = p.main.Signal(unix.SIGKILL)
+		s.killCgroup(j.n)
 		s.link.drop(processName(j.n))
 		go func() { p.main.Wait(); p.main.Close() }()
 		ready.close()

@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -121,14 +122,15 @@ func (s *supervisor) kill(n int) {
 		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
 		_ = p.main.Signal(unix.SIGKILL)
 	}
+	s.killCgroup(n)
 	for _, pid := range s.members(p) {
 		signalProcess(pid, unix.SIGKILL)
 	}
 }
 
 // members returns the processes that a generation consists of besides its
-// main one: those of its group, those below it, and those that left both but
-// still have its number in their environment.
+// main one: those of its group, those below it, those that left both but still
+// have its number in their environment, and whatever is in its cgroup.
 func (s *supervisor) members(p *process) []int {
 	all := proc.All()
 	mine := make(map[int]bool)
@@ -153,14 +155,18 @@ func (s *supervisor) members(p *process) []int {
 			}
 		}
 	}
-	delete(mine, p.pid)
 	var pids []int
 	for _, st := range all {
 		if mine[st.PID] && st.State != 'Z' {
 			pids = append(pids, st.PID)
 		}
 	}
-	return pids
+	for _, pid := range s.inCgroup(p.n) {
+		if !mine[pid] {
+			pids = append(pids, pid)
+		}
+	}
+	return slices.DeleteFunc(pids, func(pid int) bool { return pid == p.pid || pid == self })
 }
 
 // signalProcess signals a process of which only the PID is known, by way of a
@@ -186,29 +192,47 @@ func (s *supervisor) sweep(n int) {
 		go s.loop.post(Event{Kind: Empty, N: n})
 		return
 	}
+	if p.main == nil {
+		// The handoff before has told them. Twice would be one too many: to
+		// many a daemon the second means "at once".
+		s.awaitEmpty(n, s.inCgroup(n), false)
+		return
+	}
 	if s.loop.state.Over {
-		// The verdict comes next, and init tells all that is left. Twice would
-		// be one too many: to many a daemon the second means "at once".
+		// The verdict comes next, and init tells all that is left, once.
 		p.main.Close()
 		return
 	}
 	left := s.members(p)
+	p.main.Close()
+	s.awaitEmpty(n, left, true)
+	s.link.drop(processName(n))
+}
+
+// awaitEmpty waits for these processes of a generation, and for those that come
+// to be in its cgroup meanwhile, and has Empty follow. tell has them go.
+func (s *supervisor) awaitEmpty(n int, pids []int, tell bool) {
 	var waits []*reaper.Process
-	for _, pid := range left {
+	for _, pid := range pids {
 		w := reaper.Adopt(pid, -1)
-		_ = w.Signal(unix.SIGTERM)
-		_ = w.Signal(unix.SIGCONT) // one that is stopped could not act on it
+		if tell {
+			_ = w.Signal(unix.SIGTERM)
+			_ = w.Signal(unix.SIGCONT) // one that is stopped could not act on it
+		}
 		waits = append(waits, w)
 	}
-	p.main.Close()
-	s.link.drop(processName(n))
 	go func() {
 		for _, w := range waits {
 			w.Wait()
 			w.Close()
 		}
 		s.loop.inputs <- input{call: func() {
+			if more := s.inCgroup(n); len(more) > 0 {
+				s.awaitEmpty(n, more, true)
+				return
+			}
 			delete(s.procs, n)
+			s.removeCgroup(n)
 			s.loop.act(Event{Kind: Empty, N: n})
 		}}
 	}()

@@ -125,6 +125,11 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 		}
 		pidfd := s.link.take(processName(g.N))
 		if g.Phase == Lingering && pidfd < 0 {
+			// What it left was told to go. Its PIDs may be others' by now; only
+			// its cgroup still tells what is left.
+			if len(s.inCgroup(g.N)) > 0 {
+				s.procs[g.N] = &process{n: g.N, pid: -1, group: -1, status: r.Texts[g.N], since: r.Since[g.N]}
+			}
 			continue
 		}
 		if g.N == r.Forked && !executed(g.PID, g.Start) {

@@ -34,6 +34,7 @@ type supervisor struct {
 	dir      string // the app's working folder
 	contract contract
 	identity identity
+	cgroups  cgroups
 	terminal int // descriptor of the controlling terminal, or -1
 
 	procs    map[int]*process
@@ -166,6 +167,7 @@ func (s *supervisor) run(recorded []byte, report int) error {
 	if err := s.openLog(); err != nil {
 		return err
 	}
+	s.findCgroups(len(recorded) > 0)
 	s.reportUp(report)
 	s.startServices()
 	s.findTerminal()

@@ -2,10 +2,12 @@ package pid1
 
 import (
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/cgroup"
 	"github.com/hotinit/hotinit/message"
 	"github.com/hotinit/hotinit/proc"
 )
@@ -60,6 +62,16 @@ func (p *pid1) end(status int, grace uint64) int {
 		}
 	}
 	return status
+}
+
+// removeCgroups removes what is left of those that generations were in. One
+// that something is in still stays.
+func (p *pid1) removeCgroups() {
+	for _, k := range p.kept {
+		if prefix, ok := strings.CutPrefix(k.name, message.Cgroup); ok {
+			cgroup.RemoveAll(k.fd, prefix)
+		}
+	}
 }
 
 // childless tells whether init has no child left, without reaping one

@@ -99,7 +99,9 @@ func Run(args []string) int {
 		return ownFailure
 	}
 	go reaper.Orphans(func(pid int) { p.reaped <- pid })
-	return p.run()
+	status := p.run()
+	p.removeCgroups()
+	return status
 }
 
 // keepInherited keeps the descriptors beyond 0, 1 and 2 that hotinit was

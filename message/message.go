@@ -58,6 +58,10 @@ const (
 	// Output in Keep's Text: init has the descriptor as its standard output
 	// and standard error too, from then on.
 	Output = "output"
+	// Cgroup begins the name of the folder of hotinit's own cgroup. What begins
+	// the names of those that it makes there follows; init removes them in the
+	// end.
+	Cgroup = "cgroup/"
 	// HelloWarn in Hello's Value: init says on stderr which orphans it reaped.
 	HelloWarn = 1
 	// HelloDeathShift is where the parent death signal is in Hello's Value.
