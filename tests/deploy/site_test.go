@@ -44,11 +44,18 @@ type options struct {
 	prepare func(s *site)
 	noPort  bool
 	uid     uint32 // who hotinit runs as, 0 for the test's own user
+	// before is a shell command that runs as what then becomes hotinit. In it
+	// with can be set to a command that executes hotinit.
+	before string
+	attr   func(*syscall.SysProcAttr) // changes it
+	beside bool                       // the test has another one
 }
 
 func open(t *testing.T, o options) *site {
 	t.Helper()
-	t.Parallel()
+	if !o.beside {
+		t.Parallel()
+	}
 	if !o.sub {
 		box.NeedNamespace(t)
 	}
@@ -73,12 +80,20 @@ func open(t *testing.T, o options) *site {
 	if !o.noPort {
 		o.flags = append([]string{"--port", s.address}, o.flags...)
 	}
+	args, binary := append(append(o.flags, "--"), command...), ""
+	if o.before != "" {
+		args = append([]string{"-c", o.before + ` && exec $with "$0" "$@"`, box.Hotinit}, args...)
+		binary = "/bin/sh"
+	}
 	s.Box = box.Start(t, box.Options{
-		Name: o.name, Args: append(append(o.flags, "--"), command...),
+		Name: o.name, Binary: binary, Args: args,
 		Env: box.Environment(o.env...), Dir: dir, Sub: o.sub,
 		Attr: func(a *syscall.SysProcAttr) {
 			if o.uid != 0 {
 				a.Credential = &syscall.Credential{Uid: o.uid, Gid: o.uid}
+			}
+			if o.attr != nil {
+				o.attr(a)
 			}
 		},
 	})
