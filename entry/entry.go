@@ -12,16 +12,32 @@
 //
 //   - The official build is linked with -ldflags '-E hotinit_entry'. Then the
 //     kernel starts hotinit_entry (entry_GOARCH.s) instead of Go's own entry
-//     point: it saves the mask and the dispositions, blocks all signals, keeps
-//     Go's runtime from unblocking those that end a Go program, and goes on to
-//     Go's entry point. Exact reports true.
+//     point. Exact reports true.
 //   - A plain build learns what it still can (init below), and EnsureBlocked
-//     executes hotinit a second time with all signals blocked. HUP, INT, QUIT,
-//     ABRT, TERM and SYS are not: they have their default action until
-//     CatchUnblockable.
+//     executes hotinit a second time with all signals blocked. Those that Go's
+//     runtime unblocks (stubborn, deadly) are not: they have their default
+//     action until CatchUnblockable.
 //
-// Read entry.go, then entry_amd64.s, then catch.go for the signals that Go's
-// runtime neither blocks nor hands on.
+// What hotinit_entry does before it goes on to Go's own entry point:
+//
+//   - It saves the mask and the dispositions, and blocks all signals.
+//   - It changes the flags that Go's table of signals (runtime.sigtable) has for
+//     those that the runtime would unblock in every thread (signals.h), so that
+//     they stay blocked. SIGURG is unblocked all the same, for preemption: it
+//     gets a handler at once, and Go none. (Threads are preempted at calls then,
+//     which they make all the time.) SEGV, BUS and FPE, which become panics, are
+//     let go once they have one, see catchFaults. If the table looks other than
+//     expected, nothing of this is done.
+//   - It sets how often Go's monitor thread wakes to see whether two minutes have
+//     passed without a garbage collection (runtime.forcegcperiod) to never:
+//     hotinit collects by itself.
+//   - It puts GOMAXPROCS=1 into the environment that Go's runtime sees. What each
+//     further processor of its scheduler needs costs time at each start, and
+//     memory for good, and it starts fewer threads with one. What is started
+//     with GOMAXPROCS of its own gets it, see init.
+//
+// Read entry.go, then entry_amd64.s, then catch.go for the signals that are
+// neither blocked nor handed on by Go's runtime.
 //
 // Only syscall and internal/early are imported: this must be ready before
 // nearly everything else.
@@ -47,19 +63,34 @@ const (
 	setSize    = 8 // sizeof(kernel sigset_t)
 )
 
-// Written by hotinit_entry before there is a Go runtime. Without pointers, so
-// the garbage collector has no interest in them.
+// Written by hotinit_entry before there is a Go runtime. The pointers lead
+// outside the heap: the garbage collector has no interest in them.
 var (
 	entered      bool
-	holds        bool // Go's runtime was kept from unblocking HUP, INT, QUIT, ABRT, TERM and SYS
 	savedMask    uint64
 	savedActions [signals]sigaction // the one for signal N is at N-1
+
+	table unsafe.Pointer // Go's table of signals, where it was found and changed
+	self  uint32         // PID, for hotinit_catch
+	//lint:ignore U1000 hotinit_entry fills it
+	urgent sigaction // SIGURG's, where the table was found
+
+	processors *byte // GOMAXPROCS=VALUE, where it was in the environment
 )
+
+// held tells whether the signals of signals.h are kept from Go's runtime.
+func held() bool { return table != nil }
 
 var inherited Signals
 
 func init() {
 	inherited = saved()
+	if held() {
+		catchFaults()
+	}
+	if entered {
+		restoreProcessors()
+	}
 	if v, ok := syscall.Getenv(carrier); ok {
 		// It is hotinit's own: no app may see it.
 		_ = syscall.Unsetenv(carrier)
@@ -68,6 +99,21 @@ func init() {
 		}
 	}
 }
+
+// restoreProcessors makes the environment what it was.
+func restoreProcessors() {
+	if processors == nil {
+		_ = syscall.Unsetenv(gomaxprocs)
+		return
+	}
+	n := 0
+	for *(*byte)(unsafe.Add(unsafe.Pointer(processors), n)) != 0 {
+		n++
+	}
+	_ = syscall.Setenv(gomaxprocs, string(unsafe.Slice(processors, n)[len(gomaxprocs)+1:]))
+}
+
+const gomaxprocs = "GOMAXPROCS"
 
 func saved() Signals {
 	if entered {

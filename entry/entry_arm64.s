@@ -1,11 +1,10 @@
 #include "textflag.h"
+#include "signals.h"
 
 // hotinit_entry is where the kernel (or ld.so, for -buildmode=pie) starts the
 // process: there is a stack with argc, argv and the environment, and nothing
-// else. It must leave the stack pointer, and R0 (of ld.so), as they are.
+// else. What it does, and why, is said in entry.go.
 TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
-	MOVD	R0, R21
-
 	// rt_sigprocmask(SIG_SETMASK, &everySignal, &savedMask, 8)
 	MOVD	$2, R0
 	MOVD	$everySignal<>(SB), R1
@@ -17,7 +16,7 @@ TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	// rt_sigaction(N, NULL, &savedActions[N-1], 8) for N from 1 to 64
 	MOVD	$1, R19
 	MOVD	$·savedActions(SB), R20
-next:
+action:
 	MOVD	R19, R0
 	MOVD	$0, R1
 	MOVD	R20, R2
@@ -27,12 +26,10 @@ next:
 	ADD	$32, R20
 	ADD	$1, R19
 	CMP	$64, R19
-	BLE	next
+	BLE	action
 
-	// Blocking is not enough for six signals, see held: Go's runtime would
-	// unblock them. Its table, which has to be looked for in the data segment
-	// (the linker allows no reference), is told that they are like SIGUSR1. If
-	// it looks other than expected nothing is done.
+	// Go's table of signals has to be looked for in the data segment: the
+	// linker allows no reference to it.
 	MOVD	$runtime·data(SB), R8
 	MOVD	$runtime·edata(SB), R11
 	SUB	$(65*24), R11
@@ -40,7 +37,7 @@ search:
 	CMP	R11, R8
 	BHI	start
 	MOVD	$held<>(SB), R9
-	MOVD	$6, R10
+	MOVD	$HELD_COUNT, R10
 check:
 	MOVD	0(R9), R0
 	ADD	R8, R0
@@ -52,7 +49,7 @@ check:
 	MOVD	16(R9), R2
 	CMP	R1, R2
 	BNE	other
-	ADD	$24, R9
+	ADD	$32, R9
 	SUB	$1, R10
 	CBNZ	R10, check
 	JMP	found
@@ -61,75 +58,172 @@ other:
 	JMP	search
 
 found:
+	MOVD	R8, ·table(SB)
 	MOVD	$held<>(SB), R9
-	MOVD	$6, R10
-	MOVD	$1, R1	// _SigNotify
+	MOVD	$HELD_COUNT, R10
 patch:
 	MOVD	0(R9), R0
+	MOVD	24(R9), R1
 	ADD	R8, R0
 	MOVW	R1, 0(R0)
-	ADD	$24, R9
+	ADD	$32, R9
 	SUB	$1, R10
 	CBNZ	R10, patch
-	MOVB	R1, ·holds(SB)
+
+	// getpid(2), for hotinit_catch
+	MOVD	$172, R8
+	SVC
+	MOVW	R0, ·self(SB)
+
+	// rt_sigaction(SIGURG, &urgent, NULL, 8)
+	MOVD	$·urgent(SB), R1
+	MOVD	$hotinit_catch(SB), R0
+	MOVD	R0, 0(R1)
+	MOVD	$0x18000004, R0	// catchFlags
+	MOVD	R0, 8(R1)
+	MOVD	ZR, 16(R1)
+	MOVD	$-1, R0
+	MOVD	R0, 24(R1)
+	MOVD	$23, R0
+	MOVD	$0, R2
+	MOVD	$8, R3
+	MOVD	$134, R8
+	SVC
 
 start:
 	MOVD	$1, R0
 	MOVB	R0, ·entered(SB)
-	MOVD	R21, R0
-	JMP	_rt0_arm64_linux(SB)
 
-DATA everySignal<>+0(SB)/8, $-1
-GLOBL everySignal<>(SB), RODATA|NOPTR, $8
+	// How often Go's monitor thread wakes. The variable is looked for by its
+	// value; unless there is exactly one such, nothing is done.
+	MOVD	$runtime·noptrdata(SB), R8
+	MOVD	$runtime·enoptrdata(SB), R11
+	SUB	$8, R11
+	MOVD	$120000000000, R0
+	MOVD	$0, R9
+period:
+	CMP	R11, R8
+	BHI	last
+	MOVD	0(R8), R1
+	CMP	R0, R1
+	BNE	skip
+	CBNZ	R9, environment
+	MOVD	R8, R9
+skip:
+	ADD	$8, R8
+	JMP	period
+last:
+	CBZ	R9, environment
+	MOVD	$0x3fffffffffffffff, R0
+	MOVD	R0, 0(R9)
 
-// What Go's runtime has in its table of signals, runtime.sigtable, for the six
-// that it would unblock in every thread because they end a Go program: where
-// (each signal has 24 bytes: flags, name), the flags, the length of the name.
-DATA held<>+0(SB)/8, $(1*24)	// SIGHUP
-DATA held<>+8(SB)/8, $3
-DATA held<>+16(SB)/8, $28
-DATA held<>+24(SB)/8, $(2*24)	// SIGINT
-DATA held<>+32(SB)/8, $3
-DATA held<>+40(SB)/8, $17
-DATA held<>+48(SB)/8, $(3*24)	// SIGQUIT
-DATA held<>+56(SB)/8, $5
-DATA held<>+64(SB)/8, $13
-DATA held<>+72(SB)/8, $(6*24)	// SIGABRT
-DATA held<>+80(SB)/8, $5
-DATA held<>+88(SB)/8, $14
-DATA held<>+96(SB)/8, $(15*24)	// SIGTERM
-DATA held<>+104(SB)/8, $3
-DATA held<>+112(SB)/8, $20
-DATA held<>+120(SB)/8, $(31*24)	// SIGSYS
-DATA held<>+128(SB)/8, $4
-DATA held<>+136(SB)/8, $23
-GLOBL held<>(SB), RODATA|NOPTR, $144
+environment:
+	// GOMAXPROCS=1 takes the place of the one in the environment, or comes
+	// before all else in it: then argv moves down by a word, over argc, which
+	// Go's runtime gets in a register.
+	MOVD	$processors<>(SB), R9
+	MOVD	0(R9), R10
+	MOVWU	8(R9), R11
+	MOVD	0(RSP), R0
+	ADD	$8, RSP, R1
+	ADD	R0<<3, R1, R8
+	ADD	$8, R8
+	MOVD	R8, R12
+variable:
+	MOVD	0(R12), R2
+	CBZ	R2, absent
+	MOVD	0(R2), R3
+	CMP	R10, R3
+	BNE	further
+	MOVWU	8(R2), R3
+	EOR	R11, R3
+	AND	$0xffffff, R3
+	CBNZ	R3, further
+	MOVD	R2, ·processors(SB)
+	MOVD	R9, 0(R12)
+	JMP	go
+further:
+	ADD	$8, R12
+	JMP	variable
 
-// hotinit_catch is the handler of the signals of catch.go, called by the kernel
-// on the signal stack: R0 is the signal, R1 its siginfo_t, R2 the context, and
-// R30 leads to rt_sigreturn(2) in the vDSO.
+absent:
+	MOVD	R1, R12
+move:
+	MOVD	0(R12), R2
+	MOVD	R2, -8(R12)
+	ADD	$8, R12
+	CMP	R8, R12
+	BNE	move
+	MOVD	R9, -8(R8)
+	SUB	$8, R1
+go:
+	JMP	runtime·rt0_go(SB)
+
+// hotinit_catch is a signal handler, called by the kernel on the signal stack:
+// R0 is the signal, R1 its siginfo_t, R2 the context, and R30 leads to
+// rt_sigreturn(2) in the vDSO.
 //
 // One that somebody sent by kill(2) or sigqueue(3) (si_code SI_USER, 0, or
-// SI_QUEUE, -1) is written down: the first byte of siginfo_t, the low one of
-// si_signo, is its number. Any other, such as a fault, or what threads send each
-// other by tgkill(2), goes on to the handler that was there before.
+// SI_QUEUE, -1), or another process by tgkill(2) (SI_TKILL, -6), is written
+// down; as long as there is nowhere to write it, it is remembered in sentEarly.
+// Any other, such as a fault, goes on to the handler that was there before.
+// Where there was none, it is a SIGURG of this process's own.
 TEXT hotinit_catch(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVW	8(R1), R3
+	CMPW	$-6, R3
+	BNE	sent
+	MOVW	16(R1), R3	// si_pid
+	MOVW	·self(SB), R4
+	CMPW	R4, R3
+	BNE	keep
+	JMP	chain
+sent:
 	ADDW	$1, R3
 	CMPW	$1, R3
-	BLS	write	// unsigned: -1 and 0 only
+	BLS	keep	// unsigned: -1 and 0 only
+chain:
 	MOVD	$·chained(SB), R3
 	MOVWU	R0, R4
 	LSL	$3, R4, R4
 	ADD	R4, R3, R3
 	MOVD	(R3), R3
-	CBZ	R3, write
+	CBZ	R3, release
 	JMP	(R3)
+release:
+	// uc_sigmask is what the thread goes on with, see releaseThreads.
+	MOVD	·faultMask(SB), R3
+	MOVD	40(R2), R4
+	BIC	R3, R4
+	MOVD	R4, 40(R2)
+	RET
+keep:
+	MOVD	·catchFD(SB), R5
+	TBZ	$63, R5, write
+	SUBW	$1, R0, R4
+	MOVD	$1, R6
+	LSL	R4, R6, R6
+	MOVD	$·sentEarly(SB), R7
+set:
+	LDAXR	(R7), R3
+	ORR	R6, R3
+	STLXR	R3, (R7), R4
+	CBNZ	R4, set
+	MOVD	·catchFD(SB), R5
+	TBNZ	$63, R5, done
+clear:
+	LDAXR	(R7), R3
+	BIC	R6, R3, R9
+	STLXR	R9, (R7), R4
+	CBNZ	R4, clear
+	AND	R6, R3
+	CBZ	R3, done	// whoever clears the bit writes the byte
 write:
-	MOVD	·catchFD(SB), R0
+	// The first byte of siginfo_t, the low one of si_signo, is its number.
+	MOVD	R5, R0
 	MOVD	$1, R2
 	MOVD	$64, R8
 	SVC
+done:
 	RET
 
 // func handler() (catch, restorer uintptr)

@@ -138,10 +138,10 @@ func set(sigs ...unix.Signal) uint64 {
 }
 
 var (
-	// insisted are the signals that Go's runtime unblocks in every thread.
-	insisted = set(unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT,
-		unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, 32, 33, 34)
-	// deadly are those that it unblocks too, unless the entry point prevents it.
-	deadly      = set(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM, unix.SIGSYS)
+	// insisted are the signals that Go's runtime unblocks in every thread, and
+	// kept those that it does unless the entry point prevents it.
+	insisted = set(unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGCHLD, unix.SIGURG)
+	kept     = set(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM, unix.SIGSYS,
+		unix.SIGILL, unix.SIGTRAP, unix.SIGSTKFLT, unix.SIGPROF, 32, 33, 34)
 	unblockable = set(unix.SIGKILL, unix.SIGSTOP)
 )

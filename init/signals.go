@@ -21,7 +21,7 @@ import (
 func (p *pid1) listen() error {
 	var set unix.Sigset_t
 	for sig := 1; sig <= 64; sig++ {
-		if blockable(sig) {
+		if entry.Blockable(unix.Signal(sig)) {
 			set.Val[(sig-1)/wordBits] |= 1 << ((sig - 1) % wordBits)
 		}
 	}
@@ -31,18 +31,6 @@ func (p *pid1) listen() error {
 	}
 	go p.read(fd)
 	return p.catch()
-}
-
-// blockable tells whether Go's runtime lets a signal stay blocked: all but
-// those of its sigtable that have the flag _SigUnblock, and SIGURG, by which
-// it preempts.
-func blockable(sig int) bool {
-	switch unix.Signal(sig) {
-	case unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT,
-		unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, 32, 33, 34:
-		return false
-	}
-	return true
 }
 
 // catch takes in the signals that cannot be blocked, by the handler of package

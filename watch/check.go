@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -233,6 +234,9 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 		n, err := readAt(fd).ReadAt(buf, off)
 		h.Write(buf[:n])
 		off += int64(n)
+		// hotinit has one processor of Go's scheduler (package entry), and
+		// neither a read from the page cache nor the hash gives it up by itself.
+		runtime.Gosched()
 		if err == io.EOF {
 			break
 		}

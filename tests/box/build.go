@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/tests/pidone"
 )
@@ -19,6 +22,11 @@ var Hotinit, App string
 // tests of a package. In the end it calls the functions.
 func Main(m *testing.M, finally ...func()) {
 	pidone.Enter()
+	// Under nohup(1) SIGHUP is ignored, and would be in whatever is started here.
+	// One that is caught has its default action again after execve(2).
+	if signal.Ignored(unix.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 	status := run(m)
 	for _, f := range finally {
 		f()

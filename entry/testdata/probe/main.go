@@ -29,6 +29,8 @@ func main() {
 		err = catch()
 	case "fault":
 		err = fault()
+	case "processors":
+		err = processors()
 	case "allthreads":
 		err = allThreads()
 	}
@@ -105,18 +107,41 @@ func catch() error {
 	}
 }
 
-// fault makes a real SIGSEGV.
+// fault makes real SIGSEGVs, in threads of all kinds: the first one, those that
+// there were before main, and new ones.
 func fault() error {
 	if err := entry.CatchUnblockable(-1); err != nil {
 		return err
 	}
-	defer func() {
-		if recover() != nil {
-			fmt.Println("recovered")
-		}
-	}()
-	var nothing *[16]byte
-	fmt.Println(nothing[len(os.Args)])
+	one := func() {
+		defer func() {
+			if recover() != nil {
+				fmt.Println("recovered")
+			}
+		}()
+		var nothing *[16]byte
+		fmt.Println(nothing[len(os.Args)])
+	}
+	runtime.LockOSThread()
+	one()
+	done := make(chan struct{})
+	for range 7 {
+		go func() {
+			runtime.LockOSThread()
+			one()
+			done <- struct{}{}
+			select {} // so that the next one is in another thread
+		}()
+		<-done
+	}
+	return nil
+}
+
+func processors() error {
+	fmt.Println(runtime.GOMAXPROCS(0))
+	for _, v := range append(os.Environ(), os.Args[1:]...) {
+		fmt.Println(v)
+	}
 	return nil
 }
 

@@ -1,0 +1,41 @@
+// What Go's runtime has in its table of signals, runtime.sigtable, for those
+// that it would unblock in every thread or keep for itself: where (each signal
+// has 24 bytes: flags, name), the flags, the length of the name; and last the
+// flags that it gets instead:
+//
+//	1    _SigNotify, as SIGUSR1 has: it stays blocked
+//	8    _SigPanic without _SigUnblock: it stays blocked until catchFaults
+//	273  with _SigDefault: the runtime leaves its disposition alone
+#define HELD(I, SIGNAL, FLAGS, LENGTH, INSTEAD) \
+	DATA held<>+(I*32+0)(SB)/8, $(SIGNAL*24) \
+	DATA held<>+(I*32+8)(SB)/8, $FLAGS \
+	DATA held<>+(I*32+16)(SB)/8, $LENGTH \
+	DATA held<>+(I*32+24)(SB)/8, $INSTEAD
+
+HELD(0, 1, 3, 28, 1)	// SIGHUP
+HELD(1, 2, 3, 17, 1)	// SIGINT
+HELD(2, 3, 5, 13, 1)	// SIGQUIT
+HELD(3, 4, 132, 27, 1)	// SIGILL
+HELD(4, 5, 132, 19, 1)	// SIGTRAP
+HELD(5, 6, 5, 14, 1)	// SIGABRT
+HELD(6, 7, 136, 17, 8)	// SIGBUS
+HELD(7, 8, 136, 32, 8)	// SIGFPE
+HELD(8, 11, 136, 31, 8)	// SIGSEGV
+HELD(9, 15, 3, 20, 1)	// SIGTERM
+HELD(10, 16, 132, 22, 1)	// SIGSTKFLT
+HELD(11, 23, 257, 34, 273)	// SIGURG
+HELD(12, 27, 129, 30, 1)	// SIGPROF
+HELD(13, 31, 4, 23, 1)	// SIGSYS
+HELD(14, 32, 192, 9, 1)	// 32
+HELD(15, 33, 192, 9, 1)	// 33
+HELD(16, 34, 192, 9, 1)	// 34
+#define HELD_COUNT 17
+GLOBL held<>(SB), RODATA|NOPTR, $(HELD_COUNT*32)
+
+DATA everySignal<>+0(SB)/8, $-1
+GLOBL everySignal<>(SB), RODATA|NOPTR, $8
+
+// Sixteen bytes, so that both halves can be compared as words.
+DATA processors<>+0(SB)/8, $"GOMAXPRO"
+DATA processors<>+8(SB)/8, $"CS=1\x00\x00\x00\x00"
+GLOBL processors<>(SB), RODATA|NOPTR, $16
