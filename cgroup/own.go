@@ -39,14 +39,19 @@ func Own(pid1 bool) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	dir, path, err := open(place)
+	path, err := ownPath()
+	if err != nil {
+		return -1, err
+	}
+	if path == "/" && unix.Access(place+"/cgroup.events", unix.F_OK) != nil {
+		// Of all cgroups only the machine's root has no such file.
+		return -1, errors.New("hotinit is in the root of all cgroups, which is whoever's that manages the machine")
+	}
+	dir, err := open(place, path)
 	if err != nil {
 		return -1, err
 	}
 	switch {
-	case unix.Faccessat(dir, "cgroup.events", unix.R_OK, 0) != nil:
-		// Of all cgroups only the machine's root has no such file.
-		err = errors.New("hotinit is in the root of all cgroups, which is whoever's that manages the machine")
 	case !pid1 && path != "/" && !delegated(dir):
 		err = errors.New("hotinit is not PID 1, and the cgroup that it is in is not delegated (Delegate=yes of systemd)")
 	default:
@@ -62,6 +67,10 @@ func Own(pid1 bool) (int, error) {
 // OwnAnywhere is Own where somebody asked for it: it is looked for in all
 // mounts, and whose it is and what limits it has is not.
 func OwnAnywhere() (int, error) {
+	path, err := ownPath()
+	if err != nil {
+		return -1, err
+	}
 	found, err := mounts()
 	if err != nil {
 		return -1, err
@@ -69,7 +78,7 @@ func OwnAnywhere() (int, error) {
 	err = errors.New("cgroup2 is not mounted")
 	for _, m := range found {
 		var dir int
-		if dir, _, err = open(m.point); err != nil {
+		if dir, err = open(m.point, path); err != nil {
 			continue
 		}
 		var st unix.Statfs_t
@@ -103,26 +112,17 @@ func writable() (string, error) {
 	return "", fmt.Errorf("cgroup2 is not mounted at %s", strings.Join(places, " or "))
 }
 
-// open opens the folder of this process's own cgroup below a mount. path is
-// what that is from the root of the cgroup namespace.
-func open(point string) (dir int, path string, err error) {
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return -1, "", err
-	}
-	path, ok := ownPath(text)
-	if !ok {
-		return -1, "", errors.New("hotinit is in no cgroup (v2)")
-	}
+// open opens the folder of this process's own cgroup, path, below a mount.
+func open(point, path string) (int, error) {
 	// What is listed in is one's own. This is all where the mount shows the
 	// hierarchy from the same point on as /proc does: in a container with a
 	// cgroup namespace, and without one.
 	if dir := has(point+path, os.Getpid()); dir >= 0 {
-		return dir, path, nil
+		return dir, nil
 	}
 	found, err := mounts()
 	if err != nil {
-		return -1, "", err
+		return -1, err
 	}
 	for _, m := range found {
 		if m.point != point {
@@ -133,19 +133,32 @@ func open(point string) (dir int, path string, err error) {
 		case !ok:
 		case up == 0:
 			if dir := has(point+rest, os.Getpid()); dir >= 0 {
-				return dir, path, nil
+				return dir, nil
 			}
 		default:
 			if dir := search(point, up, os.Getpid()); dir >= 0 {
-				return dir, path, nil
+				return dir, nil
 			}
 		}
 	}
-	return -1, "", fmt.Errorf("the cgroup that hotinit is in, %s, is not to be seen in %s", path, point)
+	return -1, fmt.Errorf("the cgroup that hotinit is in, %s, is not to be seen in %s", path, point)
 }
 
-// ownPath finds the line of v2, "0::PATH", in a text of cgroups(7).
-func ownPath(text []byte) (string, bool) {
+// ownPath returns which cgroup this process is in, from the root of its cgroup
+// namespace.
+func ownPath() (string, error) {
+	text, err := read(unix.AT_FDCWD, "/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	if path, ok := parsePath(text); ok {
+		return path, nil
+	}
+	return "", errors.New("hotinit is in no cgroup (v2)")
+}
+
+// parsePath finds the line of v2, "0::PATH", in a text of cgroups(7).
+func parsePath(text []byte) (string, bool) {
 	for line := range bytes.Lines(text) {
 		if path, ok := bytes.CutPrefix(line, []byte("0::/")); ok {
 			return "/" + string(bytes.TrimRight(path, "\n")), true
@@ -225,7 +238,7 @@ type mount struct{ root, point string }
 
 // mounts reads where the hierarchy is mounted.
 func mounts() ([]mount, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	text, err := read(unix.AT_FDCWD, "/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}

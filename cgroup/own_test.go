@@ -19,7 +19,7 @@ func TestOwnPathIsTheLineOfV2(t *testing.T) {
 		"10::/a\n":                            "",
 		"":                                    "",
 	} {
-		if got, ok := ownPath([]byte(text)); got != want || ok != (want != "") {
+		if got, ok := parsePath([]byte(text)); got != want || ok != (want != "") {
 			t.Errorf("%q: %q, %v, want %q", text, got, ok, want)
 		}
 	}
