@@ -117,6 +117,15 @@ func TestNothingHappensFor(t *testing.T) {
 		mark(fmt.Sprint(i))
 		mark(fmt.Sprint(i, "again")) // a settling time later
 	}
+	for i := range 10000 {
+		name := filepath.Join(dir, fmt.Sprint("other-", i))
+		write(t, name, "", 0o644)
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark("ten thousand files")
+	mark("ten thousand files again")
 	s.file("new", "v2")
 	s.sh("mv new server")
 	s.next("v2")

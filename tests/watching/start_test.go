@@ -72,6 +72,40 @@ func TestTheFirstStartDoesNotWaitForTheDigestOfALargeProgram(t *testing.T) {
 	s.only("v3")
 }
 
+// While a large release is read, signals and requests are acted upon, and it
+// is not read into memory.
+func TestTheDigestOfALargeReleaseHoldsNothingUp(t *testing.T) {
+	dir := folder(t)
+	path, next := filepath.Join(dir, "server"), filepath.Join(dir, "next")
+	box.Install(t, path, "v1", "-echo")
+	large(t, next, "v2 -echo", gigabyte)
+	s := launch(t, dir, true, nil, path)
+	s.Line("^listening to signals$")
+	s.Until("the digest of the first is known", func() bool { return s.status().Generations[0].Digest != "" })
+	handoff := s.Handoff().PID
+	before := field(t, handoff, "io", "rchar")
+	read := func() int64 { return field(t, handoff, "io", "rchar") - before }
+	s.sh(`mv next server`)
+	s.Until("the next one is being read", func() bool { return read() > 64<<20 })
+	for range 3 {
+		s.Signal(unix.SIGUSR1)
+		s.Line("^got SIGUSR1$")
+		if st := s.status(); len(st.Generations) != 1 || st.Generations[0].N != 1 {
+			t.Errorf("there is another generation while the release is being read: %+v", st.Generations)
+		}
+	}
+	if n := read(); n >= gigabyte {
+		t.Errorf("all %d bytes were read before three signals and requests were answered", n)
+	}
+	s.Line("^listening to signals$")
+	if n := read(); n < gigabyte {
+		t.Errorf("only %d bytes were read before it was started", n)
+	}
+	if kB := field(t, handoff, "status", "VmHWM"); kB > 32<<10 {
+		t.Errorf("the handoff took %d kB", kB)
+	}
+}
+
 func TestAReleaseHasItsDigestOnceItWasRead(t *testing.T) {
 	dir := folder(t)
 	path := filepath.Join(dir, "server")
