@@ -43,15 +43,14 @@ func Own(pid1 bool) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if path == "/" && unix.Access(place+"/cgroup.events", unix.F_OK) != nil {
-		// Of all cgroups only the machine's root has no such file.
-		return -1, errors.New("hotinit is in the root of all cgroups, which is whoever's that manages the machine")
-	}
 	dir, err := open(place, path)
 	if err != nil {
 		return -1, err
 	}
 	switch {
+	case unix.Faccessat(dir, "cgroup.events", unix.F_OK, 0) != nil:
+		// Of all cgroups only the machine's root has no such file.
+		err = errors.New("hotinit is in the root of all cgroups, which is whoever's that manages the machine")
 	case !pid1 && path != "/" && !delegated(dir):
 		err = errors.New("hotinit is not PID 1, and the cgroup that it is in is not delegated (Delegate=yes of systemd)")
 	default:
