@@ -69,8 +69,8 @@ const otherNames = "## Under another tool's name\n\n" +
 	"the `HOTINIT_` variables are read besides.\n\n" +
 	"| name | what is different |\n" +
 	"| --- | --- |\n" +
-	"| `tini`, `tini-*`, `docker-init` | `TINI_` variables; no hot swap; a subreaper only with `-s`; nothing is killed after a timeout |\n" +
-	"| `dumb-init`, `dumb-init_*` | `DUMB_INIT_` variables; no hot swap; a session of its own for the app, signals to its whole group, TSTP, TTIN and TTOU relayed as STOP; nothing is killed after a timeout |\n" +
+	"| `tini`, `tini-*`, `docker-init` | `TINI_` variables; no hot swap; nothing is killed after a timeout |\n" +
+	"| `dumb-init`, `dumb-init_*` | `DUMB_INIT_` variables; no hot swap; a session of its own for the app, signals to its whole group, TSTP, TTIN and TTOU relayed as STOP, upon which hotinit stops too unless it is PID 1; nothing is killed after a timeout |\n" +
 	"| `catatonit` | `CATATONIT_DEBUG`; no hot swap; `-P` runs no command; nothing is killed after a timeout |\n" +
 	"| `start_server` | `ENVDIR`, `ENABLE_AUTO_RESTART`, `AUTO_RESTART_INTERVAL`, `KILL_OLD_DELAY`; swaps by HUP, the executable is not watched; an app that ends is started again, a first start that fails is tried again each interval; no timeout, no probation |\n\n" +
 	"Where there is no hot swap, `HOTINIT_PORTS`, `HOTINIT_PATHS`, `HOTINIT_LISTEN` or `HOTINIT_WATCH` turn it on;\n" +

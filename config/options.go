@@ -130,7 +130,7 @@ var options = [...]option{
 		help: "relay signals to the app's main process only",
 		set:  setSingleChild},
 	{name: "setsid", env: "SETSID",
-		help: "give the app a session of its own, not just a process group",
+		help: "give the app a session of its own, and stop with it at TSTP, TTIN, TTOU",
 		set:  func(c *Config, v string) error { return setBool(&c.Session, v) }},
 	{name: "rewrite", short: "r", env: "REWRITE", arg: "A:B",
 		help:    "relay signal B where A was received; A:0 drops it",
@@ -185,7 +185,7 @@ var options = [...]option{
 		set:  func(c *Config, v string) error { return setAction(c, Stop, v) }},
 
 	{name: "subreaper", short: "s", env: "SUBREAPER", def: "on", group: "Init",
-		help: "adopt orphans where hotinit is not PID 1",
+		help: "adopt orphans where hotinit is not PID 1; it always does",
 		set:  func(c *Config, v string) error { return setBool(&c.Subreaper, v) }},
 	{name: "parent-death-signal", short: "p", env: "PARENT_DEATH_SIGNAL", arg: "SIGNAL",
 		help:    "signal for hotinit when its parent ends",

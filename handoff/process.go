@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/message"
 	"github.com/hotinit/hotinit/proc"
 	"github.com/hotinit/hotinit/reaper"
 	"github.com/hotinit/hotinit/say"
@@ -250,8 +251,30 @@ func (s *supervisor) findTerminal() {
 		group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
 		if err == nil && (group == unix.Getpgrp() || len(s.procs) > 0) {
 			s.terminal = fd
+			if s.cfg.Session {
+				s.freeTerminal()
+			}
 			return
 		}
+	}
+}
+
+// freeTerminal has init, where it leads the session, let go of its controlling
+// terminal, and waits until it has: only then the app's own session can have it
+// (--setsid).
+func (s *supervisor) freeTerminal() {
+	if leader, err := unix.Getsid(0); err != nil || leader != os.Getppid() {
+		return // it is a shell's, and stays so
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return
+	}
+	defer unix.Close(pipe[0])
+	err := s.link.send(message.Message{Kind: message.Keep, Text: message.Terminal, Value: s.terminal, FD: pipe[1]})
+	unix.Close(pipe[1])
+	if err == nil {
+		_, _ = unix.Read(pipe[0], make([]byte, 1)) // its end
 	}
 }
 

@@ -142,6 +142,10 @@ func (s *supervisor) run(recorded []byte, report int) error {
 	if s.cfg.WarnOnReap {
 		hello |= message.HelloWarn
 	}
+	if s.cfg.Session || s.cfg.Compat == "dumb-init" {
+		// The app has no terminal of its own, so job control means hotinit.
+		hello |= message.HelloSuspend
+	}
 	hello |= int(s.cfg.ParentDeath) << message.HelloDeathShift
 	if err := s.link.send(message.Message{Kind: message.Hello, Value: hello}); err != nil {
 		return err

@@ -51,10 +51,12 @@ type pid1 struct {
 	messages chan received
 	reaped   chan int
 
-	trim  trim.Timer
-	late  bool // answerWithin is over
-	warn  bool // say which orphans were reaped
-	steps int  // since the last garbage collection
+	trim    trim.Timer
+	late    bool // answerWithin is over
+	warn    bool // say which orphans were reaped
+	suspend bool // stop with the app, where a shell means it by a job control signal
+	stop    bool // such a signal was passed on, and no SIGCONT came since
+	steps   int  // since the last garbage collection
 }
 
 // kept is a descriptor that init holds for the handoff.
@@ -170,6 +172,7 @@ func (p *pid1) run() int {
 				answer.Reset(answerWithin)
 				p.flush()
 			}
+			p.stopWithApp()
 
 		case pid := <-p.reaped:
 			if p.warn && (p.hand == nil || pid != p.hand.child.PID) {
@@ -208,11 +211,19 @@ func (p *pid1) handle(m message.Message) {
 	case message.Hello:
 		p.attempts.succeeded()
 		p.warn = m.Value&message.HelloWarn != 0
+		p.suspend = m.Value&message.HelloSuspend != 0
 		if sig := m.Value >> message.HelloDeathShift; sig != 0 {
 			// -p of tini: be told when init's own parent has died.
 			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0)
 		}
 	case message.Keep:
+		if m.Text == message.Terminal {
+			// The kernel tells the foreground group by SIGHUP and SIGCONT, which
+			// read knows as init's own, TIOCNOTTY(2const).
+			_ = unix.IoctlSetInt(m.Value, unix.TIOCNOTTY, 0)
+			unix.Close(m.FD)
+			break
+		}
 		p.drop(m.Text)
 		p.kept = append(p.kept, kept{m.Text, m.FD})
 		if m.Text == message.Output {
@@ -227,6 +238,7 @@ func (p *pid1) handle(m message.Message) {
 			p.record = append(p.record[:0], m.Blob...)
 		}
 		for len(p.pending) > 0 && p.pending[0].seq <= m.Seq {
+			p.noteStop(p.pending[0].sig)
 			p.pending = p.pending[1:]
 		}
 		if len(p.pending) == 0 {

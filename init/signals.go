@@ -98,3 +98,29 @@ func (p *pid1) read(fd int) {
 		}
 	})
 }
+
+// noteStop notes a signal that the app was told of.
+func (p *pid1) noteStop(sig unix.Signal) {
+	switch sig {
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		p.stop = p.suspend
+	case unix.SIGCONT:
+		p.stop = false
+	}
+}
+
+// stopWithApp stops init where the app was told to stop, as dumb-init does: the
+// shell that hotinit is a job of waits for that, and sends SIGCONT to go on. To
+// PID 1 its own SIGSTOP means nothing, pid_namespaces(7).
+func (p *pid1) stopWithApp() {
+	if !p.stop {
+		return
+	}
+	p.stop = false
+	for _, s := range p.pending {
+		if s.sig == unix.SIGCONT {
+			return // it was to go on before it could stop
+		}
+	}
+	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+}

@@ -58,12 +58,19 @@ const (
 	// Output in Keep's Text: init has the descriptor as its standard output
 	// and standard error too, from then on.
 	Output = "output"
+	// Terminal in Keep's Text: init, which leads the session, gives up its
+	// controlling terminal, its own descriptor Value, so that another session
+	// can have it, and then closes the attached descriptor.
+	Terminal = "terminal"
 	// Cgroup begins the name of the folder of hotinit's own cgroup. What begins
 	// the names of those that it makes there follows; init removes them in the
 	// end.
 	Cgroup = "cgroup/"
 	// HelloWarn in Hello's Value: init says on stderr which orphans it reaped.
 	HelloWarn = 1
+	// HelloSuspend in Hello's Value: init stops itself after a job control
+	// signal that the handoff has acted upon.
+	HelloSuspend = 2
 	// HelloDeathShift is where the parent death signal is in Hello's Value.
 	HelloDeathShift = 8
 	// Max is the size in bytes of the largest message. It is below the

@@ -79,17 +79,21 @@ func (im *image) child() {
 
 	if im.terminal >= 0 {
 		// In the new session it is not the controlling terminal yet, see
-		// TIOCSCTTY(2const).
+		// TIOCSCTTY(2const). EPERM: another session has it, a shell's, and this
+		// one is without.
+		others := false
 		if im.setsid {
-			if e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSCTTY, 0); e != 0 {
+			e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSCTTY, 0)
+			if e != 0 && e != unix.EPERM {
 				im.fail(stageTerminal, e)
 			}
+			others = e != 0
 		}
 		// From the background this would stop the process by SIGTTOU, were it
 		// not blocked, see tcsetpgrp(3).
 		pgid, _, _ := syscall.RawSyscall(unix.SYS_GETPGID, 0, 0, 0)
 		im.pgid = int32(pgid)
-		if e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&im.pgid))); e != 0 {
+		if e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&im.pgid))); e != 0 && !others {
 			im.fail(stageForeground, e)
 		}
 	}

@@ -57,7 +57,7 @@ type Spec struct {
 	Setpgid bool // a process group of its own (Setsid has that too)
 	// Foreground, if >= 0, is the number, in the child, of the controlling
 	// terminal: the child's group becomes its foreground group. With Setsid it
-	// is made the controlling terminal first.
+	// is made the controlling terminal first, unless another session has it.
 	Foreground int
 	// ParentDeath is sent to the program when the *thread* that called Start
 	// ends, see PR_SET_PDEATHSIG in prctl(2): lock the goroutine to a thread

@@ -88,12 +88,15 @@ func (term *terminal) set(modes uint32) {
 	}
 }
 
-// onTerminal runs a test with hotinit and other inits on a terminal.
+// onTerminal runs a test with hotinit and other inits on a terminal, as-dumb-init
+// being hotinit under that name.
 func onTerminal(t *testing.T, others string, test func(t *testing.T, term *terminal, start func(words ...string) *box.Box)) {
 	for _, name := range strings.Fields("hotinit " + others) {
 		t.Run(name, func(t *testing.T) {
 			path := box.Hotinit
-			if name != "hotinit" {
+			if as, ok := strings.CutPrefix(name, "as-"); ok {
+				name = as
+			} else if name != "hotinit" {
 				path = command(t, name)
 			}
 			term := newTerminal(t)
@@ -105,7 +108,7 @@ func onTerminal(t *testing.T, others string, test func(t *testing.T, term *termi
 }
 
 func TestTheAppIsTheForegroundGroupOfTheTerminal(t *testing.T) {
-	onTerminal(t, "tini", func(t *testing.T, term *terminal, start func(...string) *box.Box) {
+	onTerminal(t, "tini dumb-init as-dumb-init", func(t *testing.T, term *terminal, start func(...string) *box.Box) {
 		b := start(probe(t), "state")
 		ended(t, b, 0)
 		if s := fields(t, b); s["foreground"] != s["pid"] || s["group"] != s["pid"] {
@@ -115,7 +118,7 @@ func TestTheAppIsTheForegroundGroupOfTheTerminal(t *testing.T) {
 }
 
 func TestKeysReachTheAppOnce(t *testing.T) {
-	onTerminal(t, "tini", func(t *testing.T, term *terminal, start func(...string) *box.Box) {
+	onTerminal(t, "tini dumb-init as-dumb-init", func(t *testing.T, term *terminal, start func(...string) *box.Box) {
 		b := start(probe(t), "signals", "15")
 		b.Line("^ready$")
 		for key, n := range map[string]int{"\x03": 2, "\x1a": 20, "\x1c": 3} {
@@ -145,7 +148,7 @@ func TestAChangedWindowReachesTheApp(t *testing.T) {
 
 func TestJobControlInAShell(t *testing.T) {
 	bash := command(t, "bash")
-	onTerminal(t, "tini", func(t *testing.T, term *terminal, start func(...string) *box.Box) {
+	onTerminal(t, "tini dumb-init as-dumb-init", func(t *testing.T, term *terminal, start func(...string) *box.Box) {
 		b := start(bash, "--norc", "-i")
 		b.Until("the shell has the terminal", func() bool {
 			group, err := unix.IoctlGetInt(int(term.master.Fd()), unix.TIOCGPGRP)
