@@ -120,7 +120,7 @@ func (s *supervisor) exit(status int) {
 		grace = max(grace-time.Since(s.stopped), 0)
 	}
 	s.endLog()
-	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond)})
+	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond), Names: s.toldOf()})
 }
 
 // removeFiles removes what hotinit has made: files of sockets, --pid-file,

@@ -23,8 +23,9 @@ type process struct {
 	main  *reaper.Process
 	since time.Time
 
-	status string // its last STATUS=
-	note   string // stopping or reloading, as it said
+	told   map[string]bool // those besides the main one that had a SIGTERM, by proc.Stat.Key
+	status string          // its last STATUS=
+	note   string          // stopping or reloading, as it said
 	ended  bool
 	stop   func() // ends what waits for its readiness, nil where nothing does
 }
@@ -104,6 +105,9 @@ func (s *supervisor) tell(n, sig int) {
 	signal := unix.Signal(sig)
 	var err error
 	if s.cfg.Group {
+		if signal == unix.SIGTERM {
+			p.noteTold()
+		}
 		err = p.main.SignalGroup(p.group, signal)
 	} else {
 		err = p.main.Signal(signal)
@@ -111,6 +115,41 @@ func (s *supervisor) tell(n, sig int) {
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		say.Line("cannot send %s to generation %d: %v", signalName(sig), n, err)
 	}
+}
+
+// noteTold notes which processes are in the group now, and are about to get
+// SIGTERM by it. To many a daemon a second one means "at once", so they get none
+// when the main process has ended. One that comes into the group just now has
+// two rather than none.
+func (p *process) noteTold() {
+	for _, st := range proc.All() {
+		if st.Group == p.group && st.PID != p.pid {
+			p.hasTold(st)
+		}
+	}
+}
+
+func (p *process) hasTold(st proc.Stat) {
+	if p.told == nil {
+		p.told = make(map[string]bool)
+	}
+	p.told[st.Key()] = true
+}
+
+// mostTold bounds how many processes the verdict names. Any more would not fit
+// into a message, and have a second SIGTERM.
+const mostTold = 2048
+
+// toldOf returns those of all generations that had a SIGTERM.
+func (s *supervisor) toldOf() (keys []string) {
+	for _, p := range s.procs {
+		for key := range p.told {
+			if len(keys) < mostTold {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
 }
 
 // kill sends SIGKILL to everything that belongs to a generation.
@@ -217,7 +256,13 @@ func (s *supervisor) awaitEmpty(n int, pids []int, tell bool) {
 	for _, pid := range pids {
 		w := reaper.Adopt(pid, -1)
 		if tell {
-			_ = w.Signal(unix.SIGTERM)
+			st, err := proc.Read(pid)
+			if p := s.procs[n]; p == nil || err != nil || !p.told[st.Key()] {
+				_ = w.Signal(unix.SIGTERM)
+				if p != nil && err == nil {
+					p.hasTold(st)
+				}
+			}
 			_ = w.Signal(unix.SIGCONT) // one that is stopped could not act on it
 		}
 		waits = append(waits, w)

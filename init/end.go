@@ -2,6 +2,7 @@ package pid1
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +18,8 @@ const afterKill = 1000
 
 // end ends whatever is left of the app and returns the status to exit with.
 // What is left gets SIGTERM and then grace milliseconds to run its handlers
-// before SIGKILL.
-func (p *pid1) end(status int, grace uint64) int {
+// before SIGKILL. Those that told names had a SIGTERM already.
+func (p *pid1) end(status int, grace uint64, told []string) int {
 	if p.hand != nil {
 		p.hand.kill()
 	}
@@ -33,7 +34,7 @@ func (p *pid1) end(status int, grace uint64) int {
 		grace = afterKill
 		tellAll(unix.SIGKILL)
 	} else {
-		tellAll(unix.SIGTERM)
+		terminate(told)
 		tellAll(unix.SIGCONT) // one that is stopped could not act on it
 	}
 	wait := time.NewTimer(time.Duration(grace) * time.Millisecond)
@@ -81,6 +82,34 @@ func childless() bool {
 		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 		if err != unix.EINTR {
 			return err == unix.ECHILD
+		}
+	}
+}
+
+// terminate sends SIGTERM to everything that is left but what told names.
+func terminate(told []string) {
+	self := os.Getpid()
+	link, _ := os.Readlink("/proc/self")
+	if len(told) == 0 || link != strconv.Itoa(self) { // a /proc of other PIDs, or none
+		tellAll(unix.SIGTERM)
+		return
+	}
+	done := make(map[string]bool)
+	for _, key := range told {
+		done[key] = true
+	}
+	// What is forked meanwhile is seen by another look.
+	for more := true; more; {
+		more = false
+		all := proc.All()
+		if self != 1 {
+			all = proc.Below(all, self)
+		}
+		for _, st := range all {
+			if st.PID != self && st.State != 'Z' && !done[st.Key()] {
+				more, done[st.Key()] = true, true
+				_ = unix.Kill(st.PID, unix.SIGTERM)
+			}
 		}
 	}
 }

@@ -161,7 +161,7 @@ func (p *pid1) run() int {
 				break
 			}
 			if r.m.Kind == message.Exit {
-				return p.end(r.m.Value, r.m.Seq)
+				return p.end(r.m.Value, r.m.Seq, r.m.Names)
 			}
 			p.late = false
 			p.handle(r.m)
@@ -199,7 +199,7 @@ func (p *pid1) run() int {
 		}
 		if p.hand == nil && p.attempts.hopeless() {
 			say.Line("the handoff cannot be started; everything is ended")
-			return p.end(ownFailure, uint64(lastGrace/time.Millisecond))
+			return p.end(ownFailure, uint64(lastGrace/time.Millisecond), nil)
 		}
 		p.collect()
 	}

@@ -41,7 +41,8 @@ const (
 	Record
 	// Exit is the verdict: init ends what is left and exits with status
 	// Value. What is left gets SIGTERM, and Seq milliseconds before
-	// SIGKILL; LeaveRest in Seq means that it is left alone.
+	// SIGKILL; LeaveRest in Seq means that it is left alone. Names are the
+	// processes (proc.Stat.Key) that had a SIGTERM: they get no second one.
 	Exit
 )
 

@@ -22,6 +22,9 @@ type Stat struct {
 	Start   uint64 // in clock ticks since boot; with PID it names one process
 }
 
+// Key names one process, among all that ever had its PID.
+func (s Stat) Key() string { return strconv.Itoa(s.PID) + "@" + strconv.FormatUint(s.Start, 10) }
+
 // Read reads one process. Its error is the file's, os.ErrNotExist for a
 // process that is gone.
 func Read(pid int) (Stat, error) {

@@ -1,6 +1,9 @@
 package inits
 
 import (
+	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -143,4 +146,42 @@ func TestAnAppThatStopsItselfGoesOnWhenItIsToldTo(t *testing.T) {
 			})
 		})
 	}
+}
+
+// To many a daemon a second SIGTERM means "at once". SIGCONT follows the one that
+// those get who outlive the main process, so nothing is on its way after it.
+func eachIsToldOnce(t *testing.T, b *box.Box) {
+	t.Helper()
+	for _, name := range []string{"group", "other", "session"} {
+		b.Until(name+" got SIGCONT", func() bool { return b.Output.Count(regexp.MustCompile("^"+name+" got 18$")) == 1 })
+		if n := b.Output.Count(regexp.MustCompile("^" + name + " got 15$")); n != 1 {
+			t.Errorf("%s got SIGTERM %d times:\n%s", name, n, b.Output)
+		}
+	}
+}
+
+func TestWhoGotTERMByTheGroupGetsNoSecondOne(t *testing.T) {
+	for _, sub := range []bool{false, true} {
+		for _, words := range []string{"hotinit --", "hotinit -g --", "hotinit -g --setsid --", "dumb-init --", "tini -g --"} {
+			t.Run(fmt.Sprintf("%s, PID 1 %v", words, !sub), func(t *testing.T) {
+				name := strings.Fields(words)[0]
+				b := run(t, box.Options{Sub: sub, Name: name, Args: append(strings.Fields(words)[1:], probe(t), "family")})
+				b.Line("^main ready$")
+				stop(t, b, 0)
+				eachIsToldOnce(t, b)
+			})
+		}
+	}
+}
+
+func TestWhoGotTERMByTheGroupGetsNoSecondOneInASwap(t *testing.T) {
+	bothWays(t, func(t *testing.T, start func(...string) *box.Box) {
+		script := `[ $HOTINIT_GENERATION = 1 ] && exec "$0" family; exec "$0" signals 15`
+		b := start("-g", "--interval", "50ms", "--", command(t, "sh"), "-c", script, probe(t))
+		b.Line("^main ready$")
+		b.Signal(unix.SIGHUP)
+		b.Line("^main got 15$")
+		eachIsToldOnce(t, b)
+		stop(t, b, 0)
+	})
 }

@@ -8,6 +8,8 @@
 //	probe leave [stopped] leave two processes behind that handle TERM, and exit
 //	probe deaf            leave one behind that ignores TERM, and exit
 //	probe children        one child; all print their signals until TERM
+//	probe family          three children, of which two left the group; all print their
+//	                      signals, until TERM ends it and CONT the children
 //	probe begin MASK IGNORED COMMAND...  execute with this signal state (hex)
 //	probe early A,B,... COMMAND...  the same with all blocked, and some pending
 //	probe activate N NAMES COMMAND...  execute with N listening sockets
@@ -197,6 +199,25 @@ static int children(void) {
 	return print_signals("main ", SIGTERM);
 }
 
+static int family(void) {
+	static const char *const names[] = { "group ", "other ", "session " };
+	block_all();
+	int ready[2];
+	char byte;
+	if (pipe(ready))
+		return 1;
+	for (int i = 0; i < 3; i++) {
+		if (fork() == 0) {
+			if ((i == 1 && setpgid(0, 0)) || (i == 2 && setsid() < 0) || write(ready[1], "x", 1) != 1)
+				return 1;
+			return print_signals(names[i], SIGCONT);
+		}
+		if (read(ready[0], &byte, 1) != 1)
+			return 1;
+	}
+	return print_signals("main ", SIGTERM);
+}
+
 // Socket activation, sd_listen_fds(3): descriptors from 3 on, and variables.
 static int activate(int count, const char *names) {
 	char text[16];
@@ -308,6 +329,8 @@ int main(int argc, char **argv) {
 		return deaf();
 	if (!strcmp(what, "children"))
 		return children();
+	if (!strcmp(what, "family"))
+		return family();
 	if (!strcmp(what, "begin") && argc > 4) {
 		uint64_t blocked = strtoull(argv[2], NULL, 16), ignored = strtoull(argv[3], NULL, 16);
 		for (int n = 1; n <= 64; n++)
