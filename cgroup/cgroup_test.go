@@ -8,25 +8,18 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/cgroup/cgrouptest"
 )
 
 var made atomic.Int64
 
-// start returns the folder of a cgroup of the test's own, in a mount that
-// nobody else sees, fsmount(2).
+// start returns the folder of a cgroup of the test's own.
 func start(t *testing.T) int {
 	t.Helper()
-	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	root, err := cgrouptest.Hierarchy()
 	if err != nil {
 		t.Skip("needs cgroup2 and root:", err)
-	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigCreate(fs); err != nil {
-		t.Skip("needs cgroup2:", err)
-	}
-	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		t.Skip("needs cgroup2:", err)
 	}
 	name := fmt.Sprintf("test-cgroup-%d-%d", unix.Getpid(), made.Add(1))
 	dir, err := Make(root, name)
@@ -43,6 +36,7 @@ func start(t *testing.T) int {
 	return dir
 }
 
+// making makes a cgroup, and returns its folder.
 func making(t *testing.T, parent int, name string) int {
 	t.Helper()
 	dir, err := Make(parent, name)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/cgroup/cgrouptest"
 	"github.com/hotinit/hotinit/entry"
 )
 
@@ -219,7 +220,7 @@ func TestAChildThatCannotBeInItsCgroupIsStartedAnyway(t *testing.T) {
 func newCgroup(t *testing.T) (int, string) {
 	t.Helper()
 	needRoot(t)
-	hierarchy, err := mountCgroups()
+	hierarchy, err := cgrouptest.Hierarchy()
 	if err != nil {
 		t.Skip("there are no cgroups (v2):", err)
 	}
@@ -239,19 +240,6 @@ func newCgroup(t *testing.T) (int, string) {
 		_ = unix.Close(hierarchy)
 	})
 	return dir, name
-}
-
-// mountCgroups mounts the hierarchy where nobody sees it, fsmount(2).
-func mountCgroups() (int, error) {
-	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	defer func() { _ = unix.Close(fs) }()
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, err
-	}
-	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 }
 
 func TestParentDeathEndsTheProgram(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/cgroup"
+	"github.com/hotinit/hotinit/cgroup/cgrouptest"
 	"github.com/hotinit/hotinit/tests/box"
 )
 
@@ -38,7 +39,7 @@ func newCage(t *testing.T) *cage {
 	t.Helper()
 	c := &cage{t: t, name: fmt.Sprintf("test-hotinit-%d-%d", os.Getpid(), cages.Add(1))}
 	var err error
-	if c.hierarchy, err = hierarchy(); err == nil {
+	if c.hierarchy, err = cgrouptest.Hierarchy(); err == nil {
 		c.dir, err = cgroup.Make(c.hierarchy, c.name)
 	}
 	box.Need(t, "cgroup2", err)
@@ -50,19 +51,6 @@ func newCage(t *testing.T) *cage {
 		unix.Close(c.hierarchy)
 	})
 	return c
-}
-
-// hierarchy mounts it where nobody sees it, fsmount(2).
-func hierarchy() (int, error) {
-	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, err
-	}
-	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 }
 
 // cgroups returns those that hotinit has made in the cage, in order.
