@@ -44,6 +44,7 @@
 package entry
 
 import (
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -152,6 +153,26 @@ func Exact() bool { return entered }
 // and arm64.
 func NoFile() (syscall.Rlimit, bool) {
 	return syscall.Rlimit{Cur: early.NoFile.Cur, Max: early.NoFile.Max}, early.Known
+}
+
+// Restore gives the process the mask and the dispositions that it was started
+// with, for a command that is no init: Ctrl-C ends it. Faults, SIGCHLD and
+// SIGURG stay Go's.
+func Restore() {
+	if !entered {
+		return
+	}
+	mask := savedMask
+	for n := 1; n <= signals; n++ {
+		if s := syscall.Signal(n); s != syscall.SIGCHLD && s != syscall.SIGURG && !slices.Contains(faults[:], s) {
+			_ = action(n, &savedActions[n-1], nil) // of KILL and STOP there is none
+		} else {
+			mask &^= 1 << (n - 1)
+		}
+	}
+	// In this thread alone, which suffices: a signal to the process goes to a
+	// thread that does not block it, signal(7).
+	_ = procmask(sigSetMask, &mask, nil)
 }
 
 // procmask is rt_sigprocmask(2) for the current thread.

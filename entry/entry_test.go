@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -318,6 +319,31 @@ func TestFaultsInAnyThreadBecomePanics(t *testing.T) {
 				t.Errorf("%v: %s", err, out)
 			}
 		})
+	}
+}
+
+func TestRestoreLetsSignalsEndTheProcess(t *testing.T) {
+	for _, b := range []build{exact, pie, plain} {
+		for _, n := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+			cmd := exec.Command(b.path(t), "restore")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Process.Signal(n); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != n {
+				t.Errorf("%s: %v did not end it: %v", b.name, n, ws)
+			}
+		}
 	}
 }
 

@@ -33,6 +33,15 @@ func act(cfg *config.Config, argv []string) int {
 	return 0
 }
 
+// interrupted has a signal end what act does, as it would end any command.
+func (s *supervisor) interrupted(sig unix.Signal, seq uint64) {
+	switch sig {
+	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
+		s.verdict(128+int(sig), 0)
+	}
+	s.acted(seq)
+}
+
 // pause is all of the life of a hotinit that runs no app (catatonit's -P, which
 // holds the namespaces of a pod): init reaps, until it is told to end. It does
 // not return.

@@ -94,6 +94,7 @@ func Run(argv []string) {
 	if cfg.Action != config.Run {
 		// Neither process keeps a folder busy for longer than this takes.
 		_ = unix.Chdir(s.home)
+		go s.link.receive(s.interrupted)
 		s.verdict(act(cfg, argv), 0)
 	}
 	report := s.findReport()

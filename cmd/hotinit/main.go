@@ -28,6 +28,7 @@ func run(argv []string) int {
 		argv = []string{"hotinit"} // execve(2) allows for none at all
 	}
 	if name, args, ok := config.Subcommand(argv); ok {
+		entry.Restore()
 		if name == "version" {
 			fmt.Println(config.VersionText(argv[0], version.Number, version.Commit()))
 			return 0

@@ -2,8 +2,12 @@ package deploy
 
 import (
 	"bufio"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestStatusForAPerson(t *testing.T) {
@@ -38,6 +42,35 @@ func TestStatusWatchTellsOfASwap(t *testing.T) {
 	find("generation 1  current")
 	s.swap("v2")
 	find("generation 2  current")
+}
+
+func TestCtrlCEndsStatusWatch(t *testing.T) {
+	s := serving(t, options{sub: true})
+	c := s.client("status", "--watch")
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bufio.NewScanner(out).Scan() {
+		t.Error("it tells nothing")
+	}
+	interrupted(t, c)
+}
+
+// interrupted sends SIGINT to a command and sees it end by that, or with its
+// status.
+func interrupted(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	if err := c.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait()
+	if ws := c.ProcessState.Sys().(syscall.WaitStatus); ws.Signal() != unix.SIGINT && ws.ExitStatus() != 130 {
+		t.Errorf("it was interrupted: %v", c.ProcessState)
+	}
 }
 
 func TestReloadWaitsForTheSwap(t *testing.T) {

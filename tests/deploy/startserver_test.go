@@ -3,6 +3,7 @@ package deploy
 import (
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -106,6 +107,17 @@ func TestRestartTellsThatTheNewGenerationFailed(t *testing.T) {
 		t.Errorf("status %d: %s", status, text)
 	}
 	s.Answers("v1 generation 1 ")
+}
+
+func TestRestartCanBeInterrupted(t *testing.T) {
+	s := serving(t, options{name: name, sub: true, flags: append(files, "--interval", "1000")})
+	c := &exec.Cmd{Path: box.Hotinit, Args: append([]string{name}, append(files, "--restart")...), Dir: s.dir, Env: box.Environment()}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.becomes(2, "candidate")
+	interrupted(t, c)
+	s.Answers("v1 generation")
 }
 
 func TestRestartOfNothing(t *testing.T) {

@@ -29,6 +29,10 @@ func main() {
 		err = catch()
 	case "fault":
 		err = fault()
+	case "restore":
+		entry.Restore()
+		fmt.Println("ready")
+		select {}
 	case "processors":
 		err = processors()
 	case "allthreads":
