@@ -97,13 +97,18 @@ func decide(b baseline, seen []sight, settle time.Duration) verdict {
 
 	// What is known of the file as it is now.
 	var ex *exam
-	finished := false
+	finished, outdated := false, false
 	since, exAt := now.at, time.Duration(0)
 	for i := len(seen) - 1; i >= 0 && seen[i].id == now.id; i-- {
 		s := seen[i]
 		since = s.at
-		if ex == nil && s.exam != nil && !finished {
-			ex, exAt = s.exam, s.at
+		if ex == nil && s.exam != nil && !finished && !outdated {
+			// What was read while a change could leave the stamps as they are,
+			// and go unreported, says nothing once it can't any more.
+			outdated = now.coarse && !now.fresh && s.fresh
+			if !outdated {
+				ex, exAt = s.exam, s.at
+			}
 		}
 		if s.finished {
 			finished = true // and an examination before it says nothing of what was written

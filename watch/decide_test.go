@@ -62,6 +62,8 @@ func TestDecide(t *testing.T) {
 		{"no way there", judged, []sight{{id: lostID}, at(100, sight{id: lostID})}, verdict{kind: verdictRefuse, reason: lostID.fault}},
 		{"written in the tick it was judged in", baseline{shown: running, expected: running, any: true, judged: oldID, fresh: true}, []sight{{id: oldID, finished: true, writer: writerNone}}, verdict{kind: verdictExamine}},
 		{"polled after the tick it was judged in", baseline{shown: running, expected: running, any: true, judged: oldID, fresh: true}, []sight{{id: oldID, coarse: true}, at(100, sight{id: oldID, coarse: true})}, verdict{kind: verdictExamine}},
+		{"polled after the tick it was examined in", baseline{shown: newer, expected: newer, any: true, judged: newID, fresh: true}, []sight{{id: newID, coarse: true, fresh: true, finished: true, exam: fine}, at(100, sight{id: newID, coarse: true})}, verdict{kind: verdictExamine}},
+		{"polled after the tick, and examined again", baseline{shown: newer, expected: newer, any: true, judged: newID, fresh: true}, []sight{{id: newID, coarse: true, fresh: true, exam: fine}, at(100, sight{id: newID, coarse: true}), at(101, sight{id: newID, coarse: true, exam: fine})}, verdict{}},
 		{"polled within the tick it was judged in", baseline{shown: running, expected: running, any: true, judged: oldID, fresh: true}, []sight{{id: oldID, coarse: true, fresh: true}}, verdict{}},
 		{"closed long after it was judged", judged, []sight{{id: oldID, finished: true, writer: writerNone}}, verdict{}},
 	} {

@@ -204,11 +204,9 @@ func TestPollingByForceFindsTheSame(t *testing.T) {
 func TestRemoteTypes(t *testing.T) {
 	for name, magic := range map[string]int64{
 		"NFS": unix.NFS_SUPER_MAGIC, "SMB": unix.SMB_SUPER_MAGIC, "SMB2": 0xfe534d42, "CIFS": 0xff534d42,
-		"FUSE": unix.FUSE_SUPER_MAGIC, "9p": unix.V9FS_MAGIC, "virtiofs": 0x6a656a63, "unknown": 0x12345678,
+		"FUSE and virtiofs": unix.FUSE_SUPER_MAGIC, "9p": unix.V9FS_MAGIC, "Ceph": unix.CEPH_SUPER_MAGIC,
+		"AFS": unix.AFS_SUPER_MAGIC, "unknown": 0x12345678,
 	} {
-		if magic == 0x6a656a63 {
-			continue // virtiofs calls itself FUSE
-		}
 		if !remoteType(magic) {
 			t.Errorf("%s is to be polled", name)
 		}

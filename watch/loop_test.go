@@ -147,6 +147,34 @@ func TestLoopPollsWhatReportsNothing(t *testing.T) {
 	})
 }
 
+// As on a network file system whose times are whole seconds.
+func TestLoopPollsWhatItExaminedWithinTheTickOnceMore(t *testing.T) {
+	play(t, Options{}, func(s *stage) {
+		s.show(view{sight: sight{id: newID, fresh: true, coarse: true}, polled: true})
+		s.report(true)
+		if e := s.got(); e == nil || !e.Release.Same(newer) {
+			t.Fatalf("got %+v", e)
+		}
+		n := s.examined()
+		third := newer
+		third.Digest = Digest{3}
+		s.exam(third)
+		s.pass(DefaultPoll)
+		if e := s.got(); e != nil {
+			t.Errorf("read again within the tick: %+v", e)
+		}
+		s.show(view{sight: sight{id: newID, coarse: true}, polled: true})
+		s.pass(DefaultPoll + DefaultSettle)
+		if e := s.got(); e == nil || !e.Release.Same(third) {
+			t.Errorf("got %+v, want what has the same stamps", e)
+		}
+		s.pass(time.Hour)
+		if m := s.examined(); m != n+1 {
+			t.Errorf("read %d times after the tick, want once", m-n)
+		}
+	})
+}
+
 func TestLoopDoesNotPollWhenTold(t *testing.T) {
 	play(t, Options{Poll: PollOff}, func(s *stage) {
 		s.show(view{sight: sight{id: oldID}, polled: true})
