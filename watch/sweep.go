@@ -16,8 +16,12 @@ import (
 type mark struct {
 	path    uint64
 	stamp   uint64
-	content uint64 // 0: not read
+	content uint64 // its hash but for the bit readFresh; 0: not read
 }
+
+// readFresh marks content that was read so shortly after a change that another
+// one may have left the stamp as it is: it is read once more.
+const readFresh = 1
 
 // scan is what a sweep found.
 type scan struct {
@@ -102,6 +106,7 @@ func (s sweeper) stopped() bool {
 func (w *walker) finish() {
 	slices.SortFunc(w.out.marks, func(a, b mark) int { return cmp.Compare(a.path, b.path) })
 	for _, m := range w.out.marks {
+		m.content &^= readFresh
 		w.out.sum ^= maphash.Comparable(seed, m)
 	}
 	if !w.first {
@@ -205,11 +210,15 @@ func (w *walker) file(path, rel string, st stamp) {
 	}
 	old, known := w.old(m.path)
 	unmodified := known && old.stamp == m.stamp
-	if unmodified && (old.content == 0 || !isFresh(st, w.out.polled)) {
+	fresh := isFresh(st, w.out.polled)
+	if unmodified && (old.content == 0 || !fresh && old.content&readFresh == 0) {
 		m.content = old.content
 	} else if st.mode&unix.S_IFMT == unix.S_IFREG {
 		if st.size <= maxRead && w.files < maxReadFiles && w.bytes+st.size <= maxReadBytes {
 			m.content = w.read(path)
+			if m.content != 0 && fresh {
+				m.content |= readFresh
+			}
 		}
 	}
 	if m.content != 0 {
@@ -241,7 +250,7 @@ func (w *walker) add(m mark, path string) {
 
 func (m mark) same(o mark) bool {
 	if m.content != 0 && o.content != 0 {
-		return m.content == o.content
+		return m.content|readFresh == o.content|readFresh
 	}
 	return m.stamp == o.stamp
 }
@@ -254,7 +263,8 @@ func (w *walker) old(path uint64) (mark, bool) {
 	return w.before[i], true
 }
 
-// read is the hash of a small file's content, 0 where it cannot be read.
+// read is the hash of a small file's content without the bit readFresh, 0 where
+// it cannot be read.
 func (w *walker) read(path string) uint64 {
 	fd, err := openRetry(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
@@ -271,7 +281,7 @@ func (w *walker) read(path string) uint64 {
 		h.Write(w.buf[:n])
 		off += int64(n)
 		if err == io.EOF {
-			return max(h.Sum64(), 1)
+			return max(h.Sum64()&^readFresh, 2)
 		}
 		if err != nil {
 			return 0

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -172,6 +173,40 @@ func TestTreeABurstIsOneChange(t *testing.T) {
 		t.Errorf("reason %q", e.Reason)
 	}
 	r.onlyPaths("app/first")
+}
+
+// The second change has the size and the time of the first, which was gone
+// through in between, and is looked at when its time is long past.
+func TestTreeAChangeWithinTheTickOfASweepIsFound(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	x, err := newExtent(dir, parseIgnore(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sweeper{extent: x, apply: func([]need) (bool, error) { return false, nil }}
+	var before scan
+	for before.marks == nil || before.marks[0].content&readFresh == 0 { // it came too late
+		put(t, path, "first", 0o644)
+		before = s.sweep(sweep{first: true})
+	}
+	at := time.Unix(0, statStamp(path).mtime)
+	put(t, path, "other", 0o644)
+	if err := os.Chtimes(path, at, at); err != nil {
+		t.Fatal(err)
+	}
+	for isFresh(statStamp(path), false) {
+		runtime.Gosched()
+	}
+	after := s.sweep(sweep{marks: before.marks})
+	if after.changed != 1 {
+		t.Errorf("%d changes, want 1", after.changed)
+	}
+	// What was read then need not be read again.
+	again := s.sweep(sweep{marks: after.marks})
+	if again.changed != 0 || again.marks[0] != after.marks[0] || again.sum != after.sum || again.marks[0].content&readFresh != 0 {
+		t.Errorf("after that: %+v, then %+v", after, again)
+	}
 }
 
 func TestTreeASlowWriterIsWaitedFor(t *testing.T) {
