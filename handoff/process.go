@@ -95,6 +95,22 @@ func (s *supervisor) keepProcess(p *process) {
 	}
 }
 
+// sayWithoutPIDFDs says what is less exact where the kernel, or a filter, has no
+// pidfds. Nobody who runs another tool by its name has asked for them.
+func (s *supervisor) sayWithoutPIDFDs() {
+	if s.cfg.Compat != "" {
+		return
+	}
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err == nil {
+		err = unix.PidfdSendSignal(fd, 0, nil, 0)
+		unix.Close(fd)
+	}
+	if err == unix.ENOSYS || err == unix.EPERM {
+		say.Line("there are no pidfds here (pidfd_open: %v; Linux 5.3 has them): processes are told by PID and start time, each generation costs a thread, and how it ended is not known where the handoff was lost meanwhile", err)
+	}
+}
+
 func processName(n int) string { return "generation/" + strconv.Itoa(n) }
 
 func (s *supervisor) tell(n, sig int) {

@@ -139,6 +139,9 @@ func (s *supervisor) run(recorded []byte, report int) error {
 			say.Line("%s", w)
 		}
 	}
+	if len(recorded) == 0 {
+		s.sayWithoutPIDFDs()
+	}
 	hello := 0
 	if s.cfg.WarnOnReap {
 		hello |= message.HelloWarn

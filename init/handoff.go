@@ -27,6 +27,7 @@ const (
 // handoff is init's one child of its own.
 type handoff struct {
 	child  spawn.Child
+	start  uint64 // when it started, see reaper.StartTime
 	socket int    // init's end
 	sent   uint64 // the last signal that it was sent
 }
@@ -108,6 +109,7 @@ func (p *pid1) spawn() (*handoff, error) {
 		unix.Close(ours)
 		return nil, err
 	}
+	h.start, _ = reaper.StartTime(h.child.PID)
 	go p.receive(h)
 	return h, nil
 }
@@ -180,7 +182,14 @@ func (p *pid1) lost(killed bool, retry *time.Timer) {
 // and its PID may be somebody else's.
 func (h *handoff) kill() {
 	if h.child.PIDFD >= 0 {
-		_ = unix.PidfdSendSignal(h.child.PIDFD, unix.SIGKILL, nil, 0)
+		err := unix.PidfdSendSignal(h.child.PIDFD, unix.SIGKILL, nil, 0)
+		if err != unix.ENOSYS && err != unix.EPERM {
+			return
+		}
+	}
+	// Without pidfds the time when it started tells whether it is still that one.
+	if start, err := reaper.StartTime(h.child.PID); err == nil && h.start != 0 && start == h.start {
+		_ = unix.Kill(h.child.PID, unix.SIGKILL)
 	}
 }
 

@@ -41,6 +41,9 @@ func (im *image) fork() (pid uintptr, err unix.Errno) {
 	if pid, err = im.cloneInto(); err != 0 {
 		pid, err = clone(flags, &im.pidfd)
 	}
+	if err == unix.EINVAL { // an emulator, which does not ignore what it does not have
+		pid, err = clone(flags&^unix.CLONE_PIDFD, &im.pidfd)
+	}
 	if err != 0 || pid != 0 {
 		runtime_AfterFork()
 		return pid, err

@@ -75,29 +75,85 @@ func TestItWorksWithAReadOnlyRoot(t *testing.T) {
 	works(t, b, address)
 }
 
-// A seccomp profile that answers ENOSYS stands in for an old kernel.
-func TestItWorksWithoutNewSystemCalls(t *testing.T) {
-	address := box.Address()
-	b := around(t, []string{"deny"}, "--port", address, "--", box.App)
-	works(t, b, address)
-}
-
-func TestStatusesAreExactWithoutNewSystemCalls(t *testing.T) {
-	for _, status := range []string{"0", "7", "255"} {
-		b := around(t, []string{"deny"}, "--", box.App, "-orphans", "200", "-exit", status)
-		ended(t, b, atoi(status))
+// onOldKernels runs a test where seccomp profiles answer ENOSYS to what is newer:
+// "deny" to the system calls alone, "old" also to each other way to a pidfd.
+func onOldKernels(t *testing.T, test func(t *testing.T, start func(words ...string) *box.Box)) {
+	for _, kernel := range []string{"deny", "old"} {
+		t.Run(kernel, func(t *testing.T) {
+			test(t, func(words ...string) *box.Box { return around(t, []string{kernel}, words...) })
+		})
 	}
 }
 
+var withoutPIDFDs = regexp.MustCompile(`^hotinit: there are no pidfds here .*: processes are told by PID and start time`)
+
+func TestItWorksWithoutNewSystemCalls(t *testing.T) {
+	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {
+		address := box.Address()
+		b := start("--port", address, "--", box.App)
+		works(t, b, address)
+		if n := b.Output.Count(withoutPIDFDs); n != 1 {
+			t.Errorf("what is missing is said %d times:\n%s", n, b.Output)
+		}
+	})
+}
+
+func TestWhatIsNotMissingIsNotSaid(t *testing.T) {
+	b := start(t, "--", box.App, "-exit", "3")
+	ended(t, b, 3)
+	if n := b.Output.Count(withoutPIDFDs); n != 0 {
+		t.Errorf("%s", b.Output)
+	}
+}
+
+func TestStatusesAreExactWithoutNewSystemCalls(t *testing.T) {
+	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {
+		for _, status := range []string{"0", "7", "255"} {
+			b := start("--", box.App, "-orphans", "200", "-exit", status)
+			ended(t, b, atoi(status))
+		}
+		ended(t, start("--", box.App, "-kill", "9"), 128+9)
+	})
+}
+
 func TestWithoutNewSystemCallsAKilledHandoffIsReplaced(t *testing.T) {
-	b := around(t, []string{"deny"}, "--", probe(t), "signals", "15")
-	b.Line("^ready$")
-	b.KillHandoff()
-	b.Signal(unix.SIGUSR1)
-	got(b, 10)
-	b.Signal(unix.SIGTERM)
-	got(b, 15)
-	b.Wait()
+	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {
+		b := start("--", probe(t), "signals", "15")
+		b.Line("^ready$")
+		b.KillHandoff()
+		b.Signal(unix.SIGUSR1)
+		got(b, 10)
+		b.Signal(unix.SIGTERM)
+		got(b, 15)
+		b.Wait()
+		if n := b.Output.Count(withoutPIDFDs); n != 1 {
+			t.Errorf("what is missing is said %d times:\n%s", n, b.Output)
+		}
+	})
+}
+
+func TestWithoutNewSystemCallsAHandoffThatHangsIsReplaced(t *testing.T) {
+	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {
+		b := start("--", probe(t), "signals", "15")
+		b.Line("^ready$")
+		b.SignalTo(b.Handoff().PID, unix.SIGSTOP)
+		b.Signal(unix.SIGUSR1)
+		b.Line("did not act on a signal")
+		got(b, 10)
+		b.Signal(unix.SIGTERM)
+		got(b, 15)
+		b.Wait()
+	})
+}
+
+func TestWithoutNewSystemCallsAnAppThatIgnoresTERMIsKilled(t *testing.T) {
+	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {
+		b := start("--stop-timeout", "200ms", "--", probe(t), "signals")
+		b.Line("^ready$")
+		b.Signal(unix.SIGTERM)
+		got(b, 15)
+		ended(t, b, 128+9)
+	})
 }
 
 // 64 descriptors are enough for everything, and the app has the same limit.

@@ -14,6 +14,7 @@
 //	probe early A,B,... COMMAND...  the same with all blocked, and some pending
 //	probe activate N NAMES COMMAND...  execute with N listening sockets
 //	probe deny COMMAND... execute where newer system calls do not exist
+//	probe old COMMAND...  the same, and where nothing else makes a pidfd or takes one
 //	probe fill COMMAND... execute with standard output full and error full
 #define _GNU_SOURCE
 #include <errno.h>
@@ -243,7 +244,7 @@ static int activate(int count, const char *names) {
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)
 
 // What an old kernel, or a sandbox with a short list, says to new calls.
-static int deny(void) {
+static int deny(int old) {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		REFUSE(SYS_pidfd_open),
@@ -255,6 +256,16 @@ static int deny(void) {
 		REFUSE(437 /* openat2 */),
 		REFUSE(SYS_execveat),
 		REFUSE(SYS_statx),
+		BPF_STMT(BPF_JMP | BPF_JA, old ? 0 : 7),
+		// clone(2) with CLONE_PIDFD, which an old kernel would ignore: a filter
+		// can only refuse it. waitid(2) with P_PIDFD.
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 2),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1000 /* CLONE_PIDFD */, 3, 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_waitid, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 3 /* P_PIDFD */, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
@@ -341,7 +352,9 @@ int main(int argc, char **argv) {
 	if (!strcmp(what, "activate") && argc > 4)
 		return activate(atoi(argv[2]), argv[3]) ? 99 : execute(argv + 4);
 	if (!strcmp(what, "deny") && argc > 2)
-		return deny() ? 99 : execute(argv + 2);
+		return deny(0) ? 99 : execute(argv + 2);
+	if (!strcmp(what, "old") && argc > 2)
+		return deny(1) ? 99 : execute(argv + 2);
 	if (!strcmp(what, "fill") && argc > 2)
 		return fill() ? 99 : execute(argv + 2);
 	fprintf(stderr, "probe: what is %s?\n", what);
