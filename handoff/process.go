@@ -13,6 +13,7 @@ import (
 	"github.com/hotinit/hotinit/proc"
 	"github.com/hotinit/hotinit/reaper"
 	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/threads"
 )
 
 // process is the loop's view of one generation's processes.
@@ -34,7 +35,12 @@ type process struct {
 func (s *supervisor) attach(p *process) {
 	s.procs[p.n] = p
 	s.await(p)
+	s.reserve.Do(func() { go threads.Reserve(spareThreads) })
 }
+
+// spareThreads are for reading files and for two system calls that happen to
+// take long.
+const spareThreads = 3
 
 func (s *supervisor) await(p *process) {
 	main := p.main

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ type supervisor struct {
 	procs    map[int]*process
 	releases map[string]*release
 	cancels  map[int]chan struct{} // of those that are being prepared
+	reserve  sync.Once             // threads are kept in reserve once an app runs
 	past     []control.Past
 	stopped  time.Time // when stopping began
 

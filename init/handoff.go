@@ -40,7 +40,7 @@ type received struct {
 	err  error
 	done chan struct{}
 
-	killed bool // with err: it was killed
+	excused bool // with err: how it ended says nothing about the next one
 }
 
 func (r received) discard() {
@@ -148,13 +148,15 @@ func (p *pid1) receive(h *handoff) {
 		}
 	}
 	h.kill() // should it be alive without its socket
-	p.messages <- received{from: h, err: err, killed: h.wasKilled()}
+	p.messages <- received{from: h, err: err, excused: h.wasExcused()}
 }
 
-// wasKilled waits until the handoff has ended and tells whether somebody killed
-// it: that says nothing about the next one. Where the kernel cannot tell (before
-// Linux 6.15, as go-reap takes the status) it counts as having failed.
-func (h *handoff) wasKilled() bool {
+// wasExcused waits until the handoff has ended and tells whether that says
+// nothing about the next one: somebody killed it, or Go's runtime could not have
+// a thread, upon which it ends a process with goFatal. Where the kernel cannot
+// tell (before Linux 6.15, as go-reap takes the status) it counts as having
+// failed.
+func (h *handoff) wasExcused() bool {
 	if h.child.PIDFD < 0 {
 		return false
 	}
@@ -164,17 +166,21 @@ func (h *handoff) wasKilled() bool {
 	}
 	process := reaper.Adopt(h.child.PID, fd)
 	defer process.Close()
-	return process.Wait().Signal == unix.SIGKILL
+	exit := process.Wait()
+	return exit.Known && (exit.Signal == unix.SIGKILL || exit.Signal == 0 && exit.Code == goFatal)
 }
+
+// goFatal is the exit status of a Go program that its runtime ends.
+const goFatal = 2
 
 // lost is told that the handoff's socket was closed: it was killed, or is
 // broken. Whatever it had said before was acted upon.
-func (p *pid1) lost(killed bool, retry *time.Timer) {
+func (p *pid1) lost(excused bool, retry *time.Timer) {
 	if p.hand.child.PIDFD >= 0 {
 		unix.Close(p.hand.child.PIDFD)
 	}
 	p.hand = nil
-	p.attempts.died(killed && len(p.record) > 0)
+	p.attempts.died(excused && len(p.record) > 0)
 	retry.Reset(p.attempts.delay())
 }
 
@@ -225,8 +231,9 @@ func (a *attempts) failed(err error) {
 	say.Line("cannot start the handoff: %v", err)
 }
 
-// died notes that a handoff has ended. That excused is true says that it was
-// killed while there is an app: however often that happens, the app is served.
+// died notes that a handoff has ended. That excused is true says that it did so
+// through no fault of its own while there is an app: however often that happens,
+// the app is served.
 func (a *attempts) died(excused bool) {
 	if time.Since(a.started) >= 10*time.Second {
 		a.deaths = 0

@@ -24,6 +24,7 @@ import (
 	"github.com/hotinit/hotinit/message"
 	"github.com/hotinit/hotinit/reaper"
 	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/threads"
 	"github.com/hotinit/hotinit/trim"
 )
 
@@ -33,6 +34,10 @@ const ownFailure = 125
 // mostPending bounds how many signals init remembers for a handoff that does
 // not take them. Beyond it they stay in the kernel's own queue.
 const mostPending = 1024
+
+// spareThreads are for starting a handoff while orphans are reaped and lines
+// are written.
+const spareThreads = 3
 
 type pid1 struct {
 	args []string // hotinit's own, for the handoff
@@ -157,7 +162,7 @@ func (p *pid1) run() int {
 				break // of one that is gone, and was read to its end
 			}
 			if r.err != nil {
-				p.lost(r.killed, retry)
+				p.lost(r.excused, retry)
 				break
 			}
 			if r.m.Kind == message.Exit {
@@ -191,11 +196,15 @@ func (p *pid1) run() int {
 				break
 			}
 			p.late = false
+			if sig := p.stopping(); sig != 0 && !p.attempts.greeted {
+				say.Line("there was no handoff for %v to act on %s; everything is ended", answerWithin, unix.SignalName(sig))
+				return p.end(128+int(sig), uint64(lastGrace/time.Millisecond), nil)
+			}
 			if p.hand != nil {
 				say.Line("the handoff did not act on a signal for %v; it is killed and started again", answerWithin)
 				p.hand.kill()
-				answer.Reset(answerWithin)
 			}
+			answer.Reset(answerWithin)
 		}
 		if p.hand == nil && p.attempts.hopeless() {
 			say.Line("the handoff cannot be started; everything is ended")
@@ -234,6 +243,9 @@ func (p *pid1) handle(m message.Message) {
 		p.drop(m.Text)
 	case message.Record:
 		if len(m.Blob) > 0 { // else it only acknowledges
+			if p.record == nil {
+				go threads.Reserve(spareThreads) // the app is about to run
+			}
 			p.trim.Touch()
 			p.record = append(p.record[:0], m.Blob...)
 		}
@@ -245,6 +257,17 @@ func (p *pid1) handle(m message.Message) {
 			p.pending = nil
 		}
 	}
+}
+
+// stopping is the signal to stop that waits for a handoff, 0 for none.
+func (p *pid1) stopping() unix.Signal {
+	for _, s := range p.pending {
+		switch s.sig {
+		case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
+			return s.sig
+		}
+	}
+	return 0
 }
 
 func (p *pid1) drop(name string) {

@@ -258,6 +258,56 @@ func TestAForkThatFailsIsTriedAgain(t *testing.T) {
 	}
 }
 
+// limited starts hotinit, and has the limit of processes be this many more than
+// it has itself, for what it starts from then on.
+func limited(t *testing.T, more int) (b *box.Box, address string, lift func()) {
+	limit := processLimit(t)
+	address = box.Address()
+	b = start(t, "--port", address, "--", box.App)
+	b.Answers(address, "v0 generation 1 ")
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(limit, file), []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("cgroup.procs", itoa(b.PID()))
+	threads, err := os.ReadDir("/proc/" + itoa(b.PID()) + "/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("pids.max", itoa(len(threads)+more))
+	return b, address, func() { write("pids.max", "max") }
+}
+
+// Where a handoff is killed and no process can be started, the app is served,
+// and can be stopped.
+func TestTermWithoutAHandoffEndsEverything(t *testing.T) {
+	b, address, _ := limited(t, 0)
+	b.KillHandoff()
+	b.Line(`cannot start the handoff: .*; it is tried again$`)
+	b.Answers(address, "v0 generation 1 ")
+	b.Signal(unix.SIGTERM)
+	b.Line(`there was no handoff .* to act on SIGTERM; everything is ended$`)
+	b.Line(`: told to go$`)
+	ended(t, b, 128+15)
+}
+
+// Where a process can be started, but not all threads of it, Go's runtime ends
+// it. However often that happens, the app is served.
+func TestAHandoffThatGetsNoThreadIsTriedAgain(t *testing.T) {
+	b, address, lift := limited(t, 2)
+	b.KillHandoff()
+	for range 8 {
+		b.Line(`the handoff was lost; another one takes over$`)
+	}
+	b.Answers(address, "v0 generation 1 ")
+	lift()
+	b.Signal(unix.SIGHUP)
+	b.Answers(address, "v0 generation 2 ")
+	stop(t, b, 0)
+}
+
 // processLimit makes a cgroup that counts processes.
 func processLimit(t *testing.T) string {
 	t.Helper()
