@@ -10,6 +10,8 @@
 //	probe children        one child; all print their signals until TERM
 //	probe family          three children, of which two left the group; all print their
 //	                      signals, until TERM ends it and CONT the children
+//	probe bomb            leave orphans behind until no process is to be had, and again
+//	                      whenever one is; print other signals, and exit with 7 on TERM
 //	probe begin MASK IGNORED COMMAND...  execute with this signal state (hex)
 //	probe early A,B,... COMMAND...  the same with all blocked, and some pending
 //	probe activate N NAMES COMMAND...  execute with N listening sockets
@@ -219,6 +221,48 @@ static int family(void) {
 	return print_signals("main ", SIGTERM);
 }
 
+// A child that SIGTERM ends.
+static pid_t child(void) {
+	pid_t pid = fork();
+	if (pid == 0) {
+		uint64_t none = 0;
+		mask(SIG_SETMASK, &none);
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
+// The same as an orphan. It returns whether there could be one.
+static int orphan(void) {
+	int status;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(child() < 0);
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static int bomb(void) {
+	block_all();
+	uint64_t all = ~0ull;
+	struct timespec moment = { 0, 1000 * 1000 };
+	siginfo_t info;
+	for (int full = 0;;) {
+		while (orphan())
+			;
+		while (child() > 0) // the last one: an orphan takes two for a moment
+			;
+		if (!full++)
+			printf("full\n");
+		// Between two signals there is room for whoever else wants it.
+		long n = syscall(SYS_rt_sigtimedwait, &all, &info, &moment, sizeof all);
+		if (n > 0 && n != SIGCHLD)
+			printf("got %ld\n", n);
+		if (n == SIGTERM)
+			return 7;
+	}
+}
+
 // Socket activation, sd_listen_fds(3): descriptors from 3 on, and variables.
 static int activate(int count, const char *names) {
 	char text[16];
@@ -340,6 +384,8 @@ int main(int argc, char **argv) {
 		return deaf();
 	if (!strcmp(what, "children"))
 		return children();
+	if (!strcmp(what, "bomb"))
+		return bomb();
 	if (!strcmp(what, "family"))
 		return family();
 	if (!strcmp(what, "begin") && argc > 4) {
