@@ -308,6 +308,9 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 		return s.again(j, true, fmt.Errorf("%s was replaced while it was started", s.target(j)))
 	}
 	s.attach(p)
+	if s.cfg.Verbosity > 1 {
+		say.Line("generation %d is started: %q, with PID %d", p.n, spec.Argv[0], p.pid)
+	}
 	s.awaitReady(p, ready)
 	s.putBack(j)
 	if s.watcher == nil {

@@ -104,7 +104,7 @@ func (s *supervisor) keepProcess(p *process) {
 // sayWithoutPIDFDs says what is less exact where the kernel, or a filter, has no
 // pidfds. Nobody who runs another tool by its name has asked for them.
 func (s *supervisor) sayWithoutPIDFDs() {
-	if s.cfg.Compat != "" {
+	if s.cfg.Compat != "" || s.cfg.Verbosity == 0 {
 		return
 	}
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
@@ -125,6 +125,9 @@ func (s *supervisor) tell(n, sig int) {
 		return
 	}
 	signal := unix.Signal(sig)
+	if s.cfg.Verbosity > 2 {
+		say.Line("generation %d gets %s", n, signalName(sig))
+	}
 	var err error
 	if s.cfg.Group {
 		if signal == unix.SIGTERM {

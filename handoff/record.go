@@ -215,7 +215,7 @@ func (s *supervisor) notePast(n int, exit reaper.Exit) {
 	if len(s.past) > mostPast {
 		s.past = s.past[len(s.past)-mostPast:]
 	}
-	if g := s.loop.state.find(n); g != nil && g.Phase == Retiring {
+	if g := s.loop.state.find(n); g != nil && (g.Phase == Retiring || s.cfg.Verbosity > 1) {
 		say.Line("generation %d ended: %s", n, exit)
 	}
 }

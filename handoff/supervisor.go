@@ -137,7 +137,7 @@ func (s *supervisor) verdict(status int, grace time.Duration) {
 // left, empty for the first. report is where --daemonize waits, or -1.
 func (s *supervisor) run(recorded []byte, report int) error {
 	for _, w := range s.cfg.Warnings {
-		if len(recorded) == 0 {
+		if len(recorded) == 0 && s.cfg.Verbosity > 0 {
 			say.Line("%s", w)
 		}
 	}
@@ -145,7 +145,7 @@ func (s *supervisor) run(recorded []byte, report int) error {
 		s.sayWithoutPIDFDs()
 	}
 	hello := 0
-	if s.cfg.WarnOnReap {
+	if s.cfg.WarnOnReap && s.cfg.Verbosity > 0 {
 		hello |= message.HelloWarn
 	}
 	if s.cfg.Session || s.cfg.Compat == "dumb-init" {

@@ -1,16 +1,19 @@
 package inits
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/proc"
 	"github.com/hotinit/hotinit/tests/box"
 )
 
@@ -194,16 +197,115 @@ func TestLicence(t *testing.T) {
 	})
 }
 
-// What tini warns of at its level 2 hotinit does not do at all; the flag is
-// read all the same.
-func TestVerbosityFlagsAreUnderstood(t *testing.T) {
-	alike(t, "tini", func(t *testing.T, start func([]string, ...string) *box.Box) {
-		ended(t, start(nil, "-vvv", "-v", "-s", "--", box.App, "-exit", "3"), 3)
-		ended(t, start([]string{"TINI_VERBOSITY=3", "TINI_SUBREAPER="}, "--", box.App, "-exit", "4"), 4)
-	})
-	alike(t, "dumb-init", func(t *testing.T, start func([]string, ...string) *box.Box) {
-		ended(t, start([]string{"DUMB_INIT_DEBUG=1"}, "-v", box.App, "-exit", "3"), 3)
-	})
+// Each level says what the one below does, and something more.
+func TestVerbosityIsTinis(t *testing.T) {
+	script := "(sleep 0 & echo orphan); exec " + probe(t) + " signals 15"
+	says := []struct {
+		pattern string
+		from    int // the first level that says it
+	}{
+		{`(?i)reaped .*process`, 1},
+		{`(?i)(spawned|is started).* (with )?pid`, 2},
+		{`(?i)exited .*status '?0`, 2},
+		{`(?i)(passing|gets).*(User defined signal 1|SIGUSR1)`, 3},
+	}
+	check := func(t *testing.T, level int, b *box.Box) {
+		b.Line("^ready$")
+		b.Signal(unix.SIGUSR1)
+		got(b, 10)
+		b.Until("the orphan is gone", func() bool { return state(b, "sleep") == "" && !zombies(b) })
+		stop(t, b, 0)
+		for _, s := range says {
+			if said := b.Output.Count(regexp.MustCompile(s.pattern)) > 0; said != (level >= s.from) {
+				t.Errorf("level %d: it says %s: %v; output:\n%s", level, s.pattern, said, b.Output)
+			}
+		}
+	}
+	for level := range 4 {
+		words := []string{"-w", "--", command(t, "sh"), "-c", script}
+		t.Run(fmt.Sprint("TINI_VERBOSITY=", level), func(t *testing.T) {
+			alike(t, "tini", func(t *testing.T, start func([]string, ...string) *box.Box) {
+				check(t, level, start([]string{"TINI_VERBOSITY=" + itoa(level)}, words...))
+			})
+			t.Run("hotinit", func(t *testing.T) {
+				check(t, level, run(t, box.Options{Args: words, Env: box.Environment("TINI_VERBOSITY=" + itoa(level))}))
+			})
+		})
+		if level > 0 { // each -v is one more than the default
+			t.Run("-v flags to level "+itoa(level), func(t *testing.T) {
+				more := make([]string, level-1)
+				for i := range more {
+					more[i] = "-v"
+				}
+				alike(t, "tini", func(t *testing.T, start func([]string, ...string) *box.Box) {
+					check(t, level, start(nil, append(more, words...)...))
+				})
+			})
+		}
+	}
+}
+
+func zombies(b *box.Box) bool { return slices.ContainsFunc(b.Processes(), box.Process.Zombie) }
+
+func TestDumbInitsDebugSaysEachSignal(t *testing.T) {
+	for _, how := range []string{"DUMB_INIT_DEBUG=1", "-v", ""} {
+		t.Run(how, func(t *testing.T) {
+			alike(t, "dumb-init", func(t *testing.T, start func([]string, ...string) *box.Box) {
+				var env, flags []string
+				if how == "-v" {
+					flags = []string{how}
+				} else if how != "" {
+					env = []string{how}
+				}
+				b := start(env, append(flags, probe(t), "signals", "15")...)
+				b.Line("^ready$")
+				b.Signal(unix.SIGUSR1)
+				got(b, 10)
+				stop(t, b, 0)
+				if said := b.Output.Count(regexp.MustCompile(`signal 10|SIGUSR1`)) > 0; said != (how != "") {
+					t.Errorf("it says so: %v; output:\n%s", said, b.Output)
+				}
+			})
+		})
+	}
+}
+
+// Where they are not PID 1, tini adopts orphans with -s alone, and hotinit
+// always: it could not tell a handoff that was killed how its app ended.
+func TestSubreaperAdoptsOrphans(t *testing.T) {
+	for _, test := range []struct {
+		flags, env string
+		tini       bool
+	}{{"-s", "", true}, {"", "TINI_SUBREAPER=", true}, {"", "", false}} {
+		for _, init := range []string{"tini", "hotinit as tini", "hotinit"} {
+			t.Run(init+" "+test.flags+test.env, func(t *testing.T) {
+				o := box.Options{Sub: true, Name: "tini", Env: box.Environment(strings.Fields(test.env)...)}
+				switch init {
+				case "tini":
+					o.Binary = command(t, "tini")
+				case "hotinit":
+					o.Name = "hotinit"
+				}
+				o.Args = append(strings.Fields(test.flags), "--", command(t, "sh"), "-c",
+					"(sleep 1000 & echo orphan $!); exec "+probe(t)+" signals 15")
+				b := run(t, o)
+				orphan := atoi(b.Line(`^orphan (\d+)$`)[1])
+				b.Line("^ready$")
+				st, err := proc.Read(orphan)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if adopted, want := st.Parent == b.PID(), test.tini || init != "tini"; adopted != want {
+					t.Errorf("the orphan's parent is %d, init %d", st.Parent, b.PID())
+				}
+				b.SignalTo(orphan, unix.SIGKILL)
+				if st.Parent == b.PID() {
+					b.Until("the orphan is reaped", func() bool { _, err := proc.Read(orphan); return err != nil })
+				}
+				stop(t, b, 0)
+			})
+		}
+	}
 }
 
 // The command of Alpine's images has its own flags after its name.
