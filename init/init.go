@@ -142,6 +142,9 @@ func (p *pid1) run() int {
 	defer answer.Stop()
 
 	p.start(retry)
+	// While the handoff starts, on which everything waits; nothing has been left
+	// behind yet.
+	go reaper.Orphans(func(pid int) { p.reaped <- pid })
 	for {
 		signals := p.signals
 		if len(p.pending) >= mostPending {

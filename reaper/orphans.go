@@ -32,7 +32,7 @@ func Orphans(report func(pid int)) {
 	}()
 
 	self := unix.Getpid()
-	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 10*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
 		_ = unix.Kill(self, unix.SIGCHLD)
 		// There is no event for "a writer waits"; a second try, if any, is all
 		// it takes in practice.

@@ -3,6 +3,7 @@ package spawn
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -205,19 +206,22 @@ func fdTableSize() int {
 }
 
 // readReport reads what the child wrote before it gave up, or the end of the
-// pipe, which execve(2) closes.
+// pipe, which execve(2) closes. It closes fd. Go's poller waits for it: a read
+// that blocks would need another thread for what goes on meanwhile.
 func readReport(fd int) (stage, unix.Errno, bool) {
+	_ = unix.SetNonblock(fd, true)
+	file := os.NewFile(uintptr(fd), "report")
+	defer func() { _ = file.Close() }()
 	var b [reportBytes]byte
-	for {
-		n, err := unix.Read(fd, b[:])
-		if err == unix.EINTR {
-			continue
-		}
-		// Eight bytes are written to a pipe in one piece, see pipe(7).
-		if n != len(b) || err != nil {
-			return 0, 0, false
-		}
-		st := stage(binary.NativeEndian.Uint32(b[:4]))
-		return st, unix.Errno(binary.NativeEndian.Uint32(b[4:])), true
+	n, err := file.Read(b[:])
+	for errors.Is(err, unix.EAGAIN) { // the poller took no more descriptors
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		n, err = file.Read(b[:])
 	}
+	// Eight bytes are written to a pipe in one piece, see pipe(7).
+	if n != len(b) || err != nil {
+		return 0, 0, false
+	}
+	st := stage(binary.NativeEndian.Uint32(b[:4]))
+	return st, unix.Errno(binary.NativeEndian.Uint32(b[4:])), true
 }

@@ -98,8 +98,7 @@ type Child struct {
 // A signal can end the child before it is executed; that is no failure of
 // Start, but the program's end, as it would be right after.
 //
-// It blocks its thread until then. EAGAIN and ENOMEM of Op "fork" may be
-// worth another try.
+// EAGAIN and ENOMEM of Op "fork" may be worth another try.
 func Start(s *Spec) (Child, error) {
 	im, err := newImage(s)
 	if err != nil {
@@ -148,8 +147,8 @@ func (im *image) start() (Child, error) {
 		_, _ = unix.Write(gate[1], []byte{1})
 	}
 	closeBoth(gate)
-	defer func() { _ = unix.Close(report[0]) }()
 	if e != 0 {
+		_ = unix.Close(report[0])
 		return fail(stageFork, e)
 	}
 
