@@ -55,8 +55,10 @@ func startSecond(t *testing.T) *second {
 		t.Fatal(err)
 	}
 	c.Stdout, c.Stderr = e.output, e.output
-	// A signal of the terminal to the test is not for it: the test ends it.
-	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGTERM}
+	// A signal of the terminal to the test is not for it: the test ends it. Its
+	// network is its own, for an engine that is to have no bridge removes docker0,
+	// which is the other engine's.
+	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGTERM, Cloneflags: unix.CLONE_NEWNET}
 	if err := c.Start(); err != nil {
 		t.Skip("a second engine cannot be started here:", err)
 	}
