@@ -86,14 +86,7 @@ func TestTheJob(t *testing.T) {
 			c, path, address := serve(t, way.args, "-status", "3")
 			before := c.Identity()
 
-			text, err := box.Get(address, "/given")
-			if err != nil {
-				t.Fatal(err)
-			}
-			var g box.Given
-			if err := json.Unmarshal([]byte(text), &g); err != nil {
-				t.Fatal(err)
-			}
+			g := c.given(t, address)
 			for name, want := range map[string]string{
 				"SERVER_STARTER_PORT":       "8080=3",
 				"SERVER_STARTER_GENERATION": "1",
@@ -138,6 +131,19 @@ func TestTheJob(t *testing.T) {
 			}
 		})
 	}
+}
+
+// given is what the app that serves was given.
+func (c *Container) given(t *testing.T, address string) (g box.Given) {
+	t.Helper()
+	text, err := box.Get(address, "/given")
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &g)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
 
 func (c *Container) line(t *testing.T, pattern string) {
