@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 
@@ -23,7 +24,10 @@ type link struct {
 // first message.
 func connect() (*link, message.Message, error) {
 	l := &link{fd: message.Socket, kept: make(map[string]int), held: make(map[string]bool)}
-	m, err := message.Receive(l.fd, make([]byte, message.Max))
+	buf, free := message.Buffer()
+	defer free()
+	m, err := message.Receive(l.fd, buf)
+	m.Blob = bytes.Clone(m.Blob)
 	if err != nil || m.Kind != message.Start {
 		return nil, m, fmt.Errorf("descriptor %d is not the socket to init (this role is for hotinit itself, not to be started by hand)", l.fd)
 	}

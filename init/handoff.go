@@ -122,7 +122,8 @@ func (p *pid1) receive(h *handoff) {
 	file := os.NewFile(uintptr(h.socket), "handoff")
 	defer file.Close()
 	raw, err := file.SyscallConn()
-	buf := make([]byte, message.Max)
+	buf, free := message.Buffer()
+	defer free()
 	done := make(chan struct{})
 	for err == nil {
 		var m message.Message

@@ -107,6 +107,17 @@ func Pair() (init, handoff int, err error) {
 	return fds[0], fds[1], nil
 }
 
+// Buffer is room for the largest message. Only what is used of it costs memory,
+// unlike with a slice, which Go clears. free is to be called once nothing refers
+// to it.
+func Buffer() (buf []byte, free func()) {
+	buf, err := unix.Mmap(-1, 0, Max, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return make([]byte, Max), func() {}
+	}
+	return buf, func() { _ = unix.Munmap(buf) }
+}
+
 // Send sends m on the socket fd. It returns unix.EAGAIN where the other side
 // does not read and the socket is full, and unix.EPIPE where it is gone.
 func Send(fd int, m Message) error {
