@@ -27,6 +27,7 @@ var faults = [...]syscall.Signal{syscall.SIGBUS, syscall.SIGFPE, syscall.SIGSEGV
 // Shared with hotinit_catch, a signal handler. It is in place before there is a
 // descriptor: until then, it sets the signal's bit in sentEarly.
 var (
+	//lint:ignore U1000 hotinit_catch reads it
 	catchFD   = -1
 	sentEarly uint64
 	chained   [signals + 1]uintptr // the handler found for each signal
