@@ -195,6 +195,17 @@ release:
 	MOVD	40(R2), R4
 	BIC	R3, R4
 	MOVD	R4, 40(R2)
+	// gettid(2)
+	MOVD	$178, R8
+	SVC
+	MOVWU	·monitor(SB), R3
+	CMPW	R3, R0
+	BNE	done
+	// prctl(PR_SET_TIMERSLACK, 1 ms), see releaseThreads
+	MOVD	$29, R0
+	MOVD	$1000000, R1
+	MOVD	$167, R8
+	SVC
 	RET
 keep:
 	MOVD	·catchFD(SB), R5
