@@ -21,6 +21,10 @@
 // What hotinit_entry does before it goes on to Go's own entry point:
 //
 //   - It saves the mask and the dispositions, and blocks all signals.
+//   - It starts the handoff (amd64), as spawn would, with a pair of sockets, so that
+//     the two Go runtimes come up side by side and not one after the other: a
+//     third of a start. Init takes it over, see TakeHandoff. The child shares the
+//     memory until it executes itself, so it has a stack and an argv of its own.
 //   - It changes the flags that Go's table of signals (runtime.sigtable) has for
 //     those that the runtime would unblock in every thread (signals.h), so that
 //     they stay blocked. SIGURG is unblocked all the same, for preemption: it
@@ -78,7 +82,42 @@ var (
 	urgent sigaction // SIGURG's, where the table was found
 
 	processors *byte // GOMAXPROCS=VALUE, where it was in the environment
+
+	handoffPID   int
+	handoffPIDFD = int32(-1)
+	handoffPair  [2]int32
+	handoffThird int32 // a copy of descriptor 3, where that was inherited
+	//lint:ignore U1000 hotinit_entry fills it
+	handoffArgv [62]uintptr
+	//lint:ignore U1000 the handoff's until it has executed itself
+	handoffStack [4096]byte
 )
+
+// Early is a handoff that hotinit_entry has started.
+type Early struct {
+	PID, PIDFD int
+	Socket     int // init's end of the pair of sockets, of which it has the other at 3
+	// Third is where it has the descriptor 3 that hotinit was started with, 0 if
+	// there was none. All others that were inherited have their own numbers.
+	Third int
+}
+
+// TakeHandoff gives the handoff that hotinit_entry has started, if any, once.
+//
+// It is there, on amd64, where the command line began with a flag or a path,
+// 0, 1 and 2 were open, and GOMAXPROCS was not in the environment.
+func TakeHandoff() (Early, bool) {
+	if handoffPID == 0 {
+		return Early{}, false
+	}
+	e := Early{PID: handoffPID, PIDFD: int(handoffPIDFD), Socket: int(handoffPair[1]), Third: int(handoffThird)}
+	handoffPID = 0
+	_ = syscall.Close(int(handoffPair[0]))
+	if handoffThird > 0 {
+		_ = syscall.Close(int(handoffThird))
+	}
+	return e, true
+}
 
 // held tells whether the signals of signals.h are kept from Go's runtime.
 func held() bool { return table != nil }

@@ -1,6 +1,15 @@
 #include "textflag.h"
 #include "signals.h"
 
+#define MOST_ARGUMENTS 60	// handoffArgv has two words more
+
+DATA handoff<>+0(SB)/8, $"hotinit-"
+DATA handoff<>+8(SB)/8, $"handoff\x00"
+GLOBL handoff<>(SB), RODATA|NOPTR, $16
+DATA executable<>+0(SB)/8, $"/proc/se"
+DATA executable<>+8(SB)/8, $"lf/exe\x00\x00"
+GLOBL executable<>(SB), RODATA|NOPTR, $16
+
 // hotinit_entry is where the kernel (or ld.so, for -buildmode=pie) starts the
 // process: there is a stack with argc, argv and the environment, and nothing
 // else. What it does, and why, is said in entry.go.
@@ -13,17 +22,166 @@ TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVQ	$14, AX
 	SYSCALL
 
+	// R8: the environment. R12: where GOMAXPROCS is in it, or its end.
+	MOVQ	0(SP), CX
+	LEAQ	16(SP)(CX*8), R8
+	LEAQ	processors<>(SB), R9
+	MOVQ	0(R9), R10
+	MOVQ	8(R9), R11
+	MOVQ	R8, R12
+variable:
+	MOVQ	0(R12), AX
+	TESTQ	AX, AX
+	JEQ	absent
+	CMPQ	R10, 0(AX)
+	JNE	further
+	MOVL	8(AX), DX
+	XORL	R11, DX
+	ANDL	$0xffffff, DX
+	JEQ	present
+further:
+	ADDQ	$8, R12
+	JMP	variable
+
+present:
+	MOVQ	AX, ·processors(SB)
+	JMP	tables	// the other process would share the change below
+
+absent:
+	// Start the handoff, where the command line is one of init's: it begins
+	// with a flag or a path, and is of an ordinary length.
+	LEAQ	-2(CX), AX
+	CMPQ	AX, $(MOST_ARGUMENTS-2)
+	JHI	tables	// unsigned
+	MOVQ	16(SP), AX
+	MOVB	0(AX), DX
+	CMPB	DX, $'-'
+	JEQ	role
+	CMPB	DX, $'/'
+	JNE	tables
+role:
+	MOVQ	8(SP), AX
+	LEAQ	handoff<>(SB), R9
+	MOVQ	0(R9), DX
+	CMPQ	DX, 0(AX)
+	JNE	pair
+	MOVQ	8(R9), DX
+	CMPQ	DX, 8(AX)
+	JEQ	tables
+
+pair:
+	// socketpair(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC|SOCK_NONBLOCK, 0, handoffPair)
+	MOVL	$1, DI
+	MOVL	$0x80805, SI
+	XORL	DX, DX
+	LEAQ	·handoffPair(SB), R10
+	MOVL	$53, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	tables
+	MOVL	·handoffPair+0(SB), DI
+	CMPL	DI, $3
+	JLT	unpair	// one of 0, 1 and 2 is closed; both are not above
+	JEQ	arguments
+	// 3 is inherited, and must be the handoff's socket, see message.Socket:
+	// fcntl(3, F_DUPFD_CLOEXEC, 3)
+	MOVL	$3, DI
+	MOVL	$1030, SI
+	MOVL	$3, DX
+	MOVL	$72, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JLT	unpair
+	MOVL	AX, ·handoffThird(SB)
+
+arguments:
+	// Its argv: the name of its role, argv, NULL.
+	LEAQ	·handoffArgv(SB), R11
+	MOVQ	R9, 0(R11)
+	LEAQ	8(SP), R13
+argument:
+	ADDQ	$8, R11
+	MOVQ	0(R13), AX
+	MOVQ	AX, 0(R11)
+	ADDQ	$8, R13
+	TESTQ	AX, AX
+	JNE	argument
+
+	// clone(CLONE_VM|CLONE_PIDFD|SIGCHLD, stack, &handoffPIDFD)
+	MOVL	$0x1111, DI
+	LEAQ	·handoffStack+4096(SB), SI
+	LEAQ	·handoffPIDFD(SB), DX
+	XORL	R10, R10
+	MOVQ	R8, R13
+	XORL	R8, R8
+	MOVL	$56, AX
+	SYSCALL
+	MOVQ	R13, R8
+	TESTQ	AX, AX
+	JEQ	child
+	CMPQ	AX, $0
+	JLT	unpair
+	MOVQ	AX, ·handoffPID(SB)
+	JMP	tables
+
+unpair:
+	MOVL	·handoffPair+0(SB), DI
+	MOVL	$3, AX
+	SYSCALL
+	MOVL	·handoffPair+4(SB), DI
+	MOVL	$3, AX
+	SYSCALL
+	JMP	tables
+
+child:
+	// fcntl(3 or what 3 was, F_SETFD, 0)
+	MOVL	·handoffThird(SB), DI
+	TESTL	DI, DI
+	JNE	inherit
+	MOVL	$3, DI
+inherit:
+	MOVL	$2, SI
+	XORL	DX, DX
+	MOVL	$72, AX
+	SYSCALL
+	// dup2(handoffPair[0], 3): nothing where it is that
+	MOVL	·handoffPair+0(SB), DI
+	MOVL	$3, SI
+	MOVL	$33, AX
+	SYSCALL
+	// rt_sigprocmask(SIG_SETMASK, &savedMask, NULL, 8)
+	MOVL	$2, DI
+	LEAQ	·savedMask(SB), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	MOVL	$14, AX
+	SYSCALL
+	// execve("/proc/self/exe", handoffArgv, environment)
+	LEAQ	executable<>(SB), DI
+	LEAQ	·handoffArgv(SB), SI
+	MOVQ	R13, DX
+	MOVL	$59, AX
+	SYSCALL
+	// exit_group(127): init reads the end of the socket, and starts another.
+	MOVL	$127, DI
+	MOVL	$231, AX
+	SYSCALL
+	INT	$3
+
+tables:
+	MOVQ	R8, R13		// system calls keep R12 and R13
+
 	// rt_sigaction(N, NULL, &savedActions[N-1], 8) for N from 1 to 64
 	MOVQ	$1, BX
-	LEAQ	·savedActions(SB), R12
+	LEAQ	·savedActions(SB), R14
 action:
 	MOVQ	BX, DI
 	XORQ	SI, SI
-	MOVQ	R12, DX
+	MOVQ	R14, DX
 	MOVQ	$8, R10
 	MOVQ	$13, AX
 	SYSCALL
-	ADDQ	$32, R12
+	ADDQ	$32, R14
 	INCQ	BX
 	CMPQ	BX, $64
 	JLE	action
@@ -120,38 +278,22 @@ environment:
 	// before all else in it: then argv moves down by a word, over argc, which
 	// Go's runtime gets in a register.
 	LEAQ	processors<>(SB), R9
-	MOVQ	0(R9), R10
-	MOVQ	8(R9), R11
 	MOVQ	0(SP), DI
 	LEAQ	8(SP), SI
-	LEAQ	8(SI)(DI*8), R8
-	MOVQ	R8, R12
-variable:
 	MOVQ	0(R12), AX
 	TESTQ	AX, AX
-	JEQ	absent
-	CMPQ	R10, 0(AX)
-	JNE	further
-	MOVL	8(AX), DX
-	XORL	R11, DX
-	ANDL	$0xffffff, DX
-	JNE	further
-	MOVQ	AX, ·processors(SB)
+	JEQ	insert
 	MOVQ	R9, 0(R12)
 	JMP	go
-further:
-	ADDQ	$8, R12
-	JMP	variable
-
-absent:
+insert:
 	MOVQ	SI, R12
 move:
 	MOVQ	0(R12), AX
 	MOVQ	AX, -8(R12)
 	ADDQ	$8, R12
-	CMPQ	R12, R8
+	CMPQ	R12, R13
 	JNE	move
-	MOVQ	R9, -8(R8)
+	MOVQ	R9, -8(R13)
 	SUBQ	$8, SI
 go:
 	JMP	runtime·rt0_go(SB)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -24,9 +26,14 @@ type link struct {
 // first message.
 func connect() (*link, message.Message, error) {
 	l := &link{fd: message.Socket, kept: make(map[string]int), held: make(map[string]bool)}
+	message.Widen(l.fd)
 	buf, free := message.Buffer()
 	defer free()
 	m, err := message.Receive(l.fd, buf)
+	for err == unix.EAGAIN { // init comes up beside this, see package entry
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}, -1)
+		m, err = message.Receive(l.fd, buf)
+	}
 	m.Blob = bytes.Clone(m.Blob)
 	if err != nil || m.Kind != message.Start {
 		return nil, m, fmt.Errorf("descriptor %d is not the socket to init (this role is for hotinit itself, not to be started by hand)", l.fd)
@@ -34,6 +41,12 @@ func connect() (*link, message.Message, error) {
 	unix.CloseOnExec(l.fd)
 	for i, name := range m.Names {
 		fd := message.FirstKept + i
+		if m.Value != 0 {
+			fd, _ = strconv.Atoi(strings.TrimPrefix(name, message.Inherited))
+			if fd == message.Socket {
+				fd = m.Value
+			}
+		}
 		unix.CloseOnExec(fd)
 		l.kept[name], l.held[name] = fd, true
 	}

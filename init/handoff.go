@@ -66,6 +66,9 @@ func (p *pid1) start(retry *time.Timer) {
 }
 
 func (p *pid1) spawn() (*handoff, error) {
+	if h, err := p.early(); h != nil || err != nil {
+		return h, err
+	}
 	ours, theirs, err := message.Pair()
 	if err != nil {
 		return nil, err
@@ -109,9 +112,37 @@ func (p *pid1) spawn() (*handoff, error) {
 		unix.Close(ours)
 		return nil, err
 	}
+	return p.attend(h), nil
+}
+
+// attend begins to listen to a handoff that was started.
+func (p *pid1) attend(h *handoff) *handoff {
 	h.start, _ = reaper.StartTime(h.child.PID)
 	go p.receive(h)
-	return h, nil
+	return h
+}
+
+// early takes over the handoff that the entry point has started, if there is one.
+func (p *pid1) early() (*handoff, error) {
+	e, ok := entry.TakeHandoff()
+	if !ok {
+		return nil, nil
+	}
+	message.Widen(e.Socket)
+	m := message.Message{Kind: message.Start, Value: message.StartInherited, Text: p.dir}
+	if e.Third > 0 {
+		m.Value = e.Third
+	}
+	for _, k := range p.kept {
+		m.Names = append(m.Names, k.name)
+	}
+	h := &handoff{child: spawn.Child{PID: e.PID, PIDFD: e.PIDFD}, socket: e.Socket, sent: p.lastSeq}
+	// Where it has ended already another one is started, as at any other time.
+	if err := message.Send(e.Socket, m); err != nil && err != unix.EPIPE {
+		unix.Close(e.Socket)
+		return nil, err
+	}
+	return p.attend(h), nil
 }
 
 // Name is the handoff's argv[0], by which the executable knows its role.

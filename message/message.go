@@ -67,6 +67,11 @@ const (
 	// the names of those that it makes there follows; init removes them in the
 	// end.
 	Cgroup = "cgroup/"
+	// StartInherited or a descriptor in Start's Value: all that init keeps was
+	// inherited from whoever started hotinit, and is at the number that its name
+	// says; only 3, where the socket is, is at that descriptor. With 0, what init
+	// keeps is from FirstKept on, in the order of the names.
+	StartInherited = -1
 	// HelloWarn in Hello's Value: init says on stderr which orphans it reaped.
 	HelloWarn = 1
 	// HelloSuspend in Hello's Value: init stops itself after a job control
@@ -99,13 +104,15 @@ func Pair() (init, handoff int, err error) {
 	if err != nil {
 		return -1, -1, fmt.Errorf("cannot make a socket pair: %w", err)
 	}
-	for _, fd := range fds {
-		// A record of several hundred generations must fit whole. Where the
-		// limit (net.core.wmem_max) is lower the default has to do.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4*Max)
-	}
+	Widen(fds[0])
+	Widen(fds[1])
 	return fds[0], fds[1], nil
 }
+
+// Widen makes room for a record of several hundred generations, which must fit
+// whole, in what is sent on the socket fd. Where the limit (net.core.wmem_max)
+// is lower the default has to do.
+func Widen(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4*Max) }
 
 // Buffer is room for the largest message. Only what is used of it costs memory,
 // unlike with a slice, which Go clears. free is to be called once nothing refers

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -332,4 +333,38 @@ func processLimit(t *testing.T) string {
 func atoi(s string) int {
 	n, _ := strconv.Atoi(s)
 	return n
+}
+
+// The entry point starts the first handoff before Go's runtime makes a thread of
+// init's, whose number it would have otherwise.
+func TestTheHandoffComesUpBesideInit(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the entry point does so on amd64")
+	}
+	for _, inherited := range []string{"", "3</dev/null", "3</dev/null 4</dev/null 9</dev/null"} {
+		b := redirected(t, box.Hotinit, inherited, "--", probe(t), "signals", "15")
+		b.Line("^ready$")
+		threads, err := filepath.Glob("/proc/" + itoa(b.PID()) + "/task/*/status")
+		if err != nil || len(threads) < 2 {
+			t.Fatal(err, threads)
+		}
+		handoff := innermost(t, "/proc/"+itoa(b.Handoff().PID)+"/status")
+		for _, file := range threads {
+			if n := innermost(t, file); n != 1 && n < handoff {
+				t.Errorf("inherited %q: the handoff is process %d, init has a thread %d", inherited, handoff, n)
+			}
+		}
+		stop(t, b, 0)
+	}
+}
+
+// innermost reads a PID in the innermost namespace from a status file.
+func innermost(t *testing.T, file string) int {
+	t.Helper()
+	status, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := strings.Fields(string(regexp.MustCompile(`NSpid:.*`).Find(status)))
+	return atoi(numbers[len(numbers)-1])
 }
