@@ -86,6 +86,8 @@ func childless() bool {
 	}
 }
 
+const mostLooks = 10
+
 // terminate sends SIGTERM to everything that is left but what told names.
 func terminate(told []string) {
 	self := os.Getpid()
@@ -98,9 +100,10 @@ func terminate(told []string) {
 	for _, key := range told {
 		done[key] = true
 	}
-	// What is forked meanwhile is seen by another look.
-	for more := true; more; {
-		more = false
+	// What is forked meanwhile is seen by another look. What forks on and on is
+	// left to SIGKILL.
+	for range mostLooks {
+		more := false
 		all := proc.All()
 		if self != 1 {
 			all = proc.Below(all, self)
@@ -110,6 +113,9 @@ func terminate(told []string) {
 				more, done[st.Key()] = true, true
 				_ = unix.Kill(st.PID, unix.SIGTERM)
 			}
+		}
+		if !more {
+			return
 		}
 	}
 }

@@ -111,6 +111,7 @@ func TestRestartTellsThatTheNewGenerationFailed(t *testing.T) {
 
 func TestRestartCanBeInterrupted(t *testing.T) {
 	s := serving(t, options{name: name, sub: true, flags: append(files, "--interval", "1000")})
+	s.swap("v2", "-ready", "never")
 	c := &exec.Cmd{Path: box.Hotinit, Args: append([]string{name}, append(files, "--restart")...), Dir: s.dir, Env: box.Environment()}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
