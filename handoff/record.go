@@ -20,16 +20,17 @@ import (
 	"github.com/hotinit/hotinit/watch"
 )
 
-// record is what the next handoff needs to go on where this one ended.
+// record is what the next handoff needs to go on where this one ended. encode
+// writes it.
 type record struct {
 	State State
 	// Forked is a generation whose process was forked and may not have
 	// executed the app yet, 0 for none.
-	Forked   int `json:",omitempty"`
+	Forked   int
 	Releases map[string]watch.Release
 	Since    map[int]time.Time
 	Groups   map[int]int    // process groups; MAINPID= may have named another process
-	Texts    map[int]string `json:",omitempty"` // the last STATUS=
+	Texts    map[int]string // the last STATUS=
 	Past     []control.Past
 	Stopped  time.Time
 }
@@ -70,11 +71,7 @@ func (s *supervisor) store(st State, seq uint64, forked int) {
 			r.Texts[n] = p.status
 		}
 	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		say.Line("cannot write the record: %v", err)
-		return
-	}
+	b := r.encode()
 	if seq == s.recordedSeq && bytes.Equal(b, s.recorded) {
 		return
 	}
