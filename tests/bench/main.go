@@ -76,7 +76,7 @@ func fullScale() scale {
 		starts: 40, statuses: 1, orphans: 20000, pings: 4000,
 		rest: 3 * time.Second, calm: 14 * time.Second, idle: 20 * time.Second, watchIdle: 60 * time.Second,
 		swaps: 100, renames: 20, clients: 8,
-		appStartup: 100 * time.Millisecond, betweenSwaps: 150 * time.Millisecond,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond,
 	}
 }
 
@@ -85,7 +85,7 @@ func quickScale() scale {
 		starts: 10, statuses: 10, orphans: 2000, pings: 400,
 		rest: 3 * time.Second, calm: 14 * time.Second, idle: 2 * time.Second, watchIdle: 6 * time.Second,
 		swaps: 10, renames: 5, clients: 8,
-		appStartup: 100 * time.Millisecond, betweenSwaps: 150 * time.Millisecond,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond,
 	}
 }
 
