@@ -44,26 +44,22 @@ func (im *image) forkShared() (pid uintptr, err unix.Errno) {
 		im.args.flags |= unix.CLONE_VM
 		im.args.stack = uint64(top - stackBytes)
 		im.args.stackSize = uint64(top&^15) - im.args.stack
-		pid, e = cloneSharedInto(&im.args, unsafe.Sizeof(im.args), im, code)
+		pid, e = cloneShared(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&im.args)), unsafe.Sizeof(im.args), 0, im, code)
 		im.inCgroup = e == 0
 	}
 	if !im.inCgroup {
-		pid, e = cloneShared(flags, top&^15, &im.pidfd, im, code)
+		pid, e = cloneShared(unix.SYS_CLONE, flags, top&^15, uintptr(unsafe.Pointer(&im.pidfd)), im, code)
 	}
 	runtime_AfterFork()
 	return pid, unix.Errno(e)
 }
 
-// cloneShared is clone(2) with a stack, from whose top the child calls the
-// code with im. In the child it does not return.
+// cloneShared makes the system call trap, clone(2) or clone3(2), with these
+// arguments, which give the child a stack. From its top the child calls the code
+// with im, and does not return. im is where all that they point to lies.
 //
 //go:noescape
-func cloneShared(flags, stack uintptr, pidfd *int32, im *image, code uintptr) (pid, errno uintptr)
-
-// cloneSharedInto is the same by clone3(2), whose arguments lie in memory.
-//
-//go:noescape
-func cloneSharedInto(args *cloneArgs, size uintptr, im *image, code uintptr) (pid, errno uintptr)
+func cloneShared(trap, a, b, c uintptr, im *image, code uintptr) (pid, errno uintptr)
 
 //go:noinline
 //go:norace
