@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,8 +52,13 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		})
 		reply(r)
 	case "stop":
-		// Before it is done: after it this process may be gone at once.
+		// Before it is done, and once whoever asked has gone, for PID 1 takes all
+		// of its namespace with it when it ends, which may be at once.
 		reply(control.Response{OK: true, Text: "stopping"})
+		select {
+		case <-gone:
+		case <-time.After(time.Second):
+		}
 		s.ask(func() {
 			s.loop.act(Event{Kind: Halt, Signal: int(unix.SIGTERM)})
 		})

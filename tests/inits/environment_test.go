@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -137,7 +138,15 @@ func TestWithoutNewSystemCallsAHandoffThatHangsIsReplaced(t *testing.T) {
 	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {
 		b := start("--", probe(t), "signals", "15")
 		b.Line("^ready$")
-		b.SignalTo(b.Handoff().PID, unix.SIGSTOP)
+		handoff := b.Handoff().PID
+		b.SignalTo(handoff, unix.SIGSTOP)
+		b.Until("each of its threads is stopped", func() bool {
+			threads, _ := filepath.Glob("/proc/" + itoa(handoff) + "/task/*/status")
+			return len(threads) > 0 && !slices.ContainsFunc(threads, func(file string) bool {
+				status, _ := os.ReadFile(file)
+				return !strings.Contains(string(status), "State:\tT")
+			})
+		})
 		b.Signal(unix.SIGUSR1)
 		b.Line("did not act on a signal")
 		got(b, 10)
