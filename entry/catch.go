@@ -1,6 +1,7 @@
 package entry
 
 import (
+	"math/bits"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -65,12 +66,8 @@ func CatchUnblockable(fd int) error {
 		return &Error{"catch signals without os/signal on this architecture", syscall.ENOSYS}
 	}
 	catchFD = fd
-	for bits := atomic.SwapUint64(&sentEarly, 0); bits != 0; bits &= bits - 1 {
-		n := 0
-		for bits>>n&1 == 0 {
-			n++
-		}
-		_, _ = syscall.Write(fd, []byte{byte(n + 1)})
+	for set := atomic.SwapUint64(&sentEarly, 0); set != 0; set &= set - 1 {
+		_, _ = syscall.Write(fd, []byte{byte(bits.TrailingZeros64(set) + 1)})
 	}
 	if held() {
 		return nil

@@ -23,7 +23,7 @@
 //   - It saves the mask and the dispositions, and blocks all signals.
 //   - It starts the handoff (amd64), as spawn would, with a pair of sockets, so that
 //     the two Go runtimes come up side by side and not one after the other: a
-//     third of a start. Init takes it over, see TakeHandoff. The child shares the
+//     sixth of a start. Init takes it over, see TakeHandoff. The child shares the
 //     memory until it executes itself, so it has a stack and an argv of its own.
 //   - It changes the flags that Go's table of signals (runtime.sigtable) has for
 //     those that the runtime would unblock in every thread (signals.h), so that
@@ -43,8 +43,8 @@
 // Read entry.go, then entry_amd64.s, then catch.go for the signals that are
 // neither blocked nor handed on by Go's runtime.
 //
-// Only syscall and internal/early are imported: this must be ready before
-// nearly everything else.
+// Only internal/early and small packages of the standard library are imported:
+// this must be ready before nearly everything else.
 package entry
 
 import (
