@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // What becomes of a request. Only the first two are no loss.

@@ -8,23 +8,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/version"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/version"
 )
 
 // act does what a command line asks for that starts no app, and returns the
 // status to exit with.
-func act(cfg *config.Config, argv []string) int {
+func act(cfg *settings.Config, argv []string) int {
 	switch cfg.Action {
-	case config.Help:
-		fmt.Print(config.HelpText(argv[0]))
-	case config.Version:
-		fmt.Println(config.VersionText(argv[0], version.Number, version.Commit()))
-	case config.License:
+	case settings.Help:
+		fmt.Print(settings.HelpText(argv[0]))
+	case settings.Version:
+		fmt.Println(settings.VersionText(argv[0], version.Number, version.Commit()))
+	case settings.License:
 		fmt.Print("hotinit is under the MIT licence; the file LICENSE comes with its source.\n")
-	case config.Restart:
+	case settings.Restart:
 		return restart(cfg)
-	case config.Stop:
+	case settings.Stop:
 		return stop(cfg)
 	default:
 		fmt.Fprintf(os.Stderr, "hotinit: action %d is not known\n", cfg.Action)

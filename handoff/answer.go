@@ -9,10 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/control"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/sockets"
-	"github.com/hotinit/hotinit/version"
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/sockets"
+	"github.com/hotinit/hotinit/internal/version"
 )
 
 // waiter is somebody who waits for the outcome of a generation from min on.

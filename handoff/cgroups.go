@@ -9,12 +9,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/cgroup"
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/message"
-	"github.com/hotinit/hotinit/proc"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/spawn"
+	"github.com/hotinit/hotinit/internal/cgroup"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/spawn"
 )
 
 // cgroups are where each generation gets a cgroup of its own. Whether one has
@@ -41,9 +41,9 @@ func (s *supervisor) findCgroups(resumed bool) {
 	}
 	var err error
 	switch s.cfg.Cgroup {
-	case config.CgroupOff:
+	case settings.CgroupOff:
 		return
-	case config.CgroupOn:
+	case settings.CgroupOn:
 		c.dir, err = cgroup.OwnAnywhere()
 	default:
 		if s.contract.plain && !s.cfg.Watch && s.cfg.ReloadSignal == 0 {
@@ -68,7 +68,7 @@ func (s *supervisor) findCgroups(resumed bool) {
 }
 
 func (s *supervisor) withoutCgroup(what string, err error) {
-	if s.cfg.Cgroup == config.CgroupOn {
+	if s.cfg.Cgroup == settings.CgroupOn {
 		say.Line("%s, though --cgroup on asks for them: %v; they are told by group, parent and environment", what, err)
 	} else if s.cfg.Verbosity > 1 {
 		say.Line("%s: %v", what, err)

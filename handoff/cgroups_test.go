@@ -9,10 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/cgroup"
-	"github.com/hotinit/hotinit/cgroup/cgrouptest"
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/spawn"
+	"github.com/hotinit/hotinit/internal/cgroup"
+	"github.com/hotinit/hotinit/internal/cgroup/cgrouptest"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/spawn"
 )
 
 // withCgroups is a supervisor in a cgroup of the test's own.
@@ -34,7 +34,7 @@ func withCgroups(t *testing.T) *supervisor {
 		unix.Close(dir)
 		unix.Close(root)
 	})
-	return &supervisor{cfg: &config.Config{}, cgroups: cgroups{dir: dir, prefix: "hotinit-1-0-"}}
+	return &supervisor{cfg: &settings.Config{}, cgroups: cgroups{dir: dir, prefix: "hotinit-1-0-"}}
 }
 
 // outside starts a process that is in no generation's cgroup, as where the
@@ -85,7 +85,7 @@ func TestACgroupThatAnotherHotinitRemovedIsMadeOnceMore(t *testing.T) {
 }
 
 func TestWithoutCgroupsNobodyIsInOne(t *testing.T) {
-	s := &supervisor{cfg: &config.Config{}, cgroups: cgroups{dir: -1}}
+	s := &supervisor{cfg: &settings.Config{}, cgroups: cgroups{dir: -1}}
 	if dir := s.makeCgroup(1); dir != -1 {
 		t.Errorf("the folder is %d", dir)
 	}

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/entry"
+	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/reaper"
-	"github.com/hotinit/hotinit/spawn"
 )
 
 // command is one that hotinit runs itself: --check, --ready exec:.

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/entry"
-	"github.com/hotinit/hotinit/message"
-	"github.com/hotinit/hotinit/spawn"
+	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/spawn"
 )
 
 // daemonVariable tells a hotinit that it is the one that --daemonize started.

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/hotinit/hotinit/watch"
+	"github.com/hotinit/hotinit/internal/watch"
 )
 
 // encode writes the record as JSON, as json.Marshal would but for fields that

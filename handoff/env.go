@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hotinit/hotinit/sockets"
+	"github.com/hotinit/hotinit/internal/sockets"
 )
 
 // socket is one that generations inherit.

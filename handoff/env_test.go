@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hotinit/hotinit/sockets"
+	"github.com/hotinit/hotinit/internal/sockets"
 )
 
 // environmentOf is the environment of generation 7 by a contract.

@@ -13,11 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/message"
-	"github.com/hotinit/hotinit/proc"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/sockets"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/sockets"
 )
 
 // openPidFile writes --pid-file. The file is locked as long as this hotinit
@@ -143,7 +143,7 @@ func (s *supervisor) removeFiles() {
 const lastGrace = 9 * time.Second
 
 // running reads --pid-file for --restart and --stop.
-func running(cfg *config.Config) (pid int, start uint64, err error) {
+func running(cfg *settings.Config) (pid int, start uint64, err error) {
 	b, err := os.ReadFile(cfg.PidFile)
 	if err != nil {
 		return 0, 0, fmt.Errorf("cannot read --pid-file: %w", err)
@@ -160,7 +160,7 @@ func running(cfg *config.Config) (pid int, start uint64, err error) {
 }
 
 // stop is start_server's --stop: it returns once the other hotinit has ended.
-func stop(cfg *config.Config) int {
+func stop(cfg *settings.Config) int {
 	pid, start, err := running(cfg)
 	if err == nil {
 		err = unix.Kill(pid, unix.SIGTERM)
@@ -180,7 +180,7 @@ func stop(cfg *config.Config) int {
 // restart is start_server's --restart: HUP, and then wait until --status-file
 // says that only newer generations are left. start_server waits for ever if
 // the new one fails; this asks the other hotinit what became of it.
-func restart(cfg *config.Config) int {
+func restart(cfg *settings.Config) int {
 	pid, start, err := running(cfg)
 	if err != nil {
 		say.Line("cannot restart: %v", err)

@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/spawn"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/spawn"
 )
 
 // identity is who the app runs as.
@@ -19,7 +19,7 @@ type identity struct {
 
 // newIdentity looks up --user and --groups in the container's own /etc/passwd
 // and /etc/group: only there do a name and a number belong together.
-func newIdentity(cfg *config.Config) (identity, error) {
+func newIdentity(cfg *settings.Config) (identity, error) {
 	if cfg.User == "" {
 		if len(cfg.Groups) > 0 {
 			return identity{}, fmt.Errorf("--groups %s is without effect unless --user is given", strings.Join(cfg.Groups, ","))

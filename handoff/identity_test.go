@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hotinit/hotinit/config"
+	"github.com/hotinit/hotinit/internal/settings"
 )
 
 const (
@@ -78,14 +78,14 @@ func TestLookUpSaysWhatIsMissing(t *testing.T) {
 }
 
 func TestWithoutUserTheAppRunsAsHotinit(t *testing.T) {
-	id, err := newIdentity(&config.Config{})
+	id, err := newIdentity(&settings.Config{})
 	if err != nil || id.credential != nil {
 		t.Errorf("the identity is %+v, %v", id, err)
 	}
 }
 
 func TestGroupsWithoutUserAreAnError(t *testing.T) {
-	_, err := newIdentity(&config.Config{Groups: []string{"tty"}})
+	_, err := newIdentity(&settings.Config{Groups: []string{"tty"}})
 	if err == nil || !strings.Contains(err.Error(), "--groups tty is without effect unless --user is given") {
 		t.Errorf("the error is %v", err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/internal/message"
 )
 
 // link is the handoff's end of the socket to init.

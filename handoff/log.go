@@ -10,11 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/entry"
-	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/reaper"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/spawn"
 )
 
 // logger is the command of --log-file '| command'. It reads a pipe of which

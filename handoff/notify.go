@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/control"
-	"github.com/hotinit/hotinit/proc"
-	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
 )
 
 // notifier is the other end of NOTIFY_SOCKET, sd_notify(3).

@@ -10,12 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/entry"
-	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/spawn"
+	"github.com/hotinit/hotinit/internal/watch"
 	"github.com/hotinit/hotinit/reaper"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/spawn"
-	"github.com/hotinit/hotinit/watch"
 )
 
 // job is one generation on its way to a process.

@@ -9,11 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/message"
-	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/threads"
 	"github.com/hotinit/hotinit/reaper"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/threads"
 )
 
 // process is the loop's view of one generation's processes.

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/proc"
-	"github.com/hotinit/hotinit/say"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
 )
 
 // readiness is how one candidate shows that it is ready, where that is not
@@ -72,13 +72,13 @@ func (s *supervisor) awaitReady(p *process, r *readiness) {
 		r.link.drop(r.name)
 	}
 	switch s.cfg.Ready.Mode {
-	case config.ReadyFD:
+	case settings.ReadyFD:
 		if r.ours >= 0 {
 			go s.awaitLine(p.n, r.ours, done)
 		}
-	case config.ReadyExec:
+	case settings.ReadyExec:
 		go s.awaitCommand(p.n, done)
-	case config.ReadyAccept:
+	case settings.ReadyAccept:
 		go s.awaitAccept(p, done)
 	}
 }

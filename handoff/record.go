@@ -12,12 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/control"
-	"github.com/hotinit/hotinit/message"
-	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/watch"
 	"github.com/hotinit/hotinit/reaper"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/watch"
 )
 
 // record is what the next handoff needs to go on where this one ended. encode

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/watch"
+	"github.com/hotinit/hotinit/internal/watch"
 )
 
 // release is one that is held open.

@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/hotinit/hotinit/watch"
+	"github.com/hotinit/hotinit/internal/watch"
 )
 
 func TestARenamedReleaseIsRenamedEverywhere(t *testing.T) {

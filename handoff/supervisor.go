@@ -11,13 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/control"
-	"github.com/hotinit/hotinit/message"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/sockets"
-	"github.com/hotinit/hotinit/trim"
-	"github.com/hotinit/hotinit/watch"
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/sockets"
+	"github.com/hotinit/hotinit/internal/trim"
+	"github.com/hotinit/hotinit/internal/watch"
 )
 
 // ownFailure is the exit status where hotinit itself could not do its work.
@@ -26,7 +26,7 @@ const ownFailure = 125
 // supervisor is the system of the real loop: it starts, signals and waits for
 // processes. Its fields belong to the loop's goroutine.
 type supervisor struct {
-	cfg    *config.Config
+	cfg    *settings.Config
 	policy *Policy
 	loop   *loop
 	link   *link
@@ -88,12 +88,12 @@ func Run(argv []string) {
 		cancels:  make(map[int]chan struct{}),
 		terminal: -1,
 	}
-	cfg, err := config.Parse(argv, os.Environ())
+	cfg, err := settings.Parse(argv, os.Environ())
 	if err != nil {
 		s.fail(err)
 	}
 	s.cfg = cfg
-	if cfg.Action != config.Run {
+	if cfg.Action != settings.Run {
 		// Neither process keeps a folder busy for longer than this takes.
 		_ = unix.Chdir(s.home)
 		go s.link.receive(s.interrupted)
@@ -205,7 +205,7 @@ func (s *supervisor) makeContract() error {
 	c.always = s.cfg.Compat == "start_server"
 	c.plain = s.cfg.Compat != "" && !c.always
 	c.readyFD = -1
-	if s.cfg.Ready.Mode == config.ReadyFD {
+	if s.cfg.Ready.Mode == settings.ReadyFD {
 		c.readyFD = s.cfg.Ready.FD
 	}
 	if s.cfg.Watchdog > 0 {
@@ -330,9 +330,9 @@ func (s *supervisor) fromStart(path string) string {
 }
 
 // newPolicy is what of the configuration the machine goes by.
-func newPolicy(cfg *config.Config) *Policy {
+func newPolicy(cfg *settings.Config) *Policy {
 	p := &Policy{
-		ByInterval:   cfg.Ready.Mode == config.ReadyAuto,
+		ByInterval:   cfg.Ready.Mode == settings.ReadyAuto,
 		Interval:     cfg.Interval,
 		ReadyTimeout: cfg.ReadyTimeout,
 		KillOldDelay: cfg.KillOldDelay,

@@ -3,9 +3,9 @@ package handoff
 import (
 	"time"
 
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/watch"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/watch"
 )
 
 // startWatch watches what the first generation was started from. It comes
@@ -58,11 +58,11 @@ func (s *supervisor) startWatchResumed() {
 	s.startWatch(j)
 }
 
-func poll(cfg *config.Config) time.Duration {
+func poll(cfg *settings.Config) time.Duration {
 	switch cfg.Poll {
-	case config.PollOff:
+	case settings.PollOff:
 		return watch.PollOff
-	case config.PollAlways:
+	case settings.PollAlways:
 		return cfg.PollInterval
 	}
 	return watch.PollAuto

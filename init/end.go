@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/cgroup"
-	"github.com/hotinit/hotinit/message"
-	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/internal/cgroup"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // afterKill is how many milliseconds SIGKILL has to take effect.

@@ -21,11 +21,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/message"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/threads"
+	"github.com/hotinit/hotinit/internal/trim"
 	"github.com/hotinit/hotinit/reaper"
-	"github.com/hotinit/hotinit/say"
-	"github.com/hotinit/hotinit/threads"
-	"github.com/hotinit/hotinit/trim"
 )
 
 // ownFailure is the exit status where hotinit itself could not do its work.

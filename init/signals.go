@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/entry"
+	"github.com/hotinit/hotinit/internal/entry"
 )
 
 // listen has every signal that init receives come to p.signals, in order.

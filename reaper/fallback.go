@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // Without pidfds (Linux before 5.3, some sandboxes) an own process costs a

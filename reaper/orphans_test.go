@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/spawn"
+	"github.com/hotinit/hotinit/internal/spawn"
 )
 
 // orphans is a process that adopts orphans: one that ended before Orphans, and

@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/proc"
+	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // Process is one process. Its methods may be called by any goroutine.

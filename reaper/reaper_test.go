@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/spawn"
+	"github.com/hotinit/hotinit/internal/spawn"
 )
 
 func TestExitIsWorded(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
-	"github.com/hotinit/hotinit/tests/load"
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/load"
 )
 
 // The handoff is killed at a random moment of each of these swaps. The moment

@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
-	"github.com/hotinit/hotinit/tests/load"
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/load"
 )
 
 // swaps is how many of each kind the tests under load do.

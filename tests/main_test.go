@@ -3,7 +3,7 @@ package tests
 import (
 	"testing"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }

@@ -16,8 +16,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
-	"github.com/hotinit/hotinit/tests/pidone"
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/pidone"
 )
 
 // TestStories runs the scripts in stories/. Each has a host of its own, $ADDR,

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/pidone"
+	"github.com/hotinit/hotinit/internal/testkit/pidone"
 )
 
 // The test binary plays the demonstration.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/load"
+	"github.com/hotinit/hotinit/internal/testkit/load"
 )
 
 // screen shows what happens. On a terminal its last line is the state of the

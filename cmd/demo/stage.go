@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/load"
-	"github.com/hotinit/hotinit/tests/pidone"
+	"github.com/hotinit/hotinit/internal/testkit/load"
+	"github.com/hotinit/hotinit/internal/testkit/pidone"
 )
 
 const module = "github.com/hotinit/hotinit"

@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/hotinit/hotinit/config"
-	"github.com/hotinit/hotinit/control"
-	"github.com/hotinit/hotinit/entry"
 	"github.com/hotinit/hotinit/handoff"
 	pid1 "github.com/hotinit/hotinit/init"
-	"github.com/hotinit/hotinit/version"
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/version"
 )
 
 // ownFailure is the exit status where hotinit itself could not do its work.
@@ -27,10 +27,10 @@ func run(argv []string) int {
 	if len(argv) == 0 {
 		argv = []string{"hotinit"} // execve(2) allows for none at all
 	}
-	if name, args, ok := config.Subcommand(argv); ok {
+	if name, args, ok := settings.Subcommand(argv); ok {
 		entry.Restore()
 		if name == "version" {
-			fmt.Println(config.VersionText(argv[0], version.Number, version.Commit()))
+			fmt.Println(settings.VersionText(argv[0], version.Number, version.Commit()))
 			return 0
 		}
 		return control.Command(name, args, os.Stdout, os.Stderr)

@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/cgroup"
-	"github.com/hotinit/hotinit/cgroup/cgrouptest"
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/cgroup"
+	"github.com/hotinit/hotinit/internal/cgroup/cgrouptest"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // traceless is an app that leaves a process which has left its group, its

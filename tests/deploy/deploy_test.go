@@ -9,7 +9,7 @@ package deploy
 import (
 	"testing"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // A generation that ends within its interval, though not at once.

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hotinit/hotinit/tests/box"
-	"github.com/hotinit/hotinit/tests/load"
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/load"
 )
 
 // swaps is how many of each kind the test under load does.

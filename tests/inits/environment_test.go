@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // works proves that a started hotinit does its work: the app listens on its

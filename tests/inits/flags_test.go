@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/proc"
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // named is hotinit under another tool's name, by a link, with its command line.

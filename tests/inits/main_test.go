@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 func TestMain(m *testing.M) {

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/proc"
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // aJob runs a test with dumb-init, with hotinit under its name, and with plain

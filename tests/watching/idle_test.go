@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // TestNothingCostsNothing counts how often a thread of hotinit gets the

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/control"
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/tests/box"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // fromElsewhere deploys to near, which hotinit sees, and to far, which is the

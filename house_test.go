@@ -1,0 +1,78 @@
+// Package hotinit_test checks that the house is as docs/design.md draws it.
+package hotinit_test
+
+import (
+	"go/build"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	module     = "github.com/hotinit/hotinit/"
+	designFile = "docs/design.md"
+)
+
+// TestEachRoomImportsOnlyWhatTheDesignSays reads the table of rooms in
+// docs/design.md and holds each package's imports against its row.
+func TestEachRoomImportsOnlyWhatTheDesignSays(t *testing.T) {
+	b, err := os.ReadFile(designFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rooms, _ := strings.Cut(string(b), "\n## Rooms\n")
+	rooms, _, _ = strings.Cut(rooms, "\n## ")
+	var known []string
+	for line := range strings.SplitSeq(rooms, "\n") {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 3 || !strings.HasPrefix(line, "| `") {
+			continue
+		}
+		room := strings.Trim(cells[0], "|` ")
+		known = append(known, room)
+		pkg, err := build.ImportDir(room, 0)
+		if err != nil {
+			t.Errorf("%s says that there is a room %s: %v", designFile, room, err)
+			continue
+		}
+		for _, path := range pkg.Imports {
+			other, ok := strings.CutPrefix(path, module)
+			other = strings.TrimPrefix(other, "internal/")
+			if ok && !strings.HasPrefix("internal/"+other, room+"/") && !strings.Contains(cells[2], "`"+other+"`") {
+				t.Errorf("%s imports %s, and %s does not allow it", room, path, designFile)
+			}
+		}
+	}
+	for _, room := range packages(t) {
+		if !slices.Contains(known, room) {
+			t.Errorf("%s has no row for the package %s", designFile, room)
+		}
+	}
+}
+
+// packages returns the directories of the packages that need a row: all but
+// tests, examples, tools for tests, and what belongs to one package alone.
+func packages(t *testing.T) []string {
+	var dirs []string
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() || path == "." {
+			return err
+		}
+		switch {
+		case strings.HasPrefix(d.Name(), "."), d.Name() == "testdata", path == "tests", path == "examples",
+			path == "internal/testkit", strings.Count(path, "/") > 1:
+			return fs.SkipDir
+		}
+		if pkg, err := build.ImportDir(path, 0); err == nil && len(pkg.GoFiles) > 0 {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}

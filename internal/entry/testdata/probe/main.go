@@ -1,0 +1,163 @@
+// probe tells the tests what package entry knows in a process of its own.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/entry"
+)
+
+func main() {
+	var err error
+	switch os.Args[1] {
+	case "report":
+		err = report()
+	case "ensure":
+		if err = entry.EnsureBlocked(os.Args); err == nil {
+			err = report()
+		}
+	case "catch":
+		err = catch()
+	case "fault":
+		err = fault()
+	case "restore":
+		entry.Restore()
+		fmt.Println("ready")
+		select {}
+	case "processors":
+		err = processors()
+	case "allthreads":
+		err = allThreads()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func report() error {
+	release := make(chan struct{})
+	defer close(release)
+	started := make(chan struct{})
+	for range 4 { // more threads than the runtime has by itself
+		go func() {
+			runtime.LockOSThread()
+			started <- struct{}{}
+			<-release
+		}()
+		<-started
+	}
+	var threads []uint64
+	files, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if set, err := field(f, "SigBlk"); err == nil {
+			threads = append(threads, set)
+		}
+	}
+	pending, err := field("/proc/self/status", "ShdPnd")
+	if err != nil {
+		return err
+	}
+	limit, known := entry.NoFile()
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
+		return err
+	}
+	_, leaked := os.LookupEnv("HOTINIT_ENTRY")
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"Exact": entry.Exact(), "Inherited": entry.Inherited(), "Threads": threads, "Pending": pending,
+		"Limit": limit, "Known": known, "Now": now, "Leaked": leaked, "Args": os.Args[1:],
+	})
+}
+
+func field(file, name string) (uint64, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), name+":\t")
+	hex, _, _ := strings.Cut(rest, "\n")
+	return strconv.ParseUint(hex, 16, 64)
+}
+
+func catch() error {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return err
+	}
+	if err := entry.CatchUnblockable(p[1]); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	r := os.NewFile(uintptr(p[0]), "pipe")
+	var b [1]byte
+	for {
+		if _, err := r.Read(b[:]); err != nil {
+			return err
+		}
+		fmt.Println(b[0])
+	}
+}
+
+// fault makes real SIGSEGVs, in threads of all kinds: the first one, those that
+// there were before main, and new ones.
+func fault() error {
+	if err := entry.CatchUnblockable(-1); err != nil {
+		return err
+	}
+	one := func() {
+		defer func() {
+			if recover() != nil {
+				fmt.Println("recovered")
+			}
+		}()
+		var nothing *[16]byte
+		fmt.Println(nothing[len(os.Args)])
+	}
+	runtime.LockOSThread()
+	one()
+	done := make(chan struct{})
+	for range 7 {
+		go func() {
+			runtime.LockOSThread()
+			one()
+			done <- struct{}{}
+			select {} // so that the next one is in another thread
+		}()
+		<-done
+	}
+	return nil
+}
+
+func processors() error {
+	fmt.Println(runtime.GOMAXPROCS(0))
+	for _, v := range append(os.Environ(), os.Args[1:]...) {
+		fmt.Println(v)
+	}
+	return nil
+}
+
+func allThreads() error {
+	if err := entry.CatchUnblockable(-1); err != nil {
+		return err
+	}
+	runtime.LockOSThread() // so that there are others to be signalled
+	_, _, e := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0)
+	if e != 0 {
+		return e
+	}
+	fmt.Println("done")
+	return nil
+}

@@ -1,0 +1,221 @@
+package settings
+
+import (
+	"github.com/hotinit/hotinit/internal/sockets"
+)
+
+// option is one setting: a row of the table.
+type option struct {
+	name  string // the long flag, without dashes
+	short string // letters that mean the same
+	env   string // the variable without HOTINIT_, "" for none
+	arg   string // what the value is called in the help; "" for a switch
+	def   string // the default, as the help says it; "" for none
+	help  string // one sentence without its full stop
+	group string // the heading it stands under; "" for the one before
+
+	allowed string                // what a value may be: "must be " goes before it
+	split   func(string) []string // for settings given several times: takes the variable apart
+
+	set func(c *Config, value string) error // errMust, or an error that says more
+}
+
+// flag is how the help and errors call o.
+func (o *option) flag() string { return "--" + o.name }
+
+// variable is the full name of o's variable.
+func (o *option) variable() string { return prefix + o.env }
+
+// Values that several rows allow.
+const (
+	aTime   = "a time: seconds, or with a unit as in 500ms or 2m"
+	aSpan   = "a time above 0: seconds, or with a unit as in 500ms or 2m"
+	aCount  = "a number from 0"
+	aSignal = "a signal such as TERM, SIGUSR2, 15 or RTMIN+3"
+	aSwitch = "true or false"
+	aPath   = "a path"
+	aWatch  = "a path, and the name of a signal after a colon, or :reload for a swap"
+)
+
+// options is the table. The fields of environment stand in the same order.
+var options = [...]option{
+	{name: "port", env: "PORTS", arg: "SPEC", group: "Sockets (--port, --path and --listen may be repeated)",
+		help:    "listen on [host:]port[=fd]; [::1]:port for IPv6, u8080 for UDP; 0 for any port",
+		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket},
+	{name: "path", env: "PATHS", arg: "PATH",
+		help:    "listen on a unix stream socket",
+		allowed: "the path of a unix socket", split: splitCommas, set: addPath},
+	{name: "listen", env: "LISTEN", arg: "SPEC",
+		help:    "the same with options: tcp:[::1]:80,name=http or unix:/run/a.sock,type=dgram,mode=0660,user=www",
+		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket},
+	{name: "backlog", env: "BACKLOG", arg: "N", def: "what the kernel allows",
+		help:    "connections that may wait for accept",
+		allowed: "a number from 1", set: func(c *Config, v string) error { return setInt(&c.Backlog, v, 1, 1<<30) }},
+	{name: "keep-fds", env: "KEEP_FDS", arg: "N,N",
+		help:    "descriptors hotinit was started with that the app gets besides its sockets",
+		allowed: "numbers of descriptors from 3, with commas between", split: splitCommas, set: addKeepFDs},
+
+	{name: "user", env: "USER", arg: "NAME[:GROUP]", group: "The app's process",
+		help:    "run the app as this user, by name or number",
+		allowed: "a user's name or number, and a group's after a colon", set: setUser},
+	{name: "groups", env: "GROUPS", arg: "NAME,NAME", def: "the user's own",
+		help:    "supplementary groups, by name or number",
+		allowed: "names or numbers of groups, with commas between", split: splitCommas, set: addGroups},
+	{name: "umask", env: "UMASK", arg: "OCTAL",
+		help:    "file mode mask of the app",
+		allowed: "an octal number from 0 to 0777", set: setUmask},
+	{name: "dir", env: "DIR", arg: "PATH",
+		help:    "working folder of the app",
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.Dir, v) }},
+	{name: "envdir", env: "ENVDIR", arg: "PATH",
+		help:    "folder with a file for each variable, read for each generation",
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.EnvDir, v) }},
+	{name: "no-new-privs", env: "NO_NEW_PRIVS",
+		help: "the app can't gain privileges by set-user-ID files",
+		set:  func(c *Config, v string) error { return setBool(&c.NoNewPrivs, v) }},
+
+	{name: "ready", env: "READY", arg: "HOW", def: "auto", group: "Swaps",
+		help:    "how a new generation shows that it is ready: auto (READY=1 or alive for the interval), notify (READY=1), fd:N (a newline on descriptor N), exec:COMMAND (exits with 0), accept (waits on a socket)",
+		allowed: "auto, notify, fd:N, exec:COMMAND or accept", set: setReady},
+	{name: "interval", env: "INTERVAL", arg: "TIME", def: "1s",
+		help:    "how long it must live to be ready",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Interval, v) }},
+	{name: "ready-timeout", env: "READY_TIMEOUT", arg: "TIME", def: "60s",
+		help:    "kill a generation that is not ready by then; 0: never",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.ReadyTimeout, v) }},
+	{name: "kill-old-delay", env: "KILL_OLD_DELAY", arg: "TIME", def: "0, or 5s with --enable-auto-restart",
+		help:    "wait between the new one's readiness and the old one's signal",
+		allowed: aTime, set: setKillOldDelay},
+	{name: "drain-timeout", env: "DRAIN_TIMEOUT", arg: "TIME", def: "60s",
+		help:    "kill an old generation that still runs then; 0: never",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.DrainTimeout, v) }},
+	{name: "stop-timeout", env: "STOP_TIMEOUT", arg: "TIME", def: "9s",
+		help:    "the same when hotinit stops: below the 10 s of docker stop; 0: never",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.StopTimeout, v) }},
+	{name: "cgroup", env: "CGROUP", arg: "WHEN", def: "auto",
+		help:    "give each generation a cgroup of its own, by which all that it has forked is found: auto (where one may be made and hides no limit), on or off",
+		allowed: "auto, on or off", set: setCgroup},
+	{name: "probation", env: "PROBATION", arg: "TIME", def: "10s",
+		help:    "a new generation that ends before is rolled back; 0: none is",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Probation, v) }},
+	{name: "max-old", env: "MAX_OLD", arg: "N", def: "0, no limit",
+		help:    "old generations that may drain at once; the oldest is killed",
+		allowed: aCount, set: func(c *Config, v string) error { return setInt(&c.MaxOld, v, 0, 1<<30) }},
+	{name: "on-exit", env: "ON_EXIT", arg: "WHAT", def: "exit",
+		help:    "when the app ends by itself: exit, restart-on-failure or restart",
+		allowed: "exit, restart-on-failure or restart", set: setOnExit},
+	{name: "enable-auto-restart", env: "ENABLE_AUTO_RESTART",
+		help: "start a new generation from time to time",
+		set:  func(c *Config, v string) error { return setBool(&c.AutoRestart, v) }},
+	{name: "auto-restart-interval", env: "AUTO_RESTART_INTERVAL", arg: "TIME", def: "360s",
+		help:    "how often",
+		allowed: aSpan, set: setAutoRestartInterval},
+	{name: "watchdog", env: "WATCHDOG", arg: "TIME", def: "0, off",
+		help:    "replace a generation that sends no WATCHDOG=1 for so long",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Watchdog, v) }},
+
+	{name: "signal-on-hup", env: "SIGNAL_ON_HUP", arg: "SIGNAL", def: "TERM", group: "Signals",
+		help:    "signal to the old generation in a swap",
+		allowed: aSignal, set: func(c *Config, v string) error { return setSignal(&c.SignalOnHUP, v) }},
+	{name: "signal-on-term", env: "SIGNAL_ON_TERM", arg: "SIGNAL", def: "the one that came",
+		help:    "signal to the app when hotinit gets TERM",
+		allowed: aSignal, set: func(c *Config, v string) error { return setSignal(&c.SignalOnTERM, v) }},
+	{name: "reload-signal", env: "RELOAD_SIGNAL", arg: "SIGNAL", def: "HUP",
+		help:    "signal to hotinit that asks for a swap; none: no signal does",
+		allowed: aSignal + ", or none", set: setReloadSignal},
+	{name: "group", short: "g", env: "GROUP",
+		help: "relay signals to the app's whole process group",
+		set:  func(c *Config, v string) error { return setBool(&c.Group, v) }},
+	{name: "single-child", short: "c", env: "SINGLE_CHILD", def: "on",
+		help: "relay signals to the app's main process only",
+		set:  setSingleChild},
+	{name: "setsid", env: "SETSID",
+		help: "give the app a session of its own, and stop with it at TSTP, TTIN, TTOU",
+		set:  func(c *Config, v string) error { return setBool(&c.Session, v) }},
+	{name: "rewrite", short: "r", env: "REWRITE", arg: "A:B",
+		help:    "relay signal B where A was received; A:0 drops it",
+		allowed: "two signals with a colon between, as in TERM:QUIT or 15:3; 0 as the second drops the first",
+		split:   splitCommas, set: addRewrite},
+
+	{name: "watch", env: "WATCH", arg: "PATH[:SIGNAL]", group: "New releases (the command's executable is watched)",
+		help:    "watch this file, folder or glob too; a change means a swap, or a signal to the app",
+		allowed: aWatch, split: splitCommas, set: addWatch},
+	{name: "no-watch", env: "NO_WATCH",
+		help: "don't watch the executable",
+		set:  setNoWatch},
+	{name: "ignore", env: "IGNORE", arg: "PATTERN",
+		help:    "changes that don't count below --watch, as in .gitignore",
+		allowed: "a pattern", split: splitCommas, set: addIgnore},
+	{name: "poll", env: "POLL", arg: "HOW", def: "auto",
+		help:    "look at the files by time: auto (where the file system does not report changes), off, or a time (everywhere, so often)",
+		allowed: "auto, off, or " + aSpan, set: setPoll},
+	{name: "settle", env: "SETTLE", arg: "TIME", def: "500ms",
+		help:    "how long files that are written in place must be quiet",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Settle, v) }},
+	{name: "check", env: "CHECK", arg: "COMMAND",
+		help:    "must exit with 0 before a release is started; {} is its path",
+		allowed: "a command", set: func(c *Config, v string) error { return setText(&c.Check, v) }},
+	{name: "check-timeout", env: "CHECK_TIMEOUT", arg: "TIME", def: "30s",
+		help:    "time for the check; 0: no limit",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.CheckTimeout, v) }},
+	{name: "snapshot", env: "SNAPSHOT",
+		help: "run each generation from a private copy of the executable, so that the file can be overwritten",
+		set:  func(c *Config, v string) error { return setBool(&c.Snapshot, v) }},
+	{name: "snapshot-dir", env: "SNAPSHOT_DIR", arg: "PATH", def: "in memory",
+		help:    "folder for these copies",
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.SnapshotDir, v) }},
+
+	{name: "pid-file", env: "PID_FILE", arg: "PATH", group: "Files and remote control",
+		help:    "write hotinit's PID here; a second hotinit with it is refused",
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.PidFile, v) }},
+	{name: "status-file", env: "STATUS_FILE", arg: "PATH",
+		help:    "write generations and their PIDs here",
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.StatusFile, v) }},
+	{name: "log-file", env: "LOG_FILE", arg: "PATH",
+		help:    "send stdout and stderr to a file, or to \"| command\"",
+		allowed: `a path, or "| command"`, set: func(c *Config, v string) error { return setText(&c.LogFile, v) }},
+	{name: "daemonize", env: "DAEMONIZE",
+		help: "go into the background; needs --log-file",
+		set:  func(c *Config, v string) error { return setBool(&c.Daemonize, v) }},
+	{name: "restart",
+		help: "ask the hotinit of --pid-file for a swap and wait for it; needs --status-file",
+		set:  func(c *Config, v string) error { return setAction(c, Restart, v) }},
+	{name: "stop",
+		help: "stop the hotinit of --pid-file and wait for its end",
+		set:  func(c *Config, v string) error { return setAction(c, Stop, v) }},
+
+	{name: "subreaper", short: "s", env: "SUBREAPER", def: "on", group: "Init",
+		help: "adopt orphans where hotinit is not PID 1; it always does",
+		set:  func(c *Config, v string) error { return setBool(&c.Subreaper, v) }},
+	{name: "parent-death-signal", short: "p", env: "PARENT_DEATH_SIGNAL", arg: "SIGNAL",
+		help:    "signal for hotinit when its parent ends",
+		allowed: aSignal, set: func(c *Config, v string) error { return setSignal(&c.ParentDeath, v) }},
+	{name: "exit-zero", short: "e", env: "EXIT_ZERO", arg: "CODE",
+		help:    "exit with 0 where the app exits with CODE; may be repeated",
+		allowed: "an exit code from 0 to 255", split: splitCommas, set: addExitZero},
+	{name: "warn-on-reap", short: "w", env: "WARN_ON_REAP",
+		help: "say so for each orphan that is reaped",
+		set:  func(c *Config, v string) error { return setBool(&c.WarnOnReap, v) }},
+	{name: "verbose", short: "v", env: "VERBOSITY", def: "1",
+		help:    "say more, -vvv most; the variable has the level, from 0 (errors only) to 4",
+		allowed: aCount, set: setVerbosity},
+
+	{name: "help", short: "h", group: "Other", help: "print this and exit",
+		set: func(c *Config, v string) error { return setAction(c, Help, v) }},
+	{name: "version", short: "V", help: "print the version and exit",
+		set: func(c *Config, v string) error { return setAction(c, Version, v) }},
+	{name: "license", short: "lL", help: "print the licence and exit",
+		set: func(c *Config, v string) error { return setAction(c, License, v) }},
+	{name: "pause", short: "P", help: "run no command: wait for INT or TERM",
+		set: func(c *Config, v string) error { return setBool(&c.Pause, v) }},
+}
+
+// findOption finds a row by its long name.
+func findOption(name string) *option {
+	for i := range options {
+		if options[i].name == name {
+			return &options[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package spawn
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/entry"
+)
+
+const (
+	maxDigits   = 20
+	signals     = 64
+	sigIgn      = 1
+	shell       = "/bin/sh"
+	fdPrefix    = "/dev/fd/"
+	reportBytes = 8
+)
+
+// sigaction is the kernel's struct sigaction, see rt_sigaction(2). All but
+// the handler stays zero, so its differing layouts do not matter.
+type sigaction struct {
+	handler uintptr
+	rest    [3]uint64
+}
+
+// image is all that the child reads and writes, made before the fork. The
+// child may scribble: of what it writes, the parent reads nothing.
+type image struct {
+	spec  *Spec  // for messages; the child reads no strings of it
+	stack []byte // the child's, where it shares the parent's memory
+
+	pidfd  int32 // written by clone(2)
+	report uintptr
+	gated  bool       // wait for a byte from gate before anything else
+	gate   [2]uintptr // a pipe
+	result [2]uint32  // stage, errno
+
+	path   *byte // of the file, or "" with fd
+	fd     int
+	empty  [1]byte
+	fdPath [len(fdPrefix) + maxDigits + 1]byte // "/dev/fd/N", N is known in the child
+	shell  *byte
+	argv   []*byte // with a NULL at the end
+	shArgv []*byte // the same for /bin/sh: [sh, file, arguments]
+	env    []*byte
+	self   [][]byte // where the child's PID goes: "LISTEN_PID=" and room
+
+	files    []int
+	moved    []uintptr // scratch: the descriptors out of each other's way
+	noRange  bool      // the kernel has no close_range(2) that sets close-on-exec
+	fdTable  int       // then: no descriptor is as high as that
+	dir      *byte
+	umask    int
+	signals  entry.Signals
+	action   sigaction
+	limit    *unix.Rlimit
+	cred     *Credential
+	groups   *uint32
+	nGroups  int
+	noPrivs  bool
+	setsid   bool
+	setpgid  bool
+	terminal int
+	pgid     int32
+	death    uintptr
+	parent   uintptr
+	byte     [1]byte // what comes from gate
+
+	cgroup   int
+	args     cloneArgs // for cgroup
+	inCgroup bool      // fork started the child in it
+}
+
+func newImage(s *Spec) (*image, error) {
+	im := &image{
+		spec:     s,
+		pidfd:    -1,
+		fd:       s.FD,
+		files:    s.Files,
+		moved:    make([]uintptr, len(s.Files)),
+		umask:    s.Umask,
+		signals:  s.Signals,
+		noPrivs:  s.NoNewPrivs,
+		setsid:   s.Setsid,
+		setpgid:  s.Setpgid && !s.Setsid,
+		terminal: s.Foreground,
+		death:    uintptr(s.ParentDeath),
+		parent:   uintptr(unix.Getpid()),
+		cgroup:   s.Cgroup,
+	}
+	copy(im.fdPath[:], fdPrefix)
+
+	c := converter{}
+	im.path = c.bytes(s.Path)
+	im.shell = c.bytes(shell)
+	if s.Dir != "" {
+		im.dir = c.bytes(s.Dir)
+	}
+	im.argv = c.list(s.Argv)
+	// execvp(3): the shell is told the file, then the arguments from the first.
+	im.shArgv = append(im.shArgv, im.shell, im.path)
+	if s.FD >= 0 {
+		im.path = &im.empty[0]
+		im.shArgv[1] = &im.fdPath[0]
+	}
+	if len(s.Argv) > 1 {
+		im.shArgv = append(im.shArgv, im.argv[1:]...)
+	} else {
+		im.shArgv = append(im.shArgv, nil)
+	}
+	im.environment(&c)
+	if c.bad {
+		return nil, &Error{Op: "exec", Path: s.Path, Err: unix.EINVAL}
+	}
+
+	if im.limit = s.NoFile; im.limit == nil {
+		if l, ok := entry.NoFile(); ok {
+			im.limit = &unix.Rlimit{Cur: l.Cur, Max: l.Max}
+		}
+	}
+	if im.cred = s.Credential; im.cred != nil {
+		if im.nGroups = len(im.cred.Groups); im.nGroups > 0 {
+			im.groups = &im.cred.Groups[0]
+		}
+	}
+	if !rangeWorks() {
+		im.noRange, im.fdTable = true, fdTableSize()
+	}
+	return im, nil
+}
+
+// environment lays out Env, with room for the PID in the variables of SelfPID.
+func (im *image) environment(c *converter) {
+	im.env = make([]*byte, 0, len(im.spec.Env)+len(im.spec.SelfPID)+1)
+next:
+	for _, v := range im.spec.Env {
+		for _, name := range im.spec.SelfPID {
+			if rest, ok := strings.CutPrefix(v, name); ok && strings.HasPrefix(rest, "=") {
+				continue next
+			}
+		}
+		im.env = append(im.env, c.bytes(v))
+	}
+	for _, name := range im.spec.SelfPID {
+		v := make([]byte, len(name)+1+maxDigits+1) // zeroed: it ends with NUL
+		copy(v, name+"=")
+		im.env = append(im.env, &v[0])
+		im.self = append(im.self, v[len(name)+1:])
+	}
+	im.env = append(im.env, nil)
+}
+
+// converter makes C strings, and remembers whether one contained a NUL.
+type converter struct{ bad bool }
+
+func (c *converter) bytes(s string) *byte {
+	b, err := unix.BytePtrFromString(s)
+	if err != nil {
+		c.bad = true
+	}
+	return b
+}
+
+func (c *converter) list(ss []string) []*byte {
+	l := make([]*byte, 0, len(ss)+1)
+	for _, s := range ss {
+		l = append(l, c.bytes(s))
+	}
+	return append(l, nil)
+}
+
+// forceNoRange is for tests.
+var forceNoRange bool
+
+// rangeWorks asks close_range(2) to set close-on-exec on a descriptor that
+// cannot be: Linux before 5.11 says EINVAL, before 5.9 ENOSYS.
+func rangeWorks() bool {
+	const none = ^uint32(0)
+	return !forceNoRange && unix.CloseRange(uint(none), uint(none), unix.CLOSE_RANGE_CLOEXEC) == nil
+}
+
+// fdTableSize is the size of the kernel's table of our descriptors, which all
+// that are open fit into: FDSize in proc(5). Where /proc is not mounted, the
+// limit of open files is the bound, though there may be older ones above.
+func fdTableSize() int {
+	if b, err := os.ReadFile("/proc/self/status"); err == nil {
+		if _, rest, ok := bytes.Cut(b, []byte("\nFDSize:\t")); ok {
+			line, _, _ := bytes.Cut(rest, []byte("\n"))
+			if n, err := strconv.Atoi(string(line)); err == nil {
+				return n
+			}
+		}
+	}
+	const enough = 1 << 20
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Cur < enough {
+		return int(l.Cur)
+	}
+	return enough
+}
+
+// readReport reads what the child wrote before it gave up, or the end of the
+// pipe, which execve(2) closes. It closes fd. Go's poller waits for it: a read
+// that blocks would need another thread for what goes on meanwhile.
+func readReport(fd int) (stage, unix.Errno, bool) {
+	_ = unix.SetNonblock(fd, true)
+	file := os.NewFile(uintptr(fd), "report")
+	defer func() { _ = file.Close() }()
+	var b [reportBytes]byte
+	n, err := file.Read(b[:])
+	for errors.Is(err, unix.EAGAIN) { // the poller took no more descriptors
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		n, err = file.Read(b[:])
+	}
+	// Eight bytes are written to a pipe in one piece, see pipe(7).
+	if n != len(b) || err != nil {
+		return 0, 0, false
+	}
+	st := stage(binary.NativeEndian.Uint32(b[:4]))
+	return st, unix.Errno(binary.NativeEndian.Uint32(b[4:])), true
+}
