@@ -118,7 +118,7 @@ func (s *supervisor) runCommand(c command) error {
 		Path: file, FD: -1, Argv: argv, Env: c.env,
 		Files: []int{null, pipe[1], pipe[1]},
 		Dir:   s.dir, Umask: s.cfg.Umask, Signals: entry.Inherited(),
-		Credential: s.identity.credential, NoNewPrivs: s.cfg.NoNewPrivs,
+		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs,
 		Setpgid: true, Foreground: -1, Cgroup: -1,
 	})
 	unix.Close(pipe[1])

@@ -129,10 +129,10 @@ func (s *supervisor) resolve(j *job) error {
 	if j.env, j.self, err = s.contract.environment(j.n); err != nil {
 		return err
 	}
-	if s.identity.home != "" {
-		j.env = setenv(j.env, "HOME", []byte(s.identity.home))
-		j.env = setenv(j.env, "USER", []byte(s.identity.name))
-		j.env = setenv(j.env, "LOGNAME", []byte(s.identity.name))
+	if id := s.identity; id != nil && id.Home != "" {
+		j.env = setenv(j.env, "HOME", []byte(id.Home))
+		j.env = setenv(j.env, "USER", []byte(id.Name))
+		j.env = setenv(j.env, "LOGNAME", []byte(id.Name))
 	}
 	j.argv = slices.Clone(s.cfg.Command)
 	if j.source == Held {
@@ -205,11 +205,8 @@ func (s *supervisor) target(j *job) string {
 func (s *supervisor) examine(j *job) error {
 	target := s.target(j)
 	if j.file == nil {
-		opts := watch.CheckOptions{NoExec: j.script >= 0, Done: j.cancel,
+		opts := watch.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
 			Undigested: j.n == 1 && !s.cfg.Snapshot}
-		if c := s.identity.credential; c != nil {
-			opts.As = &watch.Credential{UID: c.UID, GID: c.GID, Groups: c.Groups}
-		}
 		var err error
 		if j.file, err = watch.Open(target, opts); err != nil {
 			status := 126
@@ -336,7 +333,7 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		Dir:        s.dir,
 		Umask:      s.cfg.Umask,
 		Signals:    entry.Inherited(),
-		Credential: s.identity.credential,
+		Credential: s.credential(),
 		NoNewPrivs: s.cfg.NoNewPrivs,
 		Setpgid:    true,
 		Setsid:     s.cfg.Session,

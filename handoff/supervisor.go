@@ -13,6 +13,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/sockets"
@@ -34,7 +35,7 @@ type supervisor struct {
 	home     string // the folder that hotinit was started in
 	dir      string // the app's working folder
 	contract contract
-	identity identity
+	identity *passwd.Identity // who the app runs as; nil: as hotinit itself
 	cgroups  cgroups
 	terminal int // descriptor of the controlling terminal, or -1
 
@@ -160,7 +161,7 @@ func (s *supervisor) run(recorded []byte, report int) error {
 		s.pause()
 	}
 	var err error
-	if s.identity, err = newIdentity(s.cfg); err != nil {
+	if s.identity, err = identityOf(s.cfg); err != nil {
 		return err
 	}
 	if s.cfg.Dir != "" {

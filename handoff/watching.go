@@ -21,9 +21,7 @@ func (s *supervisor) startWatch(j *job) {
 		Settle: s.cfg.Settle,
 		Log:    func(text string) { say.Line("%s", text) },
 	}
-	if c := s.identity.credential; c != nil {
-		o.Check.As = &watch.Credential{UID: c.UID, GID: c.GID, Groups: c.Groups}
-	}
+	o.Check.As = s.credential()
 	if s.cfg.Watch && s.checked(j) {
 		o.Command = s.target(j)
 		o.Check.NoExec = j.script >= 0

@@ -193,23 +193,6 @@ func TestBindDoesNotKnowAUser(t *testing.T) {
 	}
 }
 
-func TestFindIDReadsNamesAndNumbers(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "passwd")
-	if err := os.WriteFile(file, []byte("root:x:0:0::/:\nbad:x\nwww:x:33:34:www:/var/www:/bin/sh\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]int{"": -1, "root": 0, "www": 33, "1234": 1234} {
-		if got, err := findID("user", name, file); err != nil || got != want {
-			t.Errorf("user %q is %d, %v, want %d", name, got, err, want)
-		}
-	}
-	for _, name := range []string{"bad", "ww"} {
-		if got, err := findID("user", name, file); err == nil {
-			t.Errorf("user %q is %d, want an error", name, got)
-		}
-	}
-}
-
 func TestBindReplacesAStaleSocketFile(t *testing.T) {
 	for _, left := range []string{"", ",type=dgram", ",type=seqpacket"} {
 		for _, wanted := range []string{"", ",type=dgram", ",type=seqpacket"} {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 // defaultMode is what Server::Starter gives a socket file.
@@ -159,35 +161,20 @@ func Remove(s Spec) error {
 
 // owner finds the numbers of s.User and s.Group, -1 for what is not named.
 func (s Spec) owner() (uid, gid int, err error) {
-	uid, err = findID("user", s.User, "/etc/passwd")
-	if err != nil {
-		return -1, -1, err
-	}
-	gid, err = findID("group", s.Group, "/etc/group")
-	return uid, gid, err
-}
-
-// findID finds a name in passwd(5) or group(5), which have the number in the
-// third field both.
-func findID(what, name, file string) (int, error) {
-	if name == "" {
-		return -1, nil
-	}
-	if n, err := strconv.ParseUint(name, 10, 31); err == nil {
-		return int(n), nil
-	}
-	content, err := readFile(file)
-	if err != nil {
-		return -1, fmt.Errorf("%s %q is not known: cannot read %s: %v", what, name, file, err)
-	}
-	for line := range strings.Lines(content) {
-		fields := strings.Split(line, ":")
-		if fields[0] != name || len(fields) < 3 {
-			continue
+	uid, gid = -1, -1
+	if s.User != "" {
+		id, err := passwd.UserID(s.User)
+		if err != nil {
+			return -1, -1, err
 		}
-		if n, err := strconv.ParseUint(strings.TrimSpace(fields[2]), 10, 31); err == nil {
-			return int(n), nil
-		}
+		uid = int(id)
 	}
-	return -1, fmt.Errorf("%s %q is not in %s (give its number)", what, name, file)
+	if s.Group != "" {
+		id, err := passwd.GroupID(s.Group)
+		if err != nil {
+			return -1, -1, err
+		}
+		gid = int(id)
+	}
+	return uid, gid, nil
 }

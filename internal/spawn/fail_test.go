@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 // fails starts what must fail, and checks that it leaves no process.
@@ -91,7 +93,7 @@ func TestAForbiddenUserIs125(t *testing.T) {
 	needRoot(t)
 	s := spec(t, "")
 	s.Path, s.Argv = "/bin/true", []string{"true"}
-	s.Credential = &Credential{UID: ^uint32(0), GID: 1}
+	s.Credential = &passwd.Credential{UID: ^uint32(0), GID: 1}
 	fails(t, s, "setuid", unix.EINVAL, 125)
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 const (
@@ -60,7 +61,7 @@ type image struct {
 	signals  entry.Signals
 	action   sigaction
 	limit    *unix.Rlimit
-	cred     *Credential
+	cred     *passwd.Credential
 	groups   *uint32
 	nGroups  int
 	noPrivs  bool

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 // Spec says what to execute, and as what. Take care with the numbers whose
@@ -48,9 +49,9 @@ type Spec struct {
 	Dir   string // "" leaves it
 	Umask int    // -1 leaves it
 
-	Signals    entry.Signals // Blocked is the mask, Ignored is ignored, the rest has its default action
-	NoFile     *unix.Rlimit  // nil: what hotinit was started with
-	Credential *Credential   // nil leaves it
+	Signals    entry.Signals      // Blocked is the mask, Ignored is ignored, the rest has its default action
+	NoFile     *unix.Rlimit       // nil: what hotinit was started with
+	Credential *passwd.Credential // nil leaves it
 	NoNewPrivs bool
 
 	Setsid  bool // a session of its own
@@ -76,13 +77,6 @@ type Spec struct {
 	// child ends without having executed anything: so what Forked writes down
 	// is written down before there is a program.
 	Forked func(Child)
-}
-
-// Credential is who the program runs as. Groups are the supplementary groups:
-// none where it is empty.
-type Credential struct {
-	UID, GID uint32
-	Groups   []uint32
 }
 
 // Child is a started program. PIDFD is close-on-exec, and -1 where the kernel

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/cgroup/cgrouptest"
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 func TestTheChildHasItsArgumentsAndEnvironment(t *testing.T) {
@@ -150,7 +151,7 @@ func TestTheChildHasItsUserAndGroups(t *testing.T) {
 	for _, groups := range [][]uint32{{}, {70001, 70002}} {
 		s := spec(t, "")
 		s.Path, s.Argv = "/bin/cat", []string{"cat", "/proc/self/status"}
-		s.Credential = &Credential{UID: 60001, GID: 60002, Groups: groups}
+		s.Credential = &passwd.Credential{UID: 60001, GID: 60002, Groups: groups}
 		out, _ := output(t, s)
 		want := "\nGroups:\t"
 		for _, g := range groups {
@@ -173,14 +174,14 @@ func TestTheFolderIsEnteredAsTheUser(t *testing.T) {
 	if err := os.Chmod(s.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s.Credential = &Credential{UID: 60001, GID: 60002}
+	s.Credential = &passwd.Credential{UID: 60001, GID: 60002}
 	fails(t, s, "chdir", unix.EACCES, 125)
 }
 
 func TestTheChildIsStartedInItsCgroup(t *testing.T) {
 	dir, name := newCgroup(t)
 	// One that changes its user has memory of its own.
-	for what, credential := range map[string]*Credential{"shared memory": nil, "a copy": {UID: 0, GID: 0}} {
+	for what, credential := range map[string]*passwd.Credential{"shared memory": nil, "a copy": {UID: 0, GID: 0}} {
 		t.Run(what, func(t *testing.T) {
 			s := spec(t, "report")
 			s.Cgroup, s.Credential = dir, credential

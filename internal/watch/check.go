@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 // readAt reads from a raw descriptor: an *os.File would own it and put it into
@@ -132,7 +134,7 @@ func (f *File) readable() bool {
 
 // checkExecutable tells whether a user may execute the file, without becoming
 // that user.
-func (f *File) checkExecutable(as *Credential) error {
+func (f *File) checkExecutable(as *passwd.Credential) error {
 	denied := refuse("not executable (mode %04o)", f.Mode)
 	denied.Err = unix.EACCES
 	var fs unix.Statfs_t

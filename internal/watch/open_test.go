@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 // put makes a file with a mode that no umask changes.
@@ -123,18 +125,18 @@ func TestOpenAsksForTheUserThatWillRunIt(t *testing.T) {
 	for _, c := range []struct {
 		mode     os.FileMode
 		uid, gid int
-		as       Credential
+		as       passwd.Credential
 		ok       bool
 	}{
-		{0o700, 10, 10, Credential{UID: 10, GID: 99}, true},
-		{0o700, 10, 10, Credential{UID: 11, GID: 10}, false},
-		{0o750, 10, 10, Credential{UID: 11, GID: 10}, true},
-		{0o750, 10, 10, Credential{UID: 11, GID: 11, Groups: []uint32{9, 10}}, true},
-		{0o750, 10, 10, Credential{UID: 11, GID: 11, Groups: []uint32{9}}, false},
-		{0o705, 10, 10, Credential{UID: 11, GID: 10}, false}, // its group may not, though others may
-		{0o755, 10, 10, Credential{UID: 11, GID: 11}, true},
-		{0o001, 10, 10, Credential{}, true},
-		{0o644, 10, 10, Credential{}, false}, // root needs an x too
+		{0o700, 10, 10, passwd.Credential{UID: 10, GID: 99}, true},
+		{0o700, 10, 10, passwd.Credential{UID: 11, GID: 10}, false},
+		{0o750, 10, 10, passwd.Credential{UID: 11, GID: 10}, true},
+		{0o750, 10, 10, passwd.Credential{UID: 11, GID: 11, Groups: []uint32{9, 10}}, true},
+		{0o750, 10, 10, passwd.Credential{UID: 11, GID: 11, Groups: []uint32{9}}, false},
+		{0o705, 10, 10, passwd.Credential{UID: 11, GID: 10}, false}, // its group may not, though others may
+		{0o755, 10, 10, passwd.Credential{UID: 11, GID: 11}, true},
+		{0o001, 10, 10, passwd.Credential{}, true},
+		{0o644, 10, 10, passwd.Credential{}, false}, // root needs an x too
 	} {
 		p := put(t, filepath.Join(dir, "server"), script("x"), 0o600)
 		if err := os.Chown(p, c.uid, c.gid); err != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/passwd"
 )
 
 // Kind says how the kernel runs a file.
@@ -115,17 +117,11 @@ func (f *File) Close() error {
 	return unix.Close(fd)
 }
 
-// Credential is who will run the file.
-type Credential struct {
-	UID, GID uint32
-	Groups   []uint32
-}
-
 // CheckOptions says under which circumstances a file is to be started.
 type CheckOptions struct {
-	As     *Credential     // nil: the calling process's own
-	NoExec bool            // an interpreter will read it: it need not be executable
-	Done   <-chan struct{} // closed: give up reading
+	As     *passwd.Credential // who will run the file; nil: the calling process's own
+	NoExec bool               // an interpreter will read it: it need not be executable
+	Done   <-chan struct{}    // closed: give up reading
 
 	// Undigested leaves Digest for Read to fill in, so that a large file can be
 	// started at once, unless a digest file beside it makes a promise.
