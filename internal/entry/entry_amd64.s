@@ -274,29 +274,28 @@ last:
 	MOVQ	AX, 0(R9)
 
 environment:
-	// GOMAXPROCS=1 takes the place of the one in the environment, or comes
-	// before all else in it: then argv moves down by a word, over argc, which
-	// Go's runtime gets in a register.
+	// GOMAXPROCS=1 takes the place of the one in the environment. If there is
+	// none, it goes before all other variables: argc and argv move down. It goes
+	// there twice, so that the stack stays aligned to 16 bytes; package syscall
+	// ignores the second of two variables with one name.
 	LEAQ	processors<>(SB), R9
-	MOVQ	0(SP), DI
-	LEAQ	8(SP), SI
 	MOVQ	0(R12), AX
 	TESTQ	AX, AX
 	JEQ	insert
 	MOVQ	R9, 0(R12)
-	JMP	go
+	JMP	_rt0_amd64_linux(SB)
 insert:
-	MOVQ	SI, R12
+	MOVQ	SP, R12
+	SUBQ	$16, SP
 move:
 	MOVQ	0(R12), AX
-	MOVQ	AX, -8(R12)
+	MOVQ	AX, -16(R12)
 	ADDQ	$8, R12
 	CMPQ	R12, R13
 	JNE	move
+	MOVQ	R9, -16(R13)
 	MOVQ	R9, -8(R13)
-	SUBQ	$8, SI
-go:
-	JMP	runtime·rt0_go(SB)
+	JMP	_rt0_amd64_linux(SB)
 
 // hotinit_catch is a signal handler, called by the kernel on the signal stack:
 // DI is the signal, SI its siginfo_t, DX the context.

@@ -118,9 +118,10 @@ last:
 	MOVD	R0, 0(R9)
 
 environment:
-	// GOMAXPROCS=1 takes the place of the one in the environment, or comes
-	// before all else in it: then argv moves down by a word, over argc, which
-	// Go's runtime gets in a register.
+	// GOMAXPROCS=1 takes the place of the one in the environment. If there is
+	// none, it goes before all other variables: argc and argv move down. It goes
+	// there twice, so that the stack stays aligned to 16 bytes; package syscall
+	// ignores the second of two variables with one name.
 	MOVD	$processors<>(SB), R9
 	MOVD	0(R9), R10
 	MOVWU	8(R9), R11
@@ -147,17 +148,18 @@ further:
 	JMP	variable
 
 absent:
-	MOVD	R1, R12
+	MOVD	RSP, R12
+	SUB	$16, RSP
 move:
 	MOVD	0(R12), R2
-	MOVD	R2, -8(R12)
+	MOVD	R2, -16(R12)
 	ADD	$8, R12
 	CMP	R8, R12
 	BNE	move
+	MOVD	R9, -16(R8)
 	MOVD	R9, -8(R8)
-	SUB	$8, R1
 go:
-	JMP	runtime·rt0_go(SB)
+	JMP	_rt0_arm64_linux(SB)
 
 // hotinit_catch is a signal handler, called by the kernel on the signal stack:
 // R0 is the signal, R1 its siginfo_t, R2 the context, and R30 leads to
