@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/sockets"
 	"github.com/hotinit/hotinit/internal/version"
@@ -46,7 +47,7 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 	case "health":
 		r := control.Response{Text: "no generation serves"}
 		s.ask(func() {
-			if g := s.loop.state.in(Current); g != nil {
+			if g := s.loop.state.In(machine.Current); g != nil {
 				r = control.Response{OK: true, Text: fmt.Sprintf("generation %d serves", g.N)}
 			}
 		})
@@ -60,12 +61,12 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		case <-time.After(time.Second):
 		}
 		s.ask(func() {
-			s.loop.act(Event{Kind: Halt, Signal: int(unix.SIGTERM)})
+			s.loop.act(machine.Event{Kind: machine.Halt, Signal: int(unix.SIGTERM)})
 		})
 	case "reload":
-		s.answerSwap(Event{Kind: Reload}, r.Wait, reply, gone)
+		s.answerSwap(machine.Event{Kind: machine.Reload}, r.Wait, reply, gone)
 	case "rollback":
-		s.answerSwap(Event{Kind: Rollback}, r.Wait, reply, gone)
+		s.answerSwap(machine.Event{Kind: machine.Rollback}, r.Wait, reply, gone)
 	default:
 		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, reload, rollback, stop)", r.Op)})
 	}
@@ -78,7 +79,7 @@ func (s *supervisor) ask(f func()) {
 	<-done
 }
 
-func (s *supervisor) answerSwap(ev Event, wait bool, reply func(control.Response) bool, gone <-chan struct{}) {
+func (s *supervisor) answerSwap(ev machine.Event, wait bool, reply func(control.Response) bool, gone <-chan struct{}) {
 	result := make(chan control.Response, 1)
 	started := 0
 	s.ask(func() {
@@ -112,7 +113,7 @@ func (s *supervisor) outcome(n int, ok bool, text string) {
 	r := control.Response{OK: ok, Text: fmt.Sprintf("generation %d is current", n)}
 	if !ok {
 		r.Text = fmt.Sprintf("generation %d was rejected: %s", n, text)
-		if s.loop.state.find(n) == nil && n == s.loop.state.Next {
+		if s.loop.state.Find(n) == nil && n == s.loop.state.Next {
 			r.Text = text // none was started
 		}
 	}
@@ -172,7 +173,7 @@ func (s *supervisor) status() *control.Status {
 	out := &control.Status{
 		Version:   version.Number,
 		PID:       os.Getppid(),
-		Situation: st.situation().String(),
+		Situation: st.Situation().String(),
 		Command:   s.cfg.Command,
 		Rejected:  st.Rejected,
 		Reason:    st.Reason,

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/watch"
 )
 
@@ -37,7 +38,7 @@ func (r *record) encode() []byte {
 	return w.b
 }
 
-func (w *writer) state(name string, s *State) {
+func (w *writer) state(name string, s *machine.State) {
 	w.open(name, '{')
 	w.int("Next", s.Next)
 	list(w, "Gens", len(s.Gens), func(i int) { w.gen(&s.Gens[i]) })
@@ -67,7 +68,7 @@ func (w *writer) state(name string, s *State) {
 	w.close('}')
 }
 
-func (w *writer) gen(g *Gen) {
+func (w *writer) gen(g *machine.Gen) {
 	w.int("N", g.N)
 	w.int("Phase", int(g.Phase))
 	w.int("Source", int(g.Source))

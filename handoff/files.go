@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
@@ -57,13 +58,13 @@ func (s *supervisor) openPidFile() error {
 
 // writeStatusFile writes --status-file: a line "GENERATION:PID" for each that
 // has a process, oldest first, as start_server does.
-func (s *supervisor) writeStatusFile(st State) {
+func (s *supervisor) writeStatusFile(st machine.State) {
 	if s.cfg.StatusFile == "" || st.Over {
 		return
 	}
 	var b []byte
 	for _, g := range st.Gens {
-		if g.Phase != Preparing && g.Phase != Lingering {
+		if g.Phase != machine.Preparing && g.Phase != machine.Lingering {
 			b = fmt.Appendf(b, "%d:%d\n", g.N, g.PID)
 		}
 	}

@@ -199,7 +199,7 @@ func (s *supervisor) followLogger(p *reaper.Process) {
 				return
 			}
 			if again > 1 {
-				time.Sleep(min(100*time.Millisecond<<min(again-2, 10), longestDelay))
+				time.Sleep(min(100*time.Millisecond<<min(again-2, 10), longestLogDelay))
 			}
 			s.ask(func() { next, err = s.startLogger() })
 		}
@@ -207,6 +207,10 @@ func (s *supervisor) followLogger(p *reaper.Process) {
 		say.Line("the command of --log-file %s; it was started again", exit)
 	}
 }
+
+// longestLogDelay bounds the wait before the command of --log-file is started
+// again.
+const longestLogDelay = 30 * time.Second
 
 // endLog has the command of --log-file read to the end, now that all who
 // wrote have ended, and waits for it. It runs in the loop.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/machine"
 )
 
 // rig is a loop in fake time, with a world that notes what it is asked to do.
@@ -24,31 +26,31 @@ func (r *rig) note(format string, args ...any) {
 }
 
 // prepare starts every generation at once, of the one release there is.
-func (r *rig) prepare(n int, source Source, release string) (Event, bool) {
+func (r *rig) prepare(n int, source machine.Source, release string) (machine.Event, bool) {
 	r.note("prepare %d", n)
-	return Event{Kind: Started, N: n, Release: "a"}, true
+	return machine.Event{Kind: machine.Started, N: n, Release: "a"}, true
 }
 func (r *rig) cancel(n int)                        { r.note("cancel %d", n) }
-func (r *rig) tell(n, sig int)                     { r.note("tell %d %s", n, signalName(sig)) }
+func (r *rig) tell(n, sig int)                     { r.note("tell %d %s", n, machine.SignalName(sig)) }
 func (r *rig) kill(n int)                          { r.note("kill %d", n) }
 func (r *rig) sweep(n int)                         { r.note("sweep %d", n) }
 func (r *rig) foreground(n int)                    {}
 func (r *rig) say(text string)                     { r.said = append(r.said, text) }
 func (r *rig) outcome(n int, ok bool, text string) { r.note("outcome %d %v", n, ok) }
 func (r *rig) exit(status int)                     { r.note("exit %d", status) }
-func (r *rig) record(s State, seq uint64)          { r.note("record %d %v", seq, s.situation()) }
+func (r *rig) record(s machine.State, seq uint64)  { r.note("record %d %v", seq, s.Situation()) }
 func (r *rig) acted(seq uint64)                    { r.note("acted %d", seq) }
 
 // inFakeTime runs a story with a loop that has booted. The loop is stopped at
 // its end: whatever timer or source were left then would make it fail.
-func inFakeTime(t *testing.T, p Policy, story func(*rig)) {
+func inFakeTime(t *testing.T, p machine.Policy, story func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{begun: time.Now(), ended: make(chan struct{})}
 		r.loop = newLoop(r, &p)
 		go func() {
 			defer close(r.ended)
-			r.run(Event{Kind: Boot})
+			r.run(machine.Event{Kind: machine.Boot})
 		}()
 		synctest.Wait()
 		story(r)
@@ -64,10 +66,10 @@ func (r *rig) end() {
 		return
 	default:
 	}
-	r.postAndWait(Event{Kind: Halt, Signal: 15}, 0)
+	r.postAndWait(machine.Event{Kind: machine.Halt, Signal: 15}, 0)
 	for _, g := range r.state.Gens {
-		if g.Phase != Lingering && !r.state.Over {
-			r.post(Event{Kind: Exited, N: g.N, Reason: "ended"})
+		if g.Phase != machine.Lingering && !r.state.Over {
+			r.post(machine.Event{Kind: machine.Exited, N: g.N, Reason: "ended"})
 			synctest.Wait()
 		}
 	}
@@ -75,7 +77,7 @@ func (r *rig) end() {
 }
 
 // happen has the loop act upon an event, to the end.
-func (r *rig) happen(ev Event) { r.postAndWait(ev, 0) }
+func (r *rig) happen(ev machine.Event) { r.postAndWait(ev, 0) }
 
 // pass lets time pass.
 func (r *rig) pass(d time.Duration) {
@@ -90,12 +92,17 @@ func (r *rig) pass(d time.Duration) {
 }
 
 // serve makes generation n current.
-func (r *rig) serve(n int) { r.happen(Event{Kind: Ready, N: n}) }
+func (r *rig) serve(n int) { r.happen(machine.Event{Kind: machine.Ready, N: n}) }
 
 // passRestartDelay lets the time pass that the next start waits.
 func (r *rig) passRestartDelay() {
 	synctest.Wait() // or it may be over already while the state is looked at
-	r.pass(restartDelay(r.state, *r.policy))
+	for t, d := range machine.Timers(r.state, *r.policy) {
+		if t.Kind == machine.RestartTimer {
+			r.pass(d)
+			return
+		}
+	}
 }
 
 // expect fails unless these notes are there, each once, and in this order.
@@ -122,32 +129,41 @@ func (r *rig) never(t *testing.T, what string) {
 	}
 }
 
-func withPolicy(change func(*Policy)) Policy {
+// storyPolicy is what hotinit does without options.
+func storyPolicy() machine.Policy {
+	return machine.Policy{
+		ByInterval: true, Interval: time.Second, ReadyTimeout: time.Minute,
+		DrainTimeout: time.Minute, StopTimeout: 9 * time.Second, Probation: 10 * time.Second,
+		ReloadSignal: 1, RetireSignal: 15, StopSignals: map[int]int{15: 15, 2: 2, 3: 3},
+	}
+}
+
+func withPolicy(change func(*machine.Policy)) machine.Policy {
 	p := storyPolicy()
 	change(&p)
 	return p
 }
 
 func TestACandidateThatLivesForTheIntervalIsReady(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.Interval = 3 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.Interval = 3 * time.Second }), func(r *rig) {
 		r.pass(time.Minute)
 		r.expect(t, "0s prepare 1", "3s outcome 1 true")
 	})
 }
 
 func TestACandidateThatIsNotReadyInTimeIsToldToGo(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
 		r.serve(1)
-		r.happen(Event{Kind: Reload})
+		r.happen(machine.Event{Kind: machine.Reload})
 		r.pass(time.Hour)
 		r.expect(t, "0s prepare 2", "30s tell 2 SIGTERM", "30s outcome 2 false")
 	})
 }
 
 func TestAnOldGenerationThatDoesNotGoIsKilled(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.DrainTimeout = 20 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.DrainTimeout = 20 * time.Second }), func(r *rig) {
 		r.serve(1)
-		r.happen(Event{Kind: Reload})
+		r.happen(machine.Event{Kind: machine.Reload})
 		r.pass(5 * time.Second)
 		r.pass(time.Hour)
 		r.expect(t, "1s outcome 2 true", "1s tell 1 SIGTERM", "21s kill 1")
@@ -155,9 +171,9 @@ func TestAnOldGenerationThatDoesNotGoIsKilled(t *testing.T) {
 }
 
 func TestAnOldGenerationIsToldToGoAfterTheDelay(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.KillOldDelay = 5 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.KillOldDelay = 5 * time.Second }), func(r *rig) {
 		r.serve(1)
-		r.happen(Event{Kind: Reload})
+		r.happen(machine.Event{Kind: machine.Reload})
 		r.serve(2)
 		r.pass(time.Minute)
 		r.expect(t, "0s outcome 2 true", "5s tell 1 SIGTERM")
@@ -168,7 +184,7 @@ func TestWhatDoesNotStopIsKilled(t *testing.T) {
 	inFakeTime(t, storyPolicy(), func(r *rig) {
 		r.serve(1)
 		r.pass(2 * time.Second)
-		r.happen(Event{Kind: Halt, Signal: 15})
+		r.happen(machine.Event{Kind: machine.Halt, Signal: 15})
 		r.pass(time.Hour)
 		r.expect(t, "2s tell 1 SIGTERM", "11s kill 1")
 	})
@@ -182,18 +198,18 @@ func TestAGenerationIsProvenAfterItsProbation(t *testing.T) {
 			t.Error("it is proven before its probation is over")
 		}
 		r.pass(1)
-		if !r.state.Gens[0].Proven || r.state.good() != "a" {
+		if !r.state.Gens[0].Proven || len(r.state.Good) != 1 || r.state.Good[0].Release != "a" {
 			t.Error("it is not proven, and its probation is over")
 		}
 	})
 }
 
 func TestRestartsWaitLongerEachTime(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.OnExit = Restart }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.OnExit = machine.Restart }), func(r *rig) {
 		for n := 1; n <= 12; n++ {
 			r.serve(n)
-			r.happen(Event{Kind: Exited, N: n, Status: 1, Reason: "ended"})
-			r.happen(Event{Kind: Empty, N: n})
+			r.happen(machine.Event{Kind: machine.Exited, N: n, Status: 1, Reason: "ended"})
+			r.happen(machine.Event{Kind: machine.Empty, N: n})
 			r.passRestartDelay()
 		}
 		r.expect(t, "0s prepare 2", "100ms prepare 3", "300ms prepare 4", "700ms prepare 5", "1.5s prepare 6",
@@ -202,13 +218,13 @@ func TestRestartsWaitLongerEachTime(t *testing.T) {
 }
 
 func TestAGenerationThatLastedIsRestartedAtOnce(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.OnExit = Restart }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.OnExit = machine.Restart }), func(r *rig) {
 		for n := 1; n <= 3; n++ {
 			r.serve(n)
 			if n == 3 {
 				r.pass(10 * time.Second) // its probation
 			}
-			r.happen(Event{Kind: Exited, N: n, Status: 1, Reason: "ended"})
+			r.happen(machine.Event{Kind: machine.Exited, N: n, Status: 1, Reason: "ended"})
 			r.passRestartDelay()
 		}
 		r.expect(t, "0s prepare 2", "100ms prepare 3", "10.1s prepare 4")
@@ -216,13 +232,13 @@ func TestAGenerationThatLastedIsRestartedAtOnce(t *testing.T) {
 }
 
 func TestTimersEndWithTheirReason(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
 		r.pass(500 * time.Millisecond)
 		r.serve(1) // by itself, before --interval
-		r.happen(Event{Kind: Reload})
+		r.happen(machine.Event{Kind: machine.Reload})
 		r.serve(2)
-		r.happen(Event{Kind: Exited, N: 1, Reason: "ended"}) // before --drain-timeout
-		r.happen(Event{Kind: Empty, N: 1})
+		r.happen(machine.Event{Kind: machine.Exited, N: 1, Reason: "ended"}) // before --drain-timeout
+		r.happen(machine.Event{Kind: machine.Empty, N: 1})
 		if len(r.timers) != 1 {
 			t.Errorf("%d timers run: %v; only a probation does", len(r.timers), r.timers)
 		}
@@ -237,15 +253,15 @@ func TestTimersEndWithTheirReason(t *testing.T) {
 }
 
 func TestATimerWhoseReasonWentWhileItRanOutIsIgnored(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
 		r.serve(1)
-		r.happen(Event{Kind: Reload})
+		r.happen(machine.Event{Kind: machine.Reload})
 		done := make(chan struct{})
 		r.inputs <- input{done: done, call: func() {
 			// The loop is busy until the time is over; what comes first is
 			// that the candidate is ready, and then the timer's event.
 			time.Sleep(time.Minute)
-			r.act(Event{Kind: Ready, N: 2})
+			r.act(machine.Event{Kind: machine.Ready, N: 2})
 		}}
 		<-done
 		synctest.Wait()
@@ -255,24 +271,24 @@ func TestATimerWhoseReasonWentWhileItRanOutIsIgnored(t *testing.T) {
 }
 
 func TestMoreTimeCountsFromWhenItIsAskedFor(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
 		r.serve(1)
-		r.happen(Event{Kind: Reload})
+		r.happen(machine.Event{Kind: machine.Reload})
 		r.pass(20 * time.Second)
-		r.happen(Event{Kind: Beat, N: 2, Delay: 45 * time.Second})
+		r.happen(machine.Event{Kind: machine.Beat, N: 2, Delay: 45 * time.Second})
 		r.pass(20 * time.Second)
-		r.happen(Event{Kind: Beat, N: 2, Delay: 90 * time.Second})
+		r.happen(machine.Event{Kind: machine.Beat, N: 2, Delay: 90 * time.Second})
 		r.pass(time.Hour)
 		r.expect(t, "2m10s outcome 2 false")
 	})
 }
 
 func TestAWatchdogThatIsToldInTimeDoesNotBark(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.Watchdog = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.Watchdog = 30 * time.Second }), func(r *rig) {
 		r.serve(1)
 		for range 5 {
 			r.pass(20 * time.Second)
-			r.happen(Event{Kind: Beat, N: 1})
+			r.happen(machine.Event{Kind: machine.Beat, N: 1})
 		}
 		r.never(t, "SIGABRT")
 		r.pass(time.Hour)
@@ -283,7 +299,7 @@ func TestAWatchdogThatIsToldInTimeDoesNotBark(t *testing.T) {
 func TestASignalIsRecordedAfterItWasActedUpon(t *testing.T) {
 	inFakeTime(t, storyPolicy(), func(r *rig) {
 		r.serve(1)
-		r.postAndWait(Event{Kind: Halt, Signal: 15}, 4)
+		r.postAndWait(machine.Event{Kind: machine.Halt, Signal: 15}, 4)
 		r.expect(t, "0s tell 1 SIGTERM", "0s record 4 stopping")
 	})
 }
@@ -291,20 +307,20 @@ func TestASignalIsRecordedAfterItWasActedUpon(t *testing.T) {
 func TestASignalThatChangesNothingIsOnlyAcknowledged(t *testing.T) {
 	inFakeTime(t, storyPolicy(), func(r *rig) {
 		r.serve(1)
-		r.postAndWait(Event{Kind: Relay, Signal: 10}, 4)
+		r.postAndWait(machine.Event{Kind: machine.Relay, Signal: 10}, 4)
 		r.expect(t, "0s tell 1 SIGUSR1", "0s acted 4")
 		r.never(t, "record 4")
 	})
 }
 
 func TestASignalThatIsKeptForTheNextGenerationIsRecorded(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *Policy) { p.OnExit = Restart; p.Interval = time.Minute }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.OnExit = machine.Restart; p.Interval = time.Minute }), func(r *rig) {
 		for n := 1; n <= 2; n++ {
 			r.serve(n)
-			r.happen(Event{Kind: Exited, N: n, Status: 1, Reason: "ended"})
+			r.happen(machine.Event{Kind: machine.Exited, N: n, Status: 1, Reason: "ended"})
 			synctest.Wait()
 		}
-		r.postAndWait(Event{Kind: Relay, Signal: 10}, 4)
+		r.postAndWait(machine.Event{Kind: machine.Relay, Signal: 10}, 4)
 		r.expect(t, "0s record 4 down")
 		r.pass(time.Second)
 		r.expect(t, "100ms prepare 3", "100ms tell 3 SIGUSR1")
@@ -314,7 +330,7 @@ func TestASignalThatIsKeptForTheNextGenerationIsRecorded(t *testing.T) {
 func TestASourceIsToldOnlyAfterTheRecord(t *testing.T) {
 	inFakeTime(t, storyPolicy(), func(r *rig) {
 		done := make(chan struct{})
-		r.inputs <- input{event: Event{Kind: Ready, N: 1}, seq: 9, done: done}
+		r.inputs <- input{event: machine.Event{Kind: machine.Ready, N: 1}, seq: 9, done: done}
 		<-done
 		// No synctest.Wait: the record has to be there by now.
 		r.expect(t, "0s outcome 1 true", "0s record 9 serving")
@@ -323,7 +339,7 @@ func TestASourceIsToldOnlyAfterTheRecord(t *testing.T) {
 
 func TestNothingIsActedUponAfterTheVerdict(t *testing.T) {
 	inFakeTime(t, storyPolicy(), func(r *rig) {
-		r.happen(Event{Kind: Exited, N: 1, Status: 3, Reason: "ended"})
+		r.happen(machine.Event{Kind: machine.Exited, N: 1, Status: 3, Reason: "ended"})
 		<-r.ended
 		r.pass(time.Hour)
 		r.expect(t, "0s sweep 1", "0s exit 3")

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
 )
@@ -125,7 +126,7 @@ func (s *supervisor) noticed(n notice) {
 		}
 		return
 	}
-	defer s.loop.act(Event{Kind: Nothing}) // has what is new recorded and shown
+	defer s.loop.act(machine.Event{Kind: machine.Nothing}) // has what is new recorded and shown
 	for line := range strings.SplitSeq(n.text, "\n") {
 		key, value, ok := strings.Cut(line, "=")
 		if !ok {
@@ -136,7 +137,7 @@ func (s *supervisor) noticed(n notice) {
 		case "READY":
 			if value == "1" {
 				p.note = ""
-				s.loop.act(Event{Kind: Ready, N: g})
+				s.loop.act(machine.Event{Kind: machine.Ready, N: g})
 			}
 		case "STOPPING":
 			p.note = "stopping"
@@ -148,13 +149,13 @@ func (s *supervisor) noticed(n notice) {
 			s.newMain(g, value)
 		case "WATCHDOG":
 			if value == "trigger" {
-				s.loop.act(Event{Kind: Expired, N: g, Timer: WatchdogTimer})
+				s.loop.act(machine.Event{Kind: machine.Expired, N: g, Timer: machine.WatchdogTimer})
 			} else if s.cfg.Watchdog > 0 {
-				s.loop.act(Event{Kind: Beat, N: g})
+				s.loop.act(machine.Event{Kind: machine.Beat, N: g})
 			}
 		case "EXTEND_TIMEOUT_USEC":
 			if us, err := strconv.ParseInt(value, 10, 64); err == nil && us > 0 && us < int64(24*time.Hour/time.Microsecond) {
-				s.loop.act(Event{Kind: Beat, N: g, Delay: time.Duration(us) * time.Microsecond})
+				s.loop.act(machine.Event{Kind: machine.Beat, N: g, Delay: time.Duration(us) * time.Microsecond})
 			}
 		}
 	}

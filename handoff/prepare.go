@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
@@ -21,7 +22,7 @@ import (
 // job is one generation on its way to a process.
 type job struct {
 	n      int
-	source Source
+	source machine.Source
 	key    string // of a Held release
 	env    []string
 	self   []string // variables that get its PID
@@ -44,7 +45,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-func (s *supervisor) prepare(n int, source Source, key string) (Event, bool) {
+func (s *supervisor) prepare(n int, source machine.Source, key string) (machine.Event, bool) {
 	j := &job{n: n, source: source, key: key, script: -1, cancel: make(chan struct{})}
 	if err := s.resolve(j); err != nil {
 		return s.refused(j, err), true
@@ -57,12 +58,12 @@ var errBusy = errors.New("somebody has it open for writing")
 
 // proceed starts a job, after checks that run beside the loop where there are
 // any to be made.
-func (s *supervisor) proceed(j *job) (Event, bool) {
+func (s *supervisor) proceed(j *job) (machine.Event, bool) {
 	var examine func() error
 	switch {
-	case j.source == Held && (j.file == nil || intact(j.file)):
+	case j.source == machine.Held && (j.file == nil || intact(j.file)):
 		return s.launch(j)
-	case j.source == Held:
+	case j.source == machine.Held:
 		read, err := reread(j.file)
 		if err != nil {
 			return s.refused(j, err), true
@@ -87,11 +88,11 @@ func (s *supervisor) proceed(j *job) (Event, bool) {
 			}
 		}}
 	}()
-	return Event{}, false
+	return machine.Event{}, false
 }
 
 // examined goes on with a job once it was checked.
-func (s *supervisor) examined(j *job, err error) (Event, bool) {
+func (s *supervisor) examined(j *job, err error) (machine.Event, bool) {
 	switch {
 	case err == nil:
 		return s.launch(j)
@@ -109,8 +110,8 @@ func (s *supervisor) cancel(n int) {
 }
 
 // refused is the event of a release that was not started.
-func (s *supervisor) refused(j *job, err error) Event {
-	ev := Event{Kind: NotStarted, N: j.n, Status: ownFailure, Reason: err.Error()}
+func (s *supervisor) refused(j *job, err error) machine.Event {
+	ev := machine.Event{Kind: machine.NotStarted, N: j.n, Status: ownFailure, Reason: err.Error()}
 	s.removeCgroup(j.n) // of a start that failed
 	var r *refusal
 	if errors.As(err, &r) {
@@ -135,7 +136,7 @@ func (s *supervisor) resolve(j *job) error {
 		j.env = setenv(j.env, "LOGNAME", []byte(id.Name))
 	}
 	j.argv = slices.Clone(s.cfg.Command)
-	if j.source == Held {
+	if j.source == machine.Held {
 		r := s.releases[j.key]
 		if r == nil || r.file == nil {
 			return &refusal{ownFailure, "the last good release is not held any more"}
@@ -150,7 +151,7 @@ func (s *supervisor) resolve(j *job) error {
 	}
 	j.path, err = spawn.LookPath(j.argv[0], path, s.dir)
 	if err != nil {
-		if j.source == Held && j.file != nil && s.watchedIndex(j) < 0 {
+		if j.source == machine.Held && j.file != nil && s.watchedIndex(j) < 0 {
 			// The command is gone; what was checked of it is still held.
 			j.path = j.file.Path
 			return nil
@@ -246,18 +247,18 @@ func (s *supervisor) copies(j *job) bool {
 
 // launch forks and executes. It runs in the loop, so that nothing happens
 // between a process that is there and a state that knows of it.
-func (s *supervisor) launch(j *job) (Event, bool) {
-	g := s.loop.state.find(j.n)
-	if g == nil || g.Phase != Preparing {
+func (s *supervisor) launch(j *job) (machine.Event, bool) {
+	g := s.loop.state.Find(j.n)
+	if g == nil || g.Phase != machine.Preparing {
 		s.putBack(j)
-		return Event{}, false
+		return machine.Event{}, false
 	}
 	select {
 	case <-j.cancel:
 		return s.refused(j, &refusal{128 + s.loop.state.Stop, "it was stopped"}), true
 	default:
 	}
-	if j.file != nil && j.source == Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
+	if j.file != nil && j.source == machine.Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
 		return s.again(j, true, fmt.Errorf("%s was replaced after it was checked", s.target(j)))
 	}
 	s.reopenLog()
@@ -273,9 +274,9 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 		// would know of it; before, it ends without having executed anything.
 		p.pid, p.group = c.PID, c.PID
 		st, _ := proc.Read(c.PID)
-		started := s.loop.state.clone()
-		sg := started.find(j.n)
-		sg.Phase, sg.Release, sg.PID, sg.Start = Candidate, key, c.PID, st.Start
+		started := s.loop.state.Clone()
+		sg := started.Find(j.n)
+		sg.Phase, sg.Release, sg.PID, sg.Start = machine.Candidate, key, c.PID, st.Start
 		if c.PIDFD >= 0 {
 			_ = s.link.keep(processName(j.n), c.PIDFD)
 		}
@@ -314,7 +315,7 @@ func (s *supervisor) launch(j *job) (Event, bool) {
 		s.startWatch(j)
 	}
 	st, _ := proc.Read(child.PID)
-	return Event{Kind: Started, N: j.n, Release: key, PID: child.PID, Start: st.Start}, true
+	return machine.Event{Kind: machine.Started, N: j.n, Release: key, PID: child.PID, Start: st.Start}, true
 }
 
 // spec says how a generation is started.
@@ -340,7 +341,7 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		Foreground: -1,
 		Cgroup:     -1,
 	}
-	if s.terminal >= 0 && s.loop.state.in(Current) == nil {
+	if s.terminal >= 0 && s.loop.state.In(machine.Current) == nil {
 		spec.Foreground = s.terminal
 	}
 	if j.file == nil {
@@ -350,7 +351,7 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 	switch {
 	case j.byFD:
 		spec.FD = j.file.FD()
-	case j.source == Newest:
+	case j.source == machine.Newest:
 		// By its path, so that it has its own name in ps(1). What then runs is
 		// compared with what was checked.
 	case j.script >= 0 && leadsTo(j.file.Real, j.file):
@@ -384,14 +385,14 @@ func (s *supervisor) proveExecutable(j *job, pid int) bool {
 	if err := unix.Stat(exe, &st); err != nil {
 		return true
 	}
-	if j.source == Held {
+	if j.source == machine.Held {
 		return leadsTo(exe, j.file)
 	}
 	return unmodified(exe, j.file)
 }
 
 // startFailed decides what follows an error of spawn.Start.
-func (s *supervisor) startFailed(j *job, err error) (Event, bool) {
+func (s *supervisor) startFailed(j *job, err error) (machine.Event, bool) {
 	var e *spawn.Error
 	if errors.As(err, &e) {
 		switch {
@@ -409,7 +410,7 @@ func (s *supervisor) startFailed(j *job, err error) (Event, bool) {
 // again tries to start a generation once more, after a growing delay, and
 // checks what there is then anew where that may be something else. The loop
 // goes on in the meantime.
-func (s *supervisor) again(j *job, anew bool, err error) (Event, bool) {
+func (s *supervisor) again(j *job, anew bool, err error) (machine.Event, bool) {
 	j.tries++
 	delay := min(20*time.Millisecond<<min(j.tries-1, 8), 2*time.Second)
 	if !j.told && j.tries > 3 {
@@ -438,7 +439,7 @@ func (s *supervisor) again(j *job, anew bool, err error) (Event, bool) {
 			}
 		}}
 	}()
-	return Event{}, false
+	return machine.Event{}, false
 }
 
 // std returns hotinit's own first three descriptors, -1 for a closed one.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
@@ -60,7 +61,7 @@ func (s *supervisor) exited(p *process, main *reaper.Process, exit reaper.Exit) 
 		p.stop()
 	}
 	s.notePast(p.n, exit)
-	s.loop.act(Event{Kind: Exited, N: p.n, Status: statusOf(exit), Reason: exit.String()})
+	s.loop.act(machine.Event{Kind: machine.Exited, N: p.n, Status: statusOf(exit), Reason: exit.String()})
 }
 
 // statusOf is what hotinit exits with for an app that ended so. Where that is
@@ -78,7 +79,7 @@ func (s *supervisor) replaceMain(n, pid int) {
 	main := reaper.Adopt(pid, -1)
 	old := p.main
 	p.main, p.pid = main, pid
-	if g := s.loop.state.find(n); g != nil {
+	if g := s.loop.state.Find(n); g != nil {
 		g.PID = pid
 		if st, err := proc.Read(pid); err == nil {
 			g.Start = st.Start
@@ -126,7 +127,7 @@ func (s *supervisor) tell(n, sig int) {
 	}
 	signal := unix.Signal(sig)
 	if s.cfg.Verbosity > 2 {
-		say.Line("generation %d gets %s", n, signalName(sig))
+		say.Line("generation %d gets %s", n, machine.SignalName(sig))
 	}
 	var err error
 	if s.cfg.Group {
@@ -138,7 +139,7 @@ func (s *supervisor) tell(n, sig int) {
 		err = p.main.Signal(signal)
 	}
 	if err != nil && !errors.Is(err, unix.ESRCH) {
-		say.Line("cannot send %s to generation %d: %v", signalName(sig), n, err)
+		say.Line("cannot send %s to generation %d: %v", machine.SignalName(sig), n, err)
 	}
 }
 
@@ -254,7 +255,7 @@ func signalProcess(pid int, sig unix.Signal) {
 func (s *supervisor) sweep(n int) {
 	p := s.procs[n]
 	if p == nil {
-		go s.loop.post(Event{Kind: Empty, N: n})
+		go s.loop.post(machine.Event{Kind: machine.Empty, N: n})
 		return
 	}
 	if p.main == nil {
@@ -304,7 +305,7 @@ func (s *supervisor) awaitEmpty(n int, pids []int, tell bool) {
 			}
 			delete(s.procs, n)
 			s.removeCgroup(n)
-			s.loop.act(Event{Kind: Empty, N: n})
+			s.loop.act(machine.Event{Kind: machine.Empty, N: n})
 		}}
 	}()
 }

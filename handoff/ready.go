@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
@@ -111,7 +112,7 @@ func (s *supervisor) awaitLine(n, fd int, done chan struct{}) {
 		return false
 	})
 	if err == nil && seen > 0 {
-		s.loop.post(Event{Kind: Ready, N: n})
+		s.loop.post(machine.Event{Kind: machine.Ready, N: n})
 	}
 }
 
@@ -125,7 +126,7 @@ func (s *supervisor) awaitCommand(n int, done chan struct{}) {
 	wait := 50 * time.Millisecond
 	for {
 		if s.runCommand(c) == nil {
-			s.loop.post(Event{Kind: Ready, N: n})
+			s.loop.post(machine.Event{Kind: machine.Ready, N: n})
 			return
 		}
 		select {
@@ -154,7 +155,7 @@ func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
 		for _, pid := range append(proc.Descendants(p.pid), p.pid) {
 			accepts, ok := acceptsOn(pid, inodes)
 			if accepts {
-				s.loop.post(Event{Kind: Ready, N: p.n})
+				s.loop.post(machine.Event{Kind: machine.Ready, N: p.n})
 				return
 			}
 			readable = readable || ok
@@ -165,7 +166,7 @@ func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
 				say.Line("--ready accept: /proc does not show what generation %d waits for; it counts as ready after --interval", p.n)
 			}
 			if time.Since(started) >= s.cfg.Interval {
-				s.loop.post(Event{Kind: Ready, N: p.n})
+				s.loop.post(machine.Event{Kind: machine.Ready, N: p.n})
 				return
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
@@ -23,7 +24,7 @@ import (
 // record is what the next handoff needs to go on where this one ended. encode
 // writes it.
 type record struct {
-	State State
+	State machine.State
 	// Forked is a generation whose process was forked and may not have
 	// executed the app yet, 0 for none.
 	Forked   int
@@ -35,7 +36,7 @@ type record struct {
 	Stopped  time.Time
 }
 
-func (s *supervisor) record(st State, seq uint64) { s.store(st, seq, 0) }
+func (s *supervisor) record(st machine.State, seq uint64) { s.store(st, seq, 0) }
 
 func (s *supervisor) acted(seq uint64) {
 	s.recordedSeq = seq
@@ -46,9 +47,9 @@ func (s *supervisor) acted(seq uint64) {
 
 // recordForked is record from within the start of generation n, which the
 // loop's state does not have yet.
-func (s *supervisor) recordForked(st State, n int) { s.store(st, s.loop.seq, n) }
+func (s *supervisor) recordForked(st machine.State, n int) { s.store(st, s.loop.seq, n) }
 
-func (s *supervisor) store(st State, seq uint64, forked int) {
+func (s *supervisor) store(st machine.State, seq uint64, forked int) {
 	if st.Stop != 0 && s.stopped.IsZero() {
 		s.stopped = time.Now()
 		s.tellAbove("STOPPING=1")
@@ -85,7 +86,7 @@ func (s *supervisor) store(st State, seq uint64, forked int) {
 
 // letGo closes the releases that no state can lead back to, and has the
 // watcher know of the one that runs.
-func (s *supervisor) letGo(st State) {
+func (s *supervisor) letGo(st machine.State) {
 	if !st.Again {
 		s.withdraw()
 	}
@@ -104,10 +105,10 @@ func (s *supervisor) letGo(st State) {
 
 // resume takes over the generations of the handoff before. What happened to
 // them since comes as events of its own once the loop runs.
-func (s *supervisor) resume(recorded []byte) (Event, error) {
+func (s *supervisor) resume(recorded []byte) (machine.Event, error) {
 	var r record
 	if err := json.Unmarshal(recorded, &r); err != nil {
-		return Event{}, fmt.Errorf("the record of the handoff before cannot be read: %w", err)
+		return machine.Event{}, fmt.Errorf("the record of the handoff before cannot be read: %w", err)
 	}
 	s.past, s.stopped = r.Past, r.Stopped
 	for key, rel := range r.Releases {
@@ -117,11 +118,11 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 	}
 	for i := range r.State.Gens {
 		g := &r.State.Gens[i]
-		if g.Phase == Preparing {
+		if g.Phase == machine.Preparing {
 			continue
 		}
 		pidfd := s.link.take(processName(g.N))
-		if g.Phase == Lingering && pidfd < 0 {
+		if g.Phase == machine.Lingering && pidfd < 0 {
 			// What it left was told to go. Its PIDs may be others' by now; only
 			// its cgroup still tells what is left.
 			if len(s.inCgroup(g.N)) > 0 {
@@ -131,8 +132,8 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 		}
 		if g.N == r.Forked && !executed(g.PID, g.Start) {
 			// It was forked and ended before it executed the app.
-			g.Phase, g.PID, g.Start = Preparing, 0, 0
-			if g.Source == Newest {
+			g.Phase, g.PID, g.Start = machine.Preparing, 0, 0
+			if g.Source == machine.Newest {
 				g.Release = ""
 			}
 			if pidfd >= 0 {
@@ -153,7 +154,7 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 	}
 	for _, g := range r.State.Gens {
 		p := s.procs[g.N]
-		if g.Phase == Lingering {
+		if g.Phase == machine.Lingering {
 			if p != nil {
 				p.ended = true
 			}
@@ -164,12 +165,12 @@ func (s *supervisor) resume(recorded []byte) (Event, error) {
 			continue
 		}
 		s.await(p)
-		if g.Phase == Candidate {
+		if g.Phase == machine.Candidate {
 			s.awaitReady(p, s.resumeReadiness(g.N))
 		}
 	}
 	s.startWatchResumed()
-	return Event{Kind: Resumed}, nil
+	return machine.Event{Kind: machine.Resumed}, nil
 }
 
 func startOf(pid int) uint64 {
@@ -212,7 +213,7 @@ func (s *supervisor) notePast(n int, exit reaper.Exit) {
 	if len(s.past) > mostPast {
 		s.past = s.past[len(s.past)-mostPast:]
 	}
-	if g := s.loop.state.find(n); g != nil && (g.Phase == Retiring || s.cfg.Verbosity > 1) {
+	if g := s.loop.state.Find(n); g != nil && (g.Phase == machine.Retiring || s.cfg.Verbosity > 1) {
 		say.Line("generation %d ended: %s", n, exit)
 	}
 }

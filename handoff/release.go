@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/watch"
 )
 
@@ -21,7 +22,7 @@ func (s *supervisor) keyOf(j *job) string {
 	if j.file == nil {
 		return ""
 	}
-	if j.source == Held {
+	if j.source == machine.Held {
 		for key, r := range s.releases { // it may have got its name since
 			if r.file == j.file {
 				return key
@@ -46,7 +47,7 @@ func releaseName(key string) string { return "release/" + key }
 // hold keeps a release open from now on, also by init. The same content in
 // another file is not held twice: what is known of it stays known.
 func (s *supervisor) hold(key string, j *job) {
-	if key == "" || j.source == Held || s.releases[key] != nil {
+	if key == "" || j.source == machine.Held || s.releases[key] != nil {
 		return
 	}
 	s.releases[key] = &release{file: j.file, path: s.target(j)}
@@ -55,7 +56,7 @@ func (s *supervisor) hold(key string, j *job) {
 
 // putBack closes what a job has checked, unless it is held: then letGo does.
 func (s *supervisor) putBack(j *job) {
-	if j.file == nil || j.source == Held {
+	if j.file == nil || j.source == machine.Held {
 		return
 	}
 	if r := s.releases[s.keyOf(j)]; r == nil || r.file != j.file {
@@ -184,22 +185,22 @@ func (s *supervisor) rename(key string, d watch.Digest) {
 	}
 	delete(s.releases, key)
 	s.link.drop(releaseName(key))
-	s.loop.state.rename(key, name)
+	s.loop.state.Rename(key, name)
 }
 
 // tellWatcher tells the watcher what runs, whenever that is another release
 // than before: a start, a rejection, a rollback. So what is there already is
 // no news to it, and what was put back is none either.
-func (s *supervisor) tellWatcher(st State) {
+func (s *supervisor) tellWatcher(st machine.State) {
 	if s.watcher == nil {
 		return
 	}
 	for i := len(st.Gens) - 1; i >= 0; i-- {
 		g := st.Gens[i]
 		switch g.Phase {
-		case Preparing:
+		case machine.Preparing:
 			return // it is not known yet
-		case Candidate, Current:
+		case machine.Candidate, machine.Current:
 			r := s.releases[g.Release]
 			if r != nil && r.done && g.Release != s.told {
 				s.told = g.Release

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/say"
@@ -28,7 +29,7 @@ const ownFailure = 125
 // processes. Its fields belong to the loop's goroutine.
 type supervisor struct {
 	cfg    *settings.Config
-	policy *Policy
+	policy *machine.Policy
 	loop   *loop
 	link   *link
 
@@ -182,7 +183,7 @@ func (s *supervisor) run(recorded []byte, report int) error {
 	s.reportUp(report)
 	s.startServices()
 	s.findTerminal()
-	first := Event{Kind: Boot}
+	first := machine.Event{Kind: machine.Boot}
 	if len(recorded) > 0 {
 		if first, err = s.resume(recorded); err != nil {
 			// Nothing can be known of the generations. They would be
@@ -331,8 +332,8 @@ func (s *supervisor) fromStart(path string) string {
 }
 
 // newPolicy is what of the configuration the machine goes by.
-func newPolicy(cfg *settings.Config) *Policy {
-	p := &Policy{
+func newPolicy(cfg *settings.Config) *machine.Policy {
+	p := &machine.Policy{
 		ByInterval:   cfg.Ready.Mode == settings.ReadyAuto,
 		Interval:     cfg.Interval,
 		ReadyTimeout: cfg.ReadyTimeout,
@@ -342,7 +343,7 @@ func newPolicy(cfg *settings.Config) *Policy {
 		Probation:    cfg.Probation,
 		Watchdog:     cfg.Watchdog,
 		MaxOld:       cfg.MaxOld,
-		OnExit:       OnExit(cfg.OnExit),
+		OnExit:       machine.OnExit(cfg.OnExit),
 		RetryFirst:   cfg.RetryFirst,
 		ReloadSignal: int(cfg.ReloadSignal),
 		RetireSignal: int(cfg.SignalOnHUP),
@@ -374,18 +375,18 @@ func (s *supervisor) signal(sig unix.Signal, seq uint64) {
 }
 
 // translate says what a signal means.
-func (s *supervisor) translate(sig unix.Signal) Event {
+func (s *supervisor) translate(sig unix.Signal) machine.Event {
 	if to, ok := s.cfg.Rewrite[sig]; ok {
 		if to == 0 {
-			return Event{Kind: Nothing}
+			return machine.Event{Kind: machine.Nothing}
 		}
-		return Event{Kind: Relay, Signal: int(to)}
+		return machine.Event{Kind: machine.Relay, Signal: int(to)}
 	}
 	if int(sig) == s.policy.ReloadSignal {
-		return Event{Kind: Reload}
+		return machine.Event{Kind: machine.Reload}
 	}
 	if _, ok := s.policy.StopSignals[int(sig)]; ok {
-		return Event{Kind: Halt, Signal: int(sig)}
+		return machine.Event{Kind: machine.Halt, Signal: int(sig)}
 	}
-	return Event{Kind: Relay, Signal: int(sig)}
+	return machine.Event{Kind: machine.Relay, Signal: int(sig)}
 }

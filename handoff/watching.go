@@ -3,6 +3,7 @@ package handoff
 import (
 	"time"
 
+	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/watch"
@@ -70,15 +71,15 @@ func poll(cfg *settings.Config) time.Duration {
 func (s *supervisor) changed(ev watch.Event) {
 	switch {
 	case ev.Kind == watch.PathsChanged && ev.Signal != 0:
-		say.Line("%s changed; %s is sent", ev.What, signalName(int(ev.Signal)))
-		s.loop.act(Event{Kind: Relay, Signal: int(ev.Signal)})
+		say.Line("%s changed; %s is sent", ev.What, machine.SignalName(int(ev.Signal)))
+		s.loop.act(machine.Event{Kind: machine.Relay, Signal: int(ev.Signal)})
 	case ev.Kind == watch.PathsChanged:
 		say.Line("%s changed", ev.What)
-		s.loop.act(Event{Kind: Changed})
+		s.loop.act(machine.Event{Kind: machine.Changed})
 	default:
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()
 		s.offered = ev.File
-		s.loop.act(Event{Kind: Changed, Release: keyOf(ev.Release)})
+		s.loop.act(machine.Event{Kind: machine.Changed, Release: keyOf(ev.Release)})
 	}
 }

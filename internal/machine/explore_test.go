@@ -1,4 +1,4 @@
-package handoff
+package machine
 
 import (
 	"cmp"
@@ -58,7 +58,7 @@ func possible(s State, p *Policy, w world) []Event {
 		evs = append(evs, Event{Kind: Changed, Release: r})
 	}
 	for _, t := range timersOf(s, p) {
-		evs = append(evs, t.event())
+		evs = append(evs, t.Event())
 	}
 	for _, g := range s.Gens {
 		evs = append(evs, Event{Kind: Ready, N: g.N})
@@ -93,7 +93,7 @@ func possible(s State, p *Policy, w world) []Event {
 // many, and not too many of them. Each line says why what it takes out does
 // not matter; a wrong one would hide what follows from the difference.
 func normal(s State) State {
-	s = s.clone()
+	s = s.Clone()
 	// Whatever happens to what lingers, nothing follows.
 	s.Gens = slices.DeleteFunc(s.Gens, func(g Gen) bool { return g.Phase == Lingering })
 	if s.Next > 2 {
@@ -200,7 +200,7 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 			exits++
 		}
 		if e.Kind == Tell || e.Kind == Kill {
-			g := before.find(e.N)
+			g := before.Find(e.N)
 			if g == nil || g.Phase == Preparing && ev.Kind != Started {
 				return fmt.Sprintf("%v to generation %d, which has no process", e.Kind, e.N)
 			}
@@ -216,12 +216,12 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 		return ""
 	}
 	// The promise: who serves is only told to go once a newer one is ready.
-	if was := before.in(Current); was != nil && !was.Hung && before.Stop == 0 && after.Stop == 0 {
-		now := after.find(was.N)
+	if was := before.In(Current); was != nil && !was.Hung && before.Stop == 0 && after.Stop == 0 {
+		now := after.Find(was.N)
 		died := ev.Kind == Exited && ev.N == was.N
 		hung := ev.Kind == Expired && ev.N == was.N && (ev.Timer == WatchdogTimer || ev.Timer == DrainTimer)
 		if !died && !hung && (now == nil || now.Phase != Current || now.Told || now.Killed) {
-			next := after.in(Current)
+			next := after.In(Current)
 			if next == nil || next.N <= was.N || next.Told || next.Killed {
 				return fmt.Sprintf("generation %d served and goes, and none has taken over", was.N)
 			}
@@ -230,20 +230,20 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	if after.Again && (after.Stop != 0 || after.starting() == nil) {
 		return "what is to follow the start under way follows nothing"
 	}
-	if after.Due && after.situation() != Down {
+	if after.Due && after.Situation() != Down {
 		return "a restart is due, and it is not down"
 	}
-	if after.situation() == Down && !after.Due {
+	if after.Situation() == Down && !after.Due {
 		return "nothing runs, and nothing will be started"
 	}
 	if (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again {
 		return "what was asked for is forgotten"
 	}
-	if ev.Kind == Changed && ev.Release != "" && ev.Release == before.Rejected && before.situation() == Serving && after.Next != before.Next {
+	if ev.Kind == Changed && ev.Release != "" && ev.Release == before.Rejected && before.Situation() == Serving && after.Next != before.Next {
 		return "a rejected release is started again"
 	}
 	for t := range Timers(after, *p) {
-		if t.Kind != StopTimer && t.Kind != RestartTimer && after.find(t.N) == nil {
+		if t.Kind != StopTimer && t.Kind != RestartTimer && after.Find(t.N) == nil {
 			return fmt.Sprintf("timer %v is for a generation that is gone", t)
 		}
 	}

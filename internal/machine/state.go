@@ -1,4 +1,4 @@
-package handoff
+package machine
 
 import (
 	"fmt"
@@ -89,15 +89,15 @@ type Good struct {
 	N       int
 }
 
-func (s State) clone() State {
+func (s State) Clone() State {
 	s.Gens = slices.Clone(s.Gens)
 	s.Held = slices.Clone(s.Held)
 	s.Good = slices.Clone(s.Good)
 	return s
 }
 
-// rename gives a release another name.
-func (s *State) rename(from, to string) {
+// Rename gives a release another name.
+func (s *State) Rename(from, to string) {
 	for i := range s.Gens {
 		if s.Gens[i].Release == from {
 			s.Gens[i].Release = to
@@ -116,8 +116,8 @@ func (s *State) rename(from, to string) {
 	}
 }
 
-// find returns generation n, or nil where it is gone.
-func (s *State) find(n int) *Gen {
+// Find returns generation n, or nil where it is gone.
+func (s *State) Find(n int) *Gen {
 	for i := range s.Gens {
 		if s.Gens[i].N == n {
 			return &s.Gens[i]
@@ -126,8 +126,8 @@ func (s *State) find(n int) *Gen {
 	return nil
 }
 
-// in returns the newest generation in a phase, or nil.
-func (s *State) in(p Phase) *Gen {
+// In returns the newest generation in a phase, or nil.
+func (s *State) In(p Phase) *Gen {
 	for i := len(s.Gens) - 1; i >= 0; i-- {
 		if s.Gens[i].Phase == p {
 			return &s.Gens[i]
@@ -138,10 +138,10 @@ func (s *State) in(p Phase) *Gen {
 
 // starting returns the generation that is being started, or nil.
 func (s *State) starting() *Gen {
-	if g := s.in(Candidate); g != nil {
+	if g := s.In(Candidate); g != nil {
 		return g
 	}
-	return s.in(Preparing)
+	return s.In(Preparing)
 }
 
 // Situation is what the program as a whole is in. It follows from the state.
@@ -159,8 +159,8 @@ var situationNames = []string{"booting", "serving", "swapping", "down", "stoppin
 
 func (s Situation) String() string { return situationNames[s] }
 
-func (s *State) situation() Situation {
-	current, starting := s.in(Current), s.starting()
+func (s *State) Situation() Situation {
+	current, starting := s.In(Current), s.starting()
 	switch {
 	case s.Stop != 0:
 		return Stopping
@@ -254,8 +254,8 @@ type Timer struct {
 
 func (t Timer) String() string { return fmt.Sprintf("%v %d", t.Kind, t.N) }
 
-// event is what follows when a timer runs out.
-func (t Timer) event() Event {
+// Event is what follows when a timer runs out.
+func (t Timer) Event() Event {
 	switch t.Kind {
 	case StopTimer:
 		return Event{Kind: StopExpired}
@@ -302,7 +302,7 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 			if p.Watchdog > 0 {
 				arm(WatchdogTimer, g.N, g.Beats, max(p.Watchdog, g.Extended))
 			}
-			if p.AutoRestart > 0 && s.situation() == Serving {
+			if p.AutoRestart > 0 && s.Situation() == Serving {
 				arm(AutoRestartTimer, g.N, 0, p.AutoRestart)
 			}
 		}

@@ -1,4 +1,4 @@
-package handoff
+package machine
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 )
 
 // designFile has the machine's tables, between markers.
-const designFile = "../docs/design.md"
+const designFile = "../../docs/design.md"
 
 func TestTheDesignShowsTheTables(t *testing.T) {
 	b, err := os.ReadFile(designFile)
@@ -17,7 +17,7 @@ func TestTheDesignShowsTheTables(t *testing.T) {
 	}
 	text := string(b)
 	for name, table := range map[string]string{"generation table": generationMarkdown(), "program table": programMarkdown()} {
-		begin, end := "<!-- "+name+": made by go test ./handoff -run Design -update -->\n", "<!-- end of the "+name+" -->"
+		begin, end := "<!-- "+name+": made by go test ./internal/machine -run Design -update -->\n", "<!-- end of the "+name+" -->"
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, ok2 := strings.Cut(rest, end)
 		if !ok || !ok2 {

@@ -1,4 +1,4 @@
-package handoff
+package machine
 
 import (
 	"cmp"
@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite the traces in testdata, and the
 //
 // To write another story, write its events and run
 //
-//	go test ./handoff -run Stories -update
+//	go test ./internal/machine -run Stories -update
 //
 // Then read the diff, line by line: -update writes down whatever the machine
 // does, and nothing but your eyes tells whether it should.
@@ -192,7 +192,7 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 	case "expired":
 		for _, t := range timersOf(*s, p) {
 			if t.String() == strings.Join(f[1:], " ") {
-				return t.event(), nil
+				return t.Event(), nil
 			}
 		}
 		return ev, fmt.Errorf("this timer does not run; these do: %s", showTimers(*s, p))
@@ -231,7 +231,7 @@ func showEffect(e Effect) string {
 		}
 		return fmt.Sprintf("prepare %d: what is there", e.N)
 	case Tell:
-		return fmt.Sprintf("tell %d: %s", e.N, signalName(e.Signal))
+		return fmt.Sprintf("tell %d: %s", e.N, SignalName(e.Signal))
 	case Say:
 		return "say " + strconv.Quote(e.Text)
 	case Outcome:
@@ -250,7 +250,7 @@ func showState(s State) string {
 	if s.Over {
 		return "over"
 	}
-	parts := []string{s.situation().String()}
+	parts := []string{s.Situation().String()}
 	for _, g := range s.Gens {
 		words := []string{strconv.Itoa(g.N), g.Phase.String(), g.Release}
 		for name, is := range map[string]bool{"told": g.Told, "killed": g.Killed, "proven": g.Proven, "hung": g.Hung} {
@@ -273,7 +273,7 @@ func showState(s State) string {
 		note(true, g.Release+" is good")
 	}
 	for _, sig := range s.Held {
-		note(true, signalName(sig)+" is kept")
+		note(true, SignalName(sig)+" is kept")
 	}
 	return strings.TrimRightFunc(strings.Join(parts, ", "), unicode.IsSpace)
 }

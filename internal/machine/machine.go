@@ -1,4 +1,11 @@
-package handoff
+// Package machine decides. Next takes a state and an event and returns the next
+// state and what has to be done, and nothing else in hotinit changes a state. It
+// is pure: no clock, no process and no goroutine is in it, and time comes in as
+// an event.
+//
+// Read state.go first (what there is to know), then table.go (what happens when),
+// and then machine.go (how). Each file in testdata/traces is a whole story.
+package machine
 
 import (
 	"fmt"
@@ -97,16 +104,16 @@ type step struct {
 // Next says what a state becomes by an event, and what is to be done. It is
 // pure: no clock, no process, no goroutine is in it.
 func Next(s State, p *Policy, ev Event) (State, []Effect) {
-	m := step{s: s.clone(), p: p}
+	m := step{s: s.Clone(), p: p}
 	if m.s.Over {
 		return m.s, nil
 	}
 	if ev.Kind < Boot {
-		if g := m.s.find(ev.N); g != nil {
+		if g := m.s.Find(ev.N); g != nil {
 			generationTable[g.Phase][ev.Kind].do(&m, g, ev)
 		}
 	} else {
-		programTable[ev.Kind-Boot][m.s.situation()].do(&m, ev)
+		programTable[ev.Kind-Boot][m.s.Situation()].do(&m, ev)
 	}
 	return m.s, m.out
 }
@@ -144,7 +151,7 @@ func (m *step) beginRestart() {
 // beginBack starts the newest good release that is not the current one. It
 // tells whether there is any.
 func (m *step) beginBack() bool {
-	current := m.s.in(Current)
+	current := m.s.In(Current)
 	for i := len(m.s.Good) - 1; i >= 0; i-- {
 		good := m.s.Good[i].Release
 		if current != nil && current.Release == good {
@@ -171,7 +178,7 @@ func (m *step) beginAgain() bool {
 	if back {
 		return m.beginBack()
 	}
-	if current := m.s.in(Current); want != "" && (want == m.s.Rejected || current != nil && want == current.Release) {
+	if current := m.s.In(Current); want != "" && (want == m.s.Rejected || current != nil && want == current.Release) {
 		return false // what was started in the meantime was this already
 	}
 	m.begin(Newest, "")
@@ -264,7 +271,7 @@ func (m *step) failed(n, status int, reason string) {
 	if m.exitIfStopped() || m.s.Stop != 0 {
 		return
 	}
-	current := m.s.in(Current)
+	current := m.s.In(Current)
 	again := m.s.Again
 	switch {
 	case current != nil:
@@ -313,7 +320,7 @@ func (m *step) onExit(n int, reason string) {
 
 // promote makes a candidate the current generation.
 func (m *step) promote(g *Gen) {
-	old := m.s.in(Current)
+	old := m.s.In(Current)
 	if old != nil && len(m.s.Good) == 0 && old.Release != "" {
 		// It has not outlived its probation, but it served until now, and
 		// nothing better is known.
@@ -335,7 +342,7 @@ func (m *step) promote(g *Gen) {
 		m.say("generation %d is ready; generation %d is told to go in %v (--kill-old-delay)", g.N, old.N, m.p.KillOldDelay)
 		old.Phase = Retiring
 	default:
-		m.say("generation %d is ready; generation %d is told to go (%s)", g.N, old.N, signalName(m.p.RetireSignal))
+		m.say("generation %d is ready; generation %d is told to go (%s)", g.N, old.N, SignalName(m.p.RetireSignal))
 		m.retire(old)
 	}
 	m.boundOld()
@@ -355,7 +362,8 @@ func (m *step) prove(g *Gen) {
 	}
 }
 
-func signalName(sig int) string {
+// SignalName returns a signal's name, also for a real-time signal.
+func SignalName(sig int) string {
 	if name := unix.SignalName(unix.Signal(sig)); name != "" {
 		return name
 	}

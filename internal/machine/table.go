@@ -1,4 +1,4 @@
-package handoff
+package machine
 
 import "slices"
 
@@ -122,7 +122,7 @@ func currentEnded(m *step, g *Gen, ev Event) {
 // spared returns the generation that still serves since --kill-old-delay is
 // not over, or nil.
 func (m *step) spared() *Gen {
-	g := m.s.in(Retiring)
+	g := m.s.In(Retiring)
 	if g == nil || g.Told || g.Killed {
 		return nil
 	}
@@ -234,7 +234,7 @@ func swapTo(m *step, ev Event) {
 		if ev.Release == m.s.Rejected {
 			return
 		}
-		if g := m.s.in(Current); g != nil && g.Release == ev.Release {
+		if g := m.s.In(Current); g != nil && g.Release == ev.Release {
 			return
 		}
 	}
@@ -243,7 +243,7 @@ func swapTo(m *step, ev Event) {
 
 func supersedeBy(m *step, ev Event) {
 	g := m.s.starting()
-	current := m.s.in(Current)
+	current := m.s.In(Current)
 	if g.Phase == Preparing {
 		// It is not known yet which content it took. One more look at what
 		// is there then costs nothing if it is the same.
