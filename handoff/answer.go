@@ -178,8 +178,8 @@ func (s *supervisor) status() *control.Status {
 		Rejected:  st.Rejected,
 		Reason:    st.Reason,
 	}
-	for _, sock := range s.contract.sockets {
-		out.Sockets = append(out.Sockets, sockets.Address(sock.fd))
+	for _, sock := range s.contract.Sockets {
+		out.Sockets = append(out.Sockets, sockets.Address(sock.FD))
 	}
 	if len(st.Good) > 0 {
 		out.Good = st.Good[len(st.Good)-1].N
@@ -205,7 +205,7 @@ func (s *supervisor) status() *control.Status {
 // startServices opens what the app and the command line talk to. Neither is
 // worth an app that does not run, so what fails is said and done without.
 func (s *supervisor) startServices() {
-	if s.contract.plain {
+	if s.contract.Plain {
 		return
 	}
 	if err := s.openNotifier(); err != nil {

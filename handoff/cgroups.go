@@ -46,7 +46,7 @@ func (s *supervisor) findCgroups(resumed bool) {
 	case settings.CgroupOn:
 		c.dir, err = cgroup.OwnAnywhere()
 	default:
-		if s.contract.plain && !s.cfg.Watch && s.cfg.ReloadSignal == 0 {
+		if s.contract.Plain && !s.cfg.Watch && s.cfg.ReloadSignal == 0 {
 			return // a plain init, under the name of one: nothing is swapped
 		}
 		c.dir, err = cgroup.Own(os.Getppid() == 1)

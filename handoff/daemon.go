@@ -9,14 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/spawn"
 )
-
-// daemonVariable tells a hotinit that it is the one that --daemonize started.
-// Its value is the descriptor to report on.
-const daemonVariable = "_HOTINIT_DAEMON"
 
 // daemonize starts hotinit a second time, in a session of its own, and waits
 // until that one has its sockets and its files. What is wrong with them is so
@@ -51,7 +48,7 @@ func (s *supervisor) daemonize(argv []string) error {
 	files = append(files, pipe[1])
 	_, err = spawn.Start(&spawn.Spec{
 		Path: "/proc/self/exe", FD: -1, Argv: argv,
-		Env:   append(os.Environ(), daemonVariable+"="+strconv.Itoa(report)),
+		Env:   append(os.Environ(), contract.DaemonVariable+"="+strconv.Itoa(report)),
 		Files: files, Dir: s.home, Umask: -1, Signals: entry.Inherited(),
 		Setsid: true, Foreground: -1, Cgroup: -1,
 	})
@@ -73,7 +70,7 @@ func (s *supervisor) daemonize(argv []string) error {
 // findReport takes the descriptor that daemonize waits on, -1 for none, out of
 // those that hotinit was started with.
 func (s *supervisor) findReport() int {
-	number, ok := os.LookupEnv(daemonVariable)
+	number, ok := os.LookupEnv(contract.DaemonVariable)
 	if !ok {
 		return -1
 	}
@@ -88,5 +85,5 @@ func (s *supervisor) reportUp(fd int) {
 	}
 	_, _ = unix.Write(fd, []byte{1})
 	unix.Close(fd)
-	s.link.drop(message.Inherited + os.Getenv(daemonVariable))
+	s.link.drop(message.Inherited + os.Getenv(contract.DaemonVariable))
 }

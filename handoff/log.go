@@ -3,7 +3,6 @@ package handoff
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
@@ -155,17 +155,17 @@ func (s *supervisor) resumeLogger() error {
 
 func (s *supervisor) startLogger() (*reaper.Process, error) {
 	lg := s.logger
-	argv, err := words(lg.text)
+	argv, err := hook.Split(lg.text)
 	if err != nil || strings.ContainsAny(lg.text, "<>|&;$`*?(){}[]~#") {
 		argv = []string{"sh", "-c", lg.text}
 	}
-	path, err := spawn.LookPath(argv[0], os.Getenv("PATH"), s.home)
+	path, err := spawn.LookPath(argv[0], s.contract.Base, s.home)
 	if err != nil {
 		return nil, err
 	}
 	lg.starts++
 	child, err := spawn.Start(&spawn.Spec{
-		Path: path, FD: -1, Argv: argv, Env: s.contract.base,
+		Path: path, FD: -1, Argv: argv, Env: s.contract.Base,
 		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
 		Dir:   s.home, Umask: -1, Signals: entry.Inherited(),
 		Setpgid: true, Foreground: -1, Cgroup: -1,

@@ -1,137 +1,55 @@
 package handoff
 
 import (
-	"fmt"
 	"os"
 	"strconv"
-	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/notify"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
 )
 
-// notifier is the other end of NOTIFY_SOCKET, sd_notify(3).
-type notifier struct {
-	fd      int
-	address string
-}
-
-// notice is one datagram of the app.
-type notice struct {
-	pid  int
-	text string
-}
-
-// openNotifier makes the socket, or takes the one that init keeps. It is an
-// abstract one: that needs no file system that can be written.
+// openNotifier makes the socket of NOTIFY_SOCKET, or takes the one that init
+// keeps.
 func (s *supervisor) openNotifier() error {
 	const name = "notify"
-	n := &notifier{address: "@hotinit/notify/" + control.Namespace() + "/" + strconv.Itoa(os.Getppid())}
+	address := "@hotinit/notify/" + control.Namespace() + "/" + strconv.Itoa(os.Getppid())
 	fd := s.link.take(name)
 	if fd < 0 {
 		var err error
-		fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return fmt.Errorf("cannot make NOTIFY_SOCKET: %w", err)
-		}
-		// Only with this does the kernel say who sent a datagram, unix(7).
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
-			return fmt.Errorf("cannot learn who sends to NOTIFY_SOCKET: %w", err)
-		}
-		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: n.address}); err != nil {
-			return fmt.Errorf("cannot bind NOTIFY_SOCKET %s: %w", n.address, err)
+		if fd, err = notify.Listen(address); err != nil {
+			return err
 		}
 		if err := s.link.keep(name, fd); err != nil {
 			return err
 		}
 	}
-	n.fd = fd
-	s.notify = n
-	s.contract.notify = n.address
+	s.notify, s.contract.Notify = fd, address
 	return nil
 }
 
-// listen hands each datagram to handle. It takes a datagram out of the
-// socket only once it was acted upon: what a handoff that is killed in
-// between was told, the next one is told again.
-func (n *notifier) listen(handle func(notice)) {
-	file := os.NewFile(uintptr(n.fd), "NOTIFY_SOCKET")
-	raw, err := file.SyscallConn()
-	buf := make([]byte, 8192)
-	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
-	for err == nil {
-		var size, oobn int
-		var failed error
-		receive := func(flags int) {
-			err = raw.Read(func(fd uintptr) bool {
-				size, oobn, _, _, failed = unix.Recvmsg(int(fd), buf, oob, flags|unix.MSG_CMSG_CLOEXEC)
-				return failed != unix.EAGAIN
-			})
-		}
-		receive(unix.MSG_PEEK)
-		if err != nil {
-			return
-		}
-		if failed == nil {
-			// A look at a datagram makes copies of its descriptors too.
-			pid, fds := sender(oob[:oobn])
-			closeAll(fds)
-			handle(notice{pid, string(buf[:size])})
-		}
-		receive(0)
-		if failed == nil {
-			// With BARRIER=1 comes a pipe; its other end waits for this close,
-			// which says that all before it was acted upon, sd_notify_barrier(3).
-			_, fds := sender(oob[:oobn])
-			closeAll(fds)
-		}
-	}
-}
-
-func sender(oob []byte) (pid int, fds []int) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return 0, nil
-	}
-	for _, m := range msgs {
-		if m.Header.Type == unix.SCM_CREDENTIALS {
-			if cred, err := unix.ParseUnixCredentials(&m); err == nil {
-				pid = int(cred.Pid)
-			}
-		} else if got, err := unix.ParseUnixRights(&m); err == nil {
-			fds = append(fds, got...)
-		}
-	}
-	return pid, fds
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
+// tellAbove tells the service manager that started hotinit, if there is one,
+// how hotinit is. The manager's main process is init.
+func (s *supervisor) tellAbove(text string) {
+	if address := os.Getenv("NOTIFY_SOCKET"); address != "" && !s.contract.Plain && !s.daemon {
+		notify.Tell(address, text, os.Getppid())
 	}
 }
 
 // noticed acts upon a datagram. It runs in the loop.
-func (s *supervisor) noticed(n notice) {
-	g := s.ownerOf(n.pid)
+func (s *supervisor) noticed(m notify.Message) {
+	g := s.ownerOf(m.PID)
 	if g == 0 {
 		// One that has ended meanwhile most likely was of a generation that has.
-		if _, err := proc.Read(n.pid); err == nil && s.cfg.Verbosity > 0 {
-			say.Line("a message on NOTIFY_SOCKET is ignored: process %d is of no generation", n.pid)
+		if _, err := proc.Read(m.PID); err == nil && s.cfg.Verbosity > 0 {
+			say.Line("a message on NOTIFY_SOCKET is ignored: process %d is of no generation", m.PID)
 		}
 		return
 	}
 	defer s.loop.act(machine.Event{Kind: machine.Nothing}) // has what is new recorded and shown
-	for line := range strings.SplitSeq(n.text, "\n") {
-		key, value, ok := strings.Cut(line, "=")
-		if !ok {
-			continue
-		}
+	for key, value := range m.Fields() {
 		p := s.procs[g]
 		switch key {
 		case "READY":
@@ -154,8 +72,8 @@ func (s *supervisor) noticed(n notice) {
 				s.loop.act(machine.Event{Kind: machine.Beat, N: g})
 			}
 		case "EXTEND_TIMEOUT_USEC":
-			if us, err := strconv.ParseInt(value, 10, 64); err == nil && us > 0 && us < int64(24*time.Hour/time.Microsecond) {
-				s.loop.act(machine.Event{Kind: machine.Beat, N: g, Delay: time.Duration(us) * time.Microsecond})
+			if d, ok := notify.Extension(value); ok {
+				s.loop.act(machine.Event{Kind: machine.Beat, N: g, Delay: d})
 			}
 		}
 	}

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
@@ -127,13 +128,8 @@ func (s *supervisor) refused(j *job, err error) machine.Event {
 // resolve works out what to execute, in which environment.
 func (s *supervisor) resolve(j *job) error {
 	var err error
-	if j.env, j.self, err = s.contract.environment(j.n); err != nil {
+	if j.env, j.self, err = s.contract.Environment(j.n); err != nil {
 		return err
-	}
-	if id := s.identity; id != nil && id.Home != "" {
-		j.env = setenv(j.env, "HOME", []byte(id.Home))
-		j.env = setenv(j.env, "USER", []byte(id.Name))
-		j.env = setenv(j.env, "LOGNAME", []byte(id.Name))
 	}
 	j.argv = slices.Clone(s.cfg.Command)
 	if j.source == machine.Held {
@@ -143,13 +139,7 @@ func (s *supervisor) resolve(j *job) error {
 		}
 		j.file = r.file
 	}
-	path := ""
-	for _, v := range j.env {
-		if p, ok := strings.CutPrefix(v, "PATH="); ok {
-			path = p
-		}
-	}
-	j.path, err = spawn.LookPath(j.argv[0], path, s.dir)
+	j.path, err = spawn.LookPath(j.argv[0], j.env, s.dir)
 	if err != nil {
 		if j.source == machine.Held && j.file != nil && s.watchedIndex(j) < 0 {
 			// The command is gone; what was checked of it is still held.
@@ -201,6 +191,21 @@ func (s *supervisor) target(j *job) string {
 	return filepath.Join(s.dir, path)
 }
 
+// check runs --check for a release. It runs as the app would, on the file that
+// was checked, so its answer holds for what will run.
+func (s *supervisor) check(j *job) error {
+	c := s.hook(s.cfg.Check)
+	c.Path, c.Env = j.file.Real, contract.WithoutSockets(j.env)
+	c.Timeout, c.Cancel = s.cfg.CheckTimeout, j.cancel
+	return c.Run()
+}
+
+// hook returns a command that runs as the app does.
+func (s *supervisor) hook(text string) *hook.Command {
+	return &hook.Command{Text: text, Dir: s.dir, Umask: s.cfg.Umask,
+		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs}
+}
+
 // examine opens the release, unless the watcher did, and checks it. It runs
 // beside the loop.
 func (s *supervisor) examine(j *job) error {
@@ -224,7 +229,7 @@ func (s *supervisor) examine(j *job) error {
 		return errBusy // execve(2) would say ETXTBSY
 	}
 	if s.cfg.Check != "" {
-		if err := s.runCheck(j); err != nil {
+		if err := s.check(j); err != nil {
 			return &refusal{ownFailure, fmt.Sprintf("--check of %s: %v", target, err)}
 		}
 	}
@@ -330,7 +335,7 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		Argv:       j.argv,
 		Env:        j.env,
 		SelfPID:    j.self,
-		Files:      s.contract.files(s.std(), ready.childFD()),
+		Files:      s.contract.Files(s.std(), ready.childFD()),
 		Dir:        s.dir,
 		Umask:      s.cfg.Umask,
 		Signals:    entry.Inherited(),

@@ -29,7 +29,7 @@ type readiness struct {
 // being taken out: the next handoff sees it too.
 func (s *supervisor) newReadiness(n int) (*readiness, error) {
 	r := &readiness{name: "ready/" + strconv.Itoa(n), ours: -1, child: -1, link: s.link}
-	if s.contract.readyFD < 0 {
+	if s.contract.ReadyFD < 0 {
 		return r, nil
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -118,14 +118,15 @@ func (s *supervisor) awaitLine(n, fd int, done chan struct{}) {
 
 // awaitCommand runs the command of --ready exec: until it exits with 0.
 func (s *supervisor) awaitCommand(n int, done chan struct{}) {
-	env, _, err := s.contract.environment(n)
+	env, _, err := s.contract.Environment(n)
 	if err != nil {
-		env = s.contract.base
+		env = s.contract.Base
 	}
-	c := command{what: "--ready exec", text: s.cfg.Ready.Command, env: env, timeout: s.cfg.ReadyTimeout, cancel: done}
+	c := s.hook(s.cfg.Ready.Command)
+	c.Env, c.Timeout, c.Cancel = env, s.cfg.ReadyTimeout, done
 	wait := 50 * time.Millisecond
 	for {
-		if s.runCommand(c) == nil {
+		if c.Run() == nil {
 			s.loop.post(machine.Event{Kind: machine.Ready, N: n})
 			return
 		}
@@ -143,8 +144,8 @@ func (s *supervisor) awaitCommand(n int, done chan struct{}) {
 // time, as long as there is a candidate.
 func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
 	inodes := make(map[string]bool)
-	for _, sock := range s.contract.sockets {
-		if l, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(sock.fd)); err == nil {
+	for _, sock := range s.contract.Sockets {
+		if l, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(sock.FD)); err == nil {
 			inodes[l] = true // "socket:[4711]"
 		}
 	}

@@ -11,9 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/notify"
 	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
@@ -35,7 +37,7 @@ type supervisor struct {
 
 	home     string // the folder that hotinit was started in
 	dir      string // the app's working folder
-	contract contract
+	contract contract.Contract
 	identity *passwd.Identity // who the app runs as; nil: as hotinit itself
 	cgroups  cgroups
 	terminal int // descriptor of the controlling terminal, or -1
@@ -50,7 +52,7 @@ type supervisor struct {
 	watcher  *watch.Watcher
 	offered  *watch.File // what it has found, until a start takes it
 	told     string      // the release that it knows of
-	notify   *notifier
+	notify   int         // the socket of NOTIFY_SOCKET, or -1
 	waiters  []waiter
 	watchers []chan struct{}
 
@@ -89,6 +91,7 @@ func Run(argv []string) {
 		releases: make(map[string]*release),
 		cancels:  make(map[int]chan struct{}),
 		terminal: -1,
+		notify:   -1,
 	}
 	cfg, err := settings.Parse(argv, os.Environ())
 	if err != nil {
@@ -191,8 +194,8 @@ func (s *supervisor) run(recorded []byte, report int) error {
 			return err
 		}
 	}
-	if s.notify != nil {
-		go s.notify.listen(func(n notice) { s.ask(func() { s.noticed(n) }) })
+	if s.notify >= 0 {
+		go notify.Serve(s.notify, func(m notify.Message) { s.ask(func() { s.noticed(m) }) })
 	}
 	go s.link.receive(s.signal)
 	s.loop.run(first)
@@ -202,17 +205,16 @@ func (s *supervisor) run(recorded []byte, report int) error {
 // makeContract binds the sockets and works out what each generation gets.
 func (s *supervisor) makeContract() error {
 	c := &s.contract
-	c.base = os.Environ()
-	c.envdir = s.fromStart(s.cfg.EnvDir)
-	c.always = s.cfg.Compat == "start_server"
-	c.plain = s.cfg.Compat != "" && !c.always
-	c.readyFD = -1
+	c.Base = os.Environ()
+	c.EnvDir = s.fromStart(s.cfg.EnvDir)
+	c.Always = s.cfg.Compat == "start_server"
+	c.Plain = s.cfg.Compat != "" && !c.Always
+	c.ReadyFD = -1
 	if s.cfg.Ready.Mode == settings.ReadyFD {
-		c.readyFD = s.cfg.Ready.FD
+		c.ReadyFD = s.cfg.Ready.FD
 	}
-	if s.cfg.Watchdog > 0 {
-		c.watchdog = strconv.FormatInt(s.cfg.Watchdog.Microseconds(), 10)
-	}
+	c.Watchdog = s.cfg.Watchdog
+	c.Identity = s.identity
 	inherited := make(map[int]int)
 	for name, fd := range s.link.kept {
 		if number, ok := strings.CutPrefix(name, message.Inherited); ok {
@@ -242,7 +244,7 @@ func (s *supervisor) makeContract() error {
 		return err
 	}
 	for i, spec := range specs {
-		c.sockets = append(c.sockets, socket{spec.Bound(fds[i]), fds[i], numbers[i]})
+		c.Sockets = append(c.Sockets, contract.Socket{Spec: spec.Bound(fds[i]), FD: fds[i], Number: numbers[i]})
 	}
 	return s.keepInherited(inherited)
 }
@@ -270,7 +272,7 @@ func (s *supervisor) bind(spec sockets.Spec) (int, error) {
 // socket activation, sd_listen_fds(3). The handoff's parent, init, is the
 // process that LISTEN_PID must name.
 func (s *supervisor) activated(inherited map[int]int) (specs []sockets.Spec, fds []int, err error) {
-	if s.contract.plain || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getppid()) {
+	if s.contract.Plain || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getppid()) {
 		return nil, nil, nil
 	}
 	count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
@@ -299,11 +301,11 @@ func (s *supervisor) activated(inherited map[int]int) (specs []sockets.Spec, fds
 // there are.
 func (s *supervisor) keepInherited(inherited map[int]int) error {
 	c := &s.contract
-	if len(c.sockets) == 0 && len(s.cfg.KeepFDs) == 0 {
-		c.kept = inherited
+	if len(c.Sockets) == 0 && len(s.cfg.KeepFDs) == 0 {
+		c.Kept = inherited
 		return nil
 	}
-	c.kept = make(map[int]int)
+	c.Kept = make(map[int]int)
 	for _, n := range s.cfg.KeepFDs {
 		if n < 3 {
 			continue // these are passed on anyway
@@ -312,12 +314,12 @@ func (s *supervisor) keepInherited(inherited map[int]int) error {
 		if !ok {
 			return fmt.Errorf("--keep-fds %d: hotinit was not started with a descriptor %d", n, n)
 		}
-		for _, sock := range c.sockets {
-			if sock.number == n {
-				return fmt.Errorf("--keep-fds %d: the app gets %s as descriptor %d (give that one another number, as in --port 8080=7)", n, sock.spec, n)
+		for _, sock := range c.Sockets {
+			if sock.Number == n {
+				return fmt.Errorf("--keep-fds %d: the app gets %s as descriptor %d (give that one another number, as in --port 8080=7)", n, sock.Spec, n)
 			}
 		}
-		c.kept[n] = fd
+		c.Kept[n] = fd
 	}
 	return nil
 }

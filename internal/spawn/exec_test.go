@@ -123,7 +123,7 @@ func TestLookPath(t *testing.T) {
 		"no PATH: the usual":        {file: "sh", want: "/bin/sh"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := LookPath(c.file, c.path, c.dir)
+			got, err := LookPath(c.file, []string{"A=1", "PATH=" + c.path}, c.dir)
 			if c.code == 0 {
 				if got != c.want || err != nil {
 					t.Errorf("%q, %v", got, err)

@@ -9,16 +9,16 @@ import (
 // defaultPath is what execvp(3) searches where PATH is not set.
 const defaultPath = "/bin:/usr/bin"
 
-// LookPath searches pathEnv, the value of PATH, for file as execvp(3) does. A
-// file with a slash in its name is not searched for. dir is the folder that
-// the program will be started in: relative elements of PATH, and empty ones,
-// which mean the working folder, are relative to it ("" is the current one).
-// The path found is meant to be executed there.
+// LookPath searches for file as execvp(3) does, in the PATH of env, a program's
+// environment. A file with a slash in its name is not searched for. dir is the
+// directory that the program will be started in ("" is the current one): the
+// relative elements of PATH, and the empty ones, which mean the working
+// directory, are relative to it. So is the path that is returned.
 //
 // The error is an *Error whose ExitCode is 127 if there is no such file
-// (ENOENT), 126 if there is but none may be executed (EACCES), by the caller:
-// for another user it may turn out otherwise at exec.
-func LookPath(file, pathEnv, dir string) (string, error) {
+// (ENOENT), 126 if there is one but the caller may execute none (EACCES).
+// Another user may be able to.
+func LookPath(file string, env []string, dir string) (string, error) {
 	if strings.Contains(file, "/") {
 		return file, nil
 	}
@@ -26,10 +26,14 @@ func LookPath(file, pathEnv, dir string) (string, error) {
 	if file == "" {
 		return "", &Error{Op: "exec", Path: file, Err: result}
 	}
-	if pathEnv == "" {
-		pathEnv = defaultPath
+	path := defaultPath
+	for _, v := range env {
+		if p, ok := strings.CutPrefix(v, "PATH="); ok && p != "" {
+			path = p
+			break // getenv(3) takes the first, too
+		}
 	}
-	for elem := range strings.SplitSeq(pathEnv, ":") {
+	for elem := range strings.SplitSeq(path, ":") {
 		if elem == "" {
 			elem = "."
 		}
@@ -49,7 +53,7 @@ func LookPath(file, pathEnv, dir string) (string, error) {
 	return "", &Error{Op: "exec", Path: file, Err: result}
 }
 
-// executable tells what execve(2) would say of the file, before it reads it.
+// executable returns what execve(2) would say about the file before reading it.
 func executable(path string) unix.Errno {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {

@@ -1,32 +1,41 @@
-package handoff
+// Package hook runs the commands that a user gave hotinit to ask about an app:
+// --check and --ready exec:.
+//
+// Invariant: when Run returns, the command has ended; one that was stopped was
+// killed together with its process group.
+package hook
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/reaper"
 )
 
-// command is one that hotinit runs itself: --check, --ready exec:.
-type command struct {
-	what    string
-	text    string
-	path    string // what {} in it stands for
-	env     []string
-	timeout time.Duration // 0: none
-	cancel  <-chan struct{}
+// Command is one command, and what it runs as.
+type Command struct {
+	Text       string // as the user wrote it
+	Path       string // what {} in it stands for
+	Env        []string
+	Dir        string
+	Umask      int
+	Credential *passwd.Credential // nil: as hotinit itself
+	NoNewPrivs bool
+	Timeout    time.Duration // 0: none
+	Cancel     <-chan struct{}
 }
 
-// words splits a command line at its spaces, with the quotes and backslashes
-// of a shell. There is no shell in it: an image may have none.
-func words(text string) ([]string, error) {
+// Split splits a command line at its spaces. Quotes and backslashes mean what
+// they mean to a shell, and nothing else does: an image may have no shell.
+func Split(text string) ([]string, error) {
 	var out []string
 	var word strings.Builder
 	in := false
@@ -70,34 +79,17 @@ func words(text string) ([]string, error) {
 	return out, nil
 }
 
-// runCheck runs --check for a release. It runs as the app would, on the file
-// that was checked, so what is said of it is said of what will run.
-func (s *supervisor) runCheck(j *job) error {
-	env := slices.DeleteFunc(slices.Clone(j.env), func(v string) bool {
-		name, _, _ := strings.Cut(v, "=")
-		return isOwn(name) && name != "HOTINIT_GENERATION" // it gets no sockets
-	})
-	return s.runCommand(command{what: "--check", text: s.cfg.Check, path: j.file.Real, env: env,
-		timeout: s.cfg.CheckTimeout, cancel: j.cancel})
-}
-
-// runCommand runs a command to its end. Its error is what went wrong, with the
-// last line that it wrote to its standard error.
-func (s *supervisor) runCommand(c command) error {
-	argv, err := words(c.text)
+// Run runs a command to its end. The error says what went wrong, with the last
+// line that the command wrote.
+func (c *Command) Run() error {
+	argv, err := Split(c.Text)
 	if err != nil {
 		return err
 	}
 	for i := range argv {
-		argv[i] = strings.ReplaceAll(argv[i], "{}", c.path)
+		argv[i] = strings.ReplaceAll(argv[i], "{}", c.Path)
 	}
-	path := os.Getenv("PATH")
-	for _, v := range c.env {
-		if p, ok := strings.CutPrefix(v, "PATH="); ok {
-			path = p
-		}
-	}
-	file, err := spawn.LookPath(argv[0], path, s.dir)
+	file, err := spawn.LookPath(argv[0], c.Env, c.Dir)
 	if err != nil {
 		return err
 	}
@@ -115,30 +107,30 @@ func (s *supervisor) runCommand(c command) error {
 		defer unix.Close(null)
 	}
 	child, err := spawn.Start(&spawn.Spec{
-		Path: file, FD: -1, Argv: argv, Env: c.env,
+		Path: file, FD: -1, Argv: argv, Env: c.Env,
 		Files: []int{null, pipe[1], pipe[1]},
-		Dir:   s.dir, Umask: s.cfg.Umask, Signals: entry.Inherited(),
-		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs,
+		Dir:   c.Dir, Umask: c.Umask, Signals: entry.Inherited(),
+		Credential: c.Credential, NoNewPrivs: c.NoNewPrivs,
 		Setpgid: true, Foreground: -1, Cgroup: -1,
 	})
 	unix.Close(pipe[1])
 	if err != nil {
 		return err
 	}
-	return awaitChild(c, reaper.Own(child.PID, child.PIDFD), read)
+	return c.await(reaper.Own(child.PID, child.PIDFD), read)
 }
 
-// awaitChild waits for a command's end. One that takes too long is killed,
-// with all of its group.
-func awaitChild(c command, p *reaper.Process, output *os.File) error {
+// await waits for the command's end, and kills it where it takes too long or is
+// no longer wanted.
+func (c *Command) await(p *reaper.Process, output *os.File) error {
 	defer p.Close()
 	last := make(chan string, 1)
 	go func() { last <- lastLine(output) }()
 	ended := make(chan reaper.Exit, 1)
 	go func() { ended <- p.Wait() }()
 	var late <-chan time.Time
-	if c.timeout > 0 {
-		t := time.NewTimer(c.timeout)
+	if c.Timeout > 0 {
+		t := time.NewTimer(c.Timeout)
 		defer t.Stop()
 		late = t.C
 	}
@@ -147,8 +139,8 @@ func awaitChild(c command, p *reaper.Process, output *os.File) error {
 	select {
 	case exit = <-ended:
 	case <-late:
-		why = fmt.Sprintf("it took longer than %v and was killed", c.timeout)
-	case <-c.cancel:
+		why = fmt.Sprintf("it took longer than %v and was killed", c.Timeout)
+	case <-c.Cancel:
 		why = "it was stopped"
 	}
 	if why != "" {
@@ -156,12 +148,12 @@ func awaitChild(c command, p *reaper.Process, output *os.File) error {
 		_ = p.Signal(unix.SIGKILL)
 		exit = <-ended
 	}
-	// What it left running may hold the pipe open; its words are not waited for.
+	// What it left running may hold the pipe open; its output is not waited for.
 	_ = output.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	line := <-last
 	switch {
 	case why != "":
-		return fmt.Errorf("%s", why)
+		return errors.New(why)
 	case exit.Status() == 0:
 		return nil
 	case line != "":

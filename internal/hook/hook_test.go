@@ -1,4 +1,4 @@
-package handoff
+package hook
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestWordsAreSplitAsAShellDoes(t *testing.T) {
+func TestACommandIsSplitAsAShellDoes(t *testing.T) {
 	for text, want := range map[string][]string{
 		"app":                    {"app"},
 		"  app\t-t \n x ":        {"app", "-t", "x"},
@@ -20,13 +20,13 @@ func TestWordsAreSplitAsAShellDoes(t *testing.T) {
 		`app {} $HOME * ; # | >`: {"app", "{}", "$HOME", "*", ";", "#", "|", ">"}, // there is no shell in it
 		"app größe":              {"app", "größe"},
 	} {
-		if got, err := words(text); err != nil || !slices.Equal(got, want) {
-			t.Errorf("words(%s) = %q, %v, want %q", text, got, err, want)
+		if got, err := Split(text); err != nil || !slices.Equal(got, want) {
+			t.Errorf("Split(%s) = %q, %v, want %q", text, got, err, want)
 		}
 	}
 }
 
-func TestWordsRefusesWhatIsNoCommand(t *testing.T) {
+func TestSplitRefusesWhatIsNoCommand(t *testing.T) {
 	for text, want := range map[string]string{
 		"":         "has no command",
 		" \n":      "has no command",
@@ -34,8 +34,8 @@ func TestWordsRefusesWhatIsNoCommand(t *testing.T) {
 		`app "a`:   "ends within a quote",
 		`app \`:    "ends within a quote",
 	} {
-		if got, err := words(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("words(%s) = %q, %v, want an error with %q", text, got, err, want)
+		if got, err := Split(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Split(%s) = %q, %v, want an error with %q", text, got, err, want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package handoff
+package contract
 
 import (
 	"os"
@@ -6,14 +6,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
 // environmentOf is the environment of generation 7 by a contract.
-func environmentOf(t *testing.T, c contract) (env, selfPID []string) {
+func environmentOf(t *testing.T, c Contract) (env, selfPID []string) {
 	t.Helper()
-	env, selfPID, err := c.environment(7)
+	env, selfPID, err := c.Environment(7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +23,7 @@ func environmentOf(t *testing.T, c contract) (env, selfPID []string) {
 
 // socketsOf returns sockets as generations inherit them. Their descriptors here
 // are 20, 21, …, so that a mix-up with the numbers in the app shows.
-func socketsOf(t *testing.T, texts ...string) (out []socket) {
+func socketsOf(t *testing.T, texts ...string) (out []Socket) {
 	t.Helper()
 	var specs []sockets.Spec
 	for _, text := range texts {
@@ -37,7 +38,7 @@ func socketsOf(t *testing.T, texts ...string) (out []socket) {
 		t.Fatal(err)
 	}
 	for i, spec := range specs {
-		out = append(out, socket{spec, 20 + i, numbers[i]})
+		out = append(out, Socket{spec, 20 + i, numbers[i]})
 	}
 	return out
 }
@@ -61,10 +62,10 @@ func expectEnv(t *testing.T, got []string, want ...string) {
 }
 
 func TestTheContractFollowsHotinitsOwnEnvironment(t *testing.T) {
-	env, self := environmentOf(t, contract{
-		base:    []string{"PATH=/bin", "A=1"},
-		sockets: socketsOf(t, "8080", "unix:/run/app.sock,name=admin"),
-		notify:  "@n", watchdog: "5000000",
+	env, self := environmentOf(t, Contract{
+		Base:    []string{"PATH=/bin", "A=1"},
+		Sockets: socketsOf(t, "8080", "unix:/run/app.sock,name=admin"),
+		Notify:  "@n", Watchdog: 5 * time.Second,
 	})
 	expectEnv(t, env, "PATH=/bin", "A=1", "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7",
 		"SERVER_STARTER_PORT=8080=3;/run/app.sock=4", "LISTEN_FDS=2", "LISTEN_FDNAMES=8080:admin",
@@ -73,18 +74,18 @@ func TestTheContractFollowsHotinitsOwnEnvironment(t *testing.T) {
 }
 
 func TestWithoutSocketsThereAreNoVariablesOfSockets(t *testing.T) {
-	env, self := environmentOf(t, contract{})
+	env, self := environmentOf(t, Contract{})
 	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7")
 	expectEnv(t, self)
 }
 
 func TestStartServersPortVariableIsThereWithoutSockets(t *testing.T) {
-	env, _ := environmentOf(t, contract{always: true})
+	env, _ := environmentOf(t, Contract{Always: true})
 	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7", "SERVER_STARTER_PORT=")
 }
 
 func TestASocketBeyondAGapIsNotCountedByListenFDs(t *testing.T) {
-	env, _ := environmentOf(t, contract{sockets: socketsOf(t, "8080", "9000=9")})
+	env, _ := environmentOf(t, Contract{Sockets: socketsOf(t, "8080", "9000=9")})
 	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7",
 		"SERVER_STARTER_PORT=8080=3;9000=9", "LISTEN_FDS=1", "LISTEN_FDNAMES=8080")
 }
@@ -94,13 +95,13 @@ func TestWhatWasMeantForHotinitIsNotPassedOn(t *testing.T) {
 	for _, name := range own {
 		base = append(base, name+"=outer")
 	}
-	env, _ := environmentOf(t, contract{base: append(base, "LISTEN_FDSX=mine", "A=1")})
+	env, _ := environmentOf(t, Contract{Base: append(base, "LISTEN_FDSX=mine", "A=1")})
 	expectEnv(t, env, "LISTEN_FDSX=mine", "A=1", "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7")
 }
 
 func TestAPlainInitLeavesTheEnvironmentAsItIs(t *testing.T) {
 	base := []string{"LISTEN_FDS=1", "LISTEN_PID=1", "NOTIFY_SOCKET=/run/n", "A=1"}
-	env, self := environmentOf(t, contract{base: base, plain: true, notify: "@n"})
+	env, self := environmentOf(t, Contract{Base: base, Plain: true, Notify: "@n"})
 	expectEnv(t, env, base...)
 	expectEnv(t, self)
 }
@@ -109,7 +110,7 @@ func TestEnvdirSetsReplacesAndRemoves(t *testing.T) {
 	dir := envdirOf(t, map[string]string{
 		"NEW": "value\nnot this line", "OLD": "replaced \t\r\n", "GONE": "", "BLANK": "\n", "LINES": "a\x00b\n",
 	})
-	env, _ := environmentOf(t, contract{base: []string{"OLD=1", "GONE=1", "STAYS=1"}, envdir: dir, plain: true})
+	env, _ := environmentOf(t, Contract{Base: []string{"OLD=1", "GONE=1", "STAYS=1"}, EnvDir: dir, Plain: true})
 	expectEnv(t, env, "STAYS=1", "BLANK=", "LINES=a\nb", "NEW=value", "OLD=replaced")
 }
 
@@ -118,13 +119,13 @@ func TestEnvdirSkipsWhatIsNoVariable(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	env, _ := environmentOf(t, contract{envdir: dir, plain: true})
+	env, _ := environmentOf(t, Contract{EnvDir: dir, Plain: true})
 	expectEnv(t, env, "OK=1")
 }
 
 func TestEnvdirIsReadAnewForEachGeneration(t *testing.T) {
 	dir := envdirOf(t, map[string]string{"A": "1"})
-	c := contract{envdir: dir, plain: true}
+	c := Contract{EnvDir: dir, Plain: true}
 	env, _ := environmentOf(t, c)
 	expectEnv(t, env, "A=1")
 	if err := os.WriteFile(filepath.Join(dir, "A"), []byte("2"), 0o644); err != nil {
@@ -137,28 +138,28 @@ func TestEnvdirIsReadAnewForEachGeneration(t *testing.T) {
 func TestEnvdirCannotReplaceTheContract(t *testing.T) {
 	// getenv(3) takes the first of two: such a file would win.
 	dir := envdirOf(t, map[string]string{"NOTIFY_SOCKET": "@other", "HOTINIT_GENERATION": "1"})
-	env, _ := environmentOf(t, contract{envdir: dir, notify: "@n"})
+	env, _ := environmentOf(t, Contract{EnvDir: dir, Notify: "@n"})
 	expectEnv(t, env, "HOTINIT_GENERATION=7", "SERVER_STARTER_GENERATION=7", "NOTIFY_SOCKET=@n")
 }
 
 func TestAMissingEnvdirIsAnError(t *testing.T) {
-	c := contract{envdir: filepath.Join(t.TempDir(), "none")}
-	if _, _, err := c.environment(1); err == nil || !strings.Contains(err.Error(), "cannot read --envdir "+c.envdir) {
+	c := Contract{EnvDir: filepath.Join(t.TempDir(), "none")}
+	if _, _, err := c.Environment(1); err == nil || !strings.Contains(err.Error(), "cannot read --envdir "+c.EnvDir) {
 		t.Errorf("the error is %v", err)
 	}
 }
 
 func TestFilesPutsEachDescriptorAtItsNumber(t *testing.T) {
-	c := contract{sockets: socketsOf(t, "8080", "9000=6"), kept: map[int]int{8: 30}, readyFD: 5}
-	got := c.files([3]int{0, -1, 2}, 40)
+	c := Contract{Sockets: socketsOf(t, "8080", "9000=6"), Kept: map[int]int{8: 30}, ReadyFD: 5}
+	got := c.Files([3]int{0, -1, 2}, 40)
 	if want := []int{0, -1, 2, 20, -1, 40, 21, -1, 30}; !slices.Equal(got, want) {
 		t.Errorf("the descriptors are %v, want %v", got, want)
 	}
 }
 
 func TestFilesWithoutSocketsAreTheFirstThree(t *testing.T) {
-	c := contract{readyFD: -1}
-	if got := c.files([3]int{0, 1, 2}, -1); !slices.Equal(got, []int{0, 1, 2}) {
+	c := Contract{ReadyFD: -1}
+	if got := c.Files([3]int{0, 1, 2}, -1); !slices.Equal(got, []int{0, 1, 2}) {
 		t.Errorf("the descriptors are %v", got)
 	}
 }
