@@ -1,9 +1,9 @@
-// Package tests proves hotinit's main job from end to end: a real hotinit, as
-// a real PID 1, with real servers under it.
+// Package tests holds the tests that run hotinit as a whole, by subject: init
+// (a plain init beside tini, dumb-init and catatonit), swap (generations,
+// sockets, readiness, rollback), watch (finding and checking a release), docker
+// (the real engine), and bench, the benchmark.
 //
-// Whole stories are scripts in stories/, whose commands stories_test.go
-// documents. What has to be counted (requests under load, exit statuses beside
-// orphans, kills of the handoff) is in the Go tests. The packages below are
-// their tools: box runs hotinit, load asks, pidone makes namespaces, app is
-// the server; docker has the tests with a real engine.
+// Their tools are in internal/testkit: box runs hotinit and sees its processes,
+// site deploys to it, load asks, pidone makes namespaces, app is the server.
+// A test of one package alone stands beside that package.
 package tests

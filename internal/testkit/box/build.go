@@ -1,13 +1,18 @@
 package box
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -35,27 +40,64 @@ func Main(m *testing.M, finally ...func()) {
 }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "hotinit-test-")
+	dir, err := shared()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	// Others than the owner execute what is in it, in the tests with --user.
-	os.Chmod(dir, 0o755)
 	Hotinit, App = filepath.Join(dir, "hotinit"), filepath.Join(dir, "app")
-	for _, build := range [][]string{
+	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// shared returns the directory of what the tests of this checkout build. All
+// packages' tests use one build: go build links nothing that is up to date.
+func shared() (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/hotinit/hotinit").Output()
+	if err != nil {
+		return "", fmt.Errorf("cannot find the checkout: %w", err)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s", root, runtime.Version()))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("hotinit-test-%d-%x", os.Getuid(), sum[:6]))
+	// Others than the owner execute what is in it, in the tests with --user.
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return "", err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(st.Uid) != os.Getuid() {
+		return "", fmt.Errorf("%s is not this user's directory: remove it, or set TMPDIR", dir)
+	}
+	return dir, os.Chmod(dir, 0o755)
+}
+
+// build builds hotinit, as its users do, and the application.
+func build(dir string) error {
+	lock, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// One package's tests build, the others wait and find it up to date.
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	for _, words := range [][]string{
 		{"-ldflags", "-s -w -E hotinit_entry", "-o", Hotinit, "github.com/hotinit/hotinit/cmd/hotinit"},
 		{"-ldflags", "-s -w", "-o", App, "github.com/hotinit/hotinit/internal/testkit/app"},
 	} {
-		c := exec.Command("go", append([]string{"build", "-trimpath"}, build...)...)
+		c := exec.Command("go", append([]string{"build", "-trimpath"}, words...)...)
 		c.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := c.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "cannot build (%v): %v\n%s", c, err, out)
-			return 1
+			return fmt.Errorf("cannot build (%v): %w\n%s", c, err, out)
 		}
 	}
-	return m.Run()
+	return nil
 }
 
 // Release returns the content of a release of the application: its binary
@@ -105,7 +147,7 @@ func Need(t testing.TB, what string, missing error) {
 	t.Skipf("needs %s: %v", what, missing)
 }
 
-// Required tells whether HOTINIT_TEST_REQUIRE, a list with commas, names it.
+// Required reports whether HOTINIT_TEST_REQUIRE, a list with commas, names it.
 func Required(what string) bool {
 	return slices.Contains(strings.Split(os.Getenv("HOTINIT_TEST_REQUIRE"), ","), what)
 }

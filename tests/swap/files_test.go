@@ -1,0 +1,164 @@
+package swap
+
+import (
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/testkit/site"
+)
+
+func TestThePidFileHasHotinitsPID(t *testing.T) {
+	s := site.Serving(t, site.Options{Sub: true, Flags: []string{"--pid-file", "pid"}})
+	if text := s.Read("pid"); text != strconv.Itoa(s.PID())+"\n" {
+		t.Errorf("%q, want %d", text, s.PID())
+	}
+	s.Stop(0)
+	if _, err := os.Stat(s.File("pid")); err == nil {
+		t.Error("it is left")
+	}
+}
+
+func TestASecondHotinitWithThePidFileIsRefused(t *testing.T) {
+	for name, handoff := range map[string]func(s *site.Site){
+		"first handoff": func(*site.Site) {},
+		"next handoff":  func(s *site.Site) { s.KillHandoff(); s.Status() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := site.Serving(t, site.Options{Sub: true, Flags: []string{"--pid-file", "pid"}})
+			handoff(s)
+			before := s.Read("pid")
+			status, text := s.Hotinit("hotinit", "--pid-file", "pid", "--", s.Path)
+			if status != 125 || !strings.Contains(text, "belongs to a hotinit that runs (PID "+strings.TrimSpace(before)) {
+				t.Errorf("status %d: %s", status, text)
+			}
+			if after := s.Read("pid"); after != before {
+				t.Errorf("the file has %q, it had %q", after, before)
+			}
+			s.Stop(0)
+		})
+	}
+}
+
+func TestAStalePidFileIsTakenOver(t *testing.T) {
+	s := site.Serving(t, site.Options{Sub: true, Flags: []string{"--pid-file", "pid"}, Prepare: func(s *site.Site) { s.Write("pid", "1\n") }})
+	if text := s.Read("pid"); text != strconv.Itoa(s.PID())+"\n" {
+		t.Errorf("%q, want %d", text, s.PID())
+	}
+}
+
+func TestTheStatusFileIsInNumericOrder(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--status-file", "status", "--drain-timeout", "0"}, App: []string{"-term", "ignore"}})
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.Becomes(1, "retiring")
+	if text := s.Read("status"); !regexp.MustCompile(`^1:\d+\n2:\d+\n$`).MatchString(text) {
+		t.Errorf("%q", text)
+	}
+}
+
+// Whoever has opened it reads a whole file, for it is replaced and never
+// written to.
+func TestTheStatusFileIsReplacedAsAWhole(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--status-file", "status"}})
+	old, err := os.Open(s.File("status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	s.Swap("v2")
+	s.Until("the file names generation 2 alone", func() bool { return strings.HasPrefix(s.Read("status"), "2:") })
+	b := make([]byte, 64)
+	if n, _ := old.Read(b); !strings.HasPrefix(string(b[:n]), "1:") {
+		t.Errorf("the old file has %q", b[:n])
+	}
+	s.Stop(0)
+	if names, _ := os.ReadDir(s.Dir); len(names) != 1 {
+		t.Errorf("files are left: %v", names)
+	}
+}
+
+func TestTheEnvdirIsReadForEachGeneration(t *testing.T) {
+	s := site.Open(t, site.Options{
+		Flags:   []string{"--envdir", "env", "--interval", "0"},
+		Prepare: func(s *site.Site) { s.Write("env/ONE", "1\n"); s.Write("env/TWO", "2\n") },
+		Script:  `echo "$HOTINIT_GENERATION: one ${ONE-unset} two ${TWO-unset}"; exec sleep 1000`,
+	})
+	s.Line("^1: one 1 two 2$")
+	if err := os.Remove(s.File("env/ONE")); err != nil {
+		t.Fatal(err)
+	}
+	s.Write("env/TWO", "22\n")
+	s.Signal(unix.SIGHUP)
+	s.Line("^2: one unset two 22$")
+}
+
+func TestTheLogFileHasWhatBothSay(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--log-file", "log"}})
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.Contains("log", "app v1 generation 1 ")
+	s.Contains("log", "hotinit: generation 2 is ready")
+	s.Stop(0)
+	if text := s.Output.String(); text != "" {
+		t.Errorf("it says %q elsewhere", text)
+	}
+}
+
+func TestTheLogFileIsReopenedWhenItWasRotated(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--log-file", "log"}})
+	if err := os.Rename(s.File("log"), s.File("log.1")); err != nil {
+		t.Fatal(err)
+	}
+	s.Signal(unix.SIGHUP)
+	s.Answers("v1 generation 2 ")
+	s.Contains("log", "v1 generation 2 ")
+	s.Contains("log", "hotinit: generation 2 is ready")
+	if strings.Contains(s.Read("log.1"), "v1 generation 2 ") {
+		t.Errorf("generation 2 writes to the rotated file")
+	}
+}
+
+func TestTheLogFileIsKeptByTheNextHandoff(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--log-file", "log"}})
+	s.KillHandoff()
+	s.Contains("log", "hotinit: the handoff was lost")
+	s.Signal(unix.SIGHUP)
+	s.Contains("log", "hotinit: generation 2 is ready")
+}
+
+func TestTheLogCommandGetsWhatIsSaid(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--log-file", "| sed -u 's/^/logged: /' >log"}})
+	s.Contains("log", "logged: app v1 generation 1 ")
+	s.Stop(0)
+	// It was read to the end.
+	if text := s.Read("log"); !strings.Contains(text, "gone, with status 0") {
+		t.Errorf("the log has %q", text)
+	}
+}
+
+func TestTheLogCommandIsStartedAgain(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--log-file", "| cat >>log"}})
+	s.Contains("log", "app v1 generation 1 ")
+	kill := func() {
+		for _, p := range s.Processes() {
+			if len(p.Args) == 1 && p.Args[0] == "cat" {
+				s.SignalTo(p.PID, unix.SIGKILL)
+			}
+		}
+	}
+	kill()
+	s.Contains("log", "hotinit: the command of --log-file")
+	s.Swap("v2")
+	s.Contains("log", "app v2 generation 2 ")
+	s.KillHandoff()
+	s.Status()
+	kill()
+	s.Swap("v3")
+	s.Contains("log", "app v3 generation 3 ")
+	s.Stop(0)
+}

@@ -1,0 +1,123 @@
+package swap
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/load"
+)
+
+// The handoff is killed at a random moment of each of these swaps. The moment
+// is counted in answered requests, from before the swap begins until well
+// after the new generation serves.
+func TestKillingTheHandoffDuringSwapsLosesNothing(t *testing.T) {
+	b, path, address := serve(t, nil)
+	l := load.Start(load.Options{Address: address})
+	killed := 0
+	for n := 2; n <= swaps+1; n++ {
+		version := fmt.Sprintf("v%d ", n)
+		moment := l.After(rand.IntN(150))
+		answered := l.Answered(version)
+		if n%2 == 0 {
+			box.Swap(t, path, fmt.Sprintf("v%d", n))
+			await(t, b, l, moment, "the moment to kill the handoff")
+		} else {
+			box.Install(t, path+".new", fmt.Sprintf("v%d", n))
+			await(t, b, l, moment, "the moment to kill the handoff")
+			box.Swap(t, path, fmt.Sprintf("v%d", n))
+		}
+		if b.KillHandoff() {
+			killed++
+		}
+		await(t, b, l, answered, "an answer of "+version)
+	}
+	lossless(t, b, l)
+	t.Logf("the handoff was killed %d times", killed)
+	once(t, b, path)
+	stop(t, b)
+}
+
+// Killed over and over, with nothing asked of it between, it comes back each
+// time and the application is served throughout.
+func TestKillingTheHandoffOverAndOver(t *testing.T) {
+	b, path, address := serve(t, nil)
+	l := load.Start(load.Options{Address: address})
+	for range 15 {
+		b.KillHandoff()
+		await(t, b, l, l.After(rand.IntN(100)), "load without a handoff")
+	}
+	if r := l.Report(); len(r.By) != 1 {
+		t.Errorf("answers came from %v, want those of v1 alone", r.By)
+	}
+	answered := l.Answered("v2 generation 2 ")
+	box.Swap(t, path, "v2")
+	await(t, b, l, answered, "an answer of v2")
+	lossless(t, b, l)
+	once(t, b, path)
+	stop(t, b)
+}
+
+// Whoever kills it faster than it can say that it is there does not end the
+// application either.
+func TestKillingTheHandoffBeforeItIsThere(t *testing.T) {
+	b, path, address := serve(t, nil)
+	l := load.Start(load.Options{Address: address})
+	for range 8 {
+		b.KillHandoff()
+	}
+	answered := l.Answered("v2 generation 2 ")
+	box.Swap(t, path, "v2")
+	await(t, b, l, answered, "an answer of v2")
+	lossless(t, b, l)
+	once(t, b, path)
+	stop(t, b)
+}
+
+// A signal that comes while there is no handoff is not lost.
+func TestASignalWithoutAHandoffIsKept(t *testing.T) {
+	b, path, address := serve(t, nil)
+	for generation := 2; generation <= 6; generation++ {
+		b.KillHandoff()
+		b.Signal(unix.SIGHUP)
+		b.Answers(address, fmt.Sprintf("v1 generation %d ", generation))
+	}
+	once(t, b, path)
+	b.KillHandoff()
+	stop(t, b)
+}
+
+// once checks that each generation was started once and none was left out, and
+// that in the end a single one runs.
+func once(t *testing.T, b *box.Box, path string) {
+	t.Helper()
+	started := map[int]int{}
+	highest := 0
+	pattern := regexp.MustCompile(`^app v\d+ generation (\d+) pid \d+: started$`)
+	for _, line := range b.Output.All() {
+		if found := pattern.FindStringSubmatch(line); found != nil {
+			n, _ := strconv.Atoi(found[1])
+			started[n]++
+			highest = max(highest, n)
+		}
+	}
+	for n := 1; n <= highest; n++ {
+		if started[n] != 1 {
+			t.Errorf("generation %d was started %d times:\n%s", n, started[n], b.Output)
+		}
+	}
+	b.Until("a single generation runs", func() bool {
+		n := 0
+		for _, p := range b.Processes() {
+			if len(p.Args) > 0 && p.Args[0] == path {
+				n++
+			}
+		}
+		return n == 1
+	})
+}

@@ -1,0 +1,145 @@
+package swap
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/site"
+)
+
+// trusted is a site whose release v1 has outlived its probation.
+func trusted(t *testing.T, flags []string, app ...string) *site.Site {
+	t.Helper()
+	s := site.Serving(t, site.Options{Flags: append([]string{"--probation", "8s"}, flags...), App: app})
+	s.Proven(1)
+	return s
+}
+
+func TestCurrentThatDiesInItsProbationIsRolledBackThoughTheFileWasReplaced(t *testing.T) {
+	s := trusted(t, nil)
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.Die(9)
+	s.Line(`generation 2 exited with status 9 in its probation`)
+	s.Answers("v1 generation 3 ")
+	s.Becomes(3, "current")
+	s.Stop(0)
+}
+
+func TestItIsRolledBackThoughTheFileWasDeleted(t *testing.T) {
+	s := trusted(t, nil)
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	if err := os.Remove(s.Path); err != nil {
+		t.Fatal(err)
+	}
+	s.Die(9)
+	s.Answers("v1 generation 3 ")
+	s.Becomes(3, "current")
+	s.Stop(0)
+}
+
+func TestItIsRolledBackAlsoByAnotherHandoff(t *testing.T) {
+	s := trusted(t, nil)
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.KillHandoff()
+	s.Die(9)
+	s.Answers("v1 generation 3 ")
+	s.Becomes(3, "current")
+	s.Stop(0)
+}
+
+func TestAReleaseThatWasRolledBackIsNotTriedAgainUntilItChanges(t *testing.T) {
+	s := trusted(t, nil)
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.Die(9)
+	s.Answers("v1 generation 3 ")
+	s.Swap("v2") // the same bytes in a new file
+	s.KillHandoff()
+	s.Answers("v1 generation 3 ")
+	s.Swap("v3")
+	s.Answers("v3 generation 4 ")
+	s.Stop(0)
+}
+
+func TestARejectedReleaseIsNotTriedAgainByTheNextHandoff(t *testing.T) {
+	s := site.Serving(t, site.Options{})
+	s.Swap("v2", "-exit", "9")
+	s.Line(`generation 2 failed: exited with status 9; generation 1 stays`)
+	s.KillHandoff()
+	s.Status()
+	s.Swap("v3")
+	s.Answers("v3 generation 3 ")
+	s.Stop(0)
+}
+
+func TestRollbackByHand(t *testing.T) {
+	s := trusted(t, nil)
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	if status, text := s.Ask("rollback", "--wait"); status != 0 || !strings.Contains(text, "generation 3 is current") {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	s.Answers("v1 generation 3 ")
+	s.Becomes(3, "current")
+	s.Stop(0)
+}
+
+func TestRollbackWithNothingToGoBackTo(t *testing.T) {
+	s := trusted(t, nil)
+	if status, text := s.Ask("rollback", "--wait"); status != 1 || !strings.Contains(text, "no other good release") {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	s.Answers("v1 generation 1 ")
+}
+
+func TestARollbackThatFailsEndsAsOnExitSays(t *testing.T) {
+	s := trusted(t, nil, "-exit-by-number")
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.Die(9)
+	s.Line(`in its probation`)
+	s.Ends(9)
+}
+
+func TestRestartsThatFailHaveGrowingDelays(t *testing.T) {
+	s := trusted(t, []string{"--on-exit", "restart"}, "-exit-by-number")
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.Die(9)
+	for _, delay := range []string{"at once", "in 100ms", "in 200ms", "in 400ms"} {
+		s.Line(`another one is started ` + delay)
+	}
+}
+
+// Also where each generation counts as ready at once, and without a probation.
+func TestAnAppThatDiesAtOnceIsStartedWithGrowingDelays(t *testing.T) {
+	s := site.Open(t, site.Options{Name: "start_server", Sub: true, Flags: []string{"--interval", "0"}, Script: "exit 1"})
+	for _, delay := range []string{"in 100ms", "in 200ms", "in 400ms"} {
+		s.Line(delay)
+	}
+}
+
+func TestAScriptIsRolledBackThroughTheSymlinkOfItsRelease(t *testing.T) {
+	site.Need(t, "systemd-notify")
+	var gate func()
+	s := site.Open(t, site.Options{
+		Flags: []string{"--interval", "100ms", "--probation", "8s"}, Command: []string{"sh", "current/app"},
+		Prepare: func(s *site.Site) {
+			gate = box.Fifo(t, s.File("gate"))
+			s.Write("one/app", `echo "v1 generation $HOTINIT_GENERATION"; exec sleep 1000`)
+			s.Write("two/app", `systemd-notify --ready; echo "v2 is ready"; read line <gate; exit 9`)
+			s.Link("one", "current")
+		},
+	})
+	s.Proven(1)
+	s.Link("two", "current")
+	s.Line(`^v2 is ready$`)
+	s.Becomes(2, "current")
+	gate()
+	s.Line(`^v1 generation 3$`)
+}

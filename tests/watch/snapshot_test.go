@@ -1,0 +1,147 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/site"
+)
+
+func TestWithoutASnapshotARunningProgramCannotBeOverwritten(t *testing.T) {
+	s := serve(t)
+	if err := os.WriteFile(s.Path, []byte("overwritten"), 0o755); !errors.Is(err, unix.ETXTBSY) {
+		t.Errorf("writing to a program that runs: %v, want ETXTBSY", err)
+	}
+	s.only("v2")
+}
+
+// copies are the two places for private copies.
+func copies(t *testing.T, test func(t *testing.T, flags []string)) {
+	t.Run("in memory", func(t *testing.T) { test(t, []string{"--snapshot"}) })
+	t.Run("in a folder", func(t *testing.T) {
+		dir := folder(t)
+		test(t, []string{"--snapshot", "--snapshot-dir", dir})
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left in the folder: %v, %v", left, err)
+		}
+	})
+}
+
+func TestWithASnapshotAnyWriteInPlaceWorks(t *testing.T) {
+	for _, c := range []struct{ name, tool, line string }{
+		{"cp", "cp", `cp new server`},
+		{"rsync --inplace", "rsync", `mkdir -p from; mv new from/server; rsync -a -I --inplace from/server .`},
+		{"scp", "scp", `scp -q new server`},
+		{"a slow writer", "dd", `dd if=new of=server bs=65536 conv=notrunc 2>/dev/null`},
+		{"mv", "mv", `mv new server`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			site.Need(t, c.tool)
+			copies(t, func(t *testing.T, flags []string) {
+				t.Parallel()
+				s := serve(t, flags...)
+				for i := 2; i <= 3; i++ {
+					version := fmt.Sprintf("v%d", i)
+					s.release("new", version)
+					s.sh(c.line)
+					s.next(version)
+				}
+			})
+		})
+	}
+}
+
+func TestTheLastGoodReleaseSurvivesOverwritingInPlace(t *testing.T) {
+	copies(t, func(t *testing.T, flags []string) {
+		dir := folder(t)
+		path := filepath.Join(dir, "server")
+		box.Install(t, path, "v1")
+		s := launch(t, dir, true, append(flags, "--probation", "3s"), path)
+		s.next("v1")
+		s.Proven(1)
+		s.release("new", "v2")
+		s.sh(`cp new server`)
+		s.next("v2")
+		box.Get(s.Address, "/exit?status=3")
+		s.Line(`generation 2 exited with status 3 in its probation; the last good release is started again`)
+		s.next("v1")
+		// What is at the path was rejected: it does not come back by itself.
+		s.sh(`touch server`)
+		s.release("new", "v4")
+		s.sh(`cp new server`)
+		s.next("v4")
+	})
+}
+
+func TestTheNameInPS(t *testing.T) {
+	dir := folder(t)
+	for _, c := range []struct {
+		name  string
+		flags []string
+		want  string
+	}{
+		{"without a copy", nil, "server"},
+		{"a copy in a folder", []string{"--snapshot", "--snapshot-dir", dir}, "server"},
+		{"a copy in memory", []string{"--snapshot"}, "memfd:server"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := serve(t, c.flags...)
+			pid := s.pid(1)
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			comm := strings.TrimSpace(string(b))
+			if c.flags != nil && strings.Trim(comm, "0123456789") == "" {
+				t.Skipf("before Linux 6.14 the name is the descriptor's number: %s", comm)
+			}
+			if comm != c.want {
+				t.Errorf("the name is %q, want %q", comm, c.want)
+			}
+			if p, ok := s.Find(s.inside(pid)); !ok || p.Args[0] != s.Path {
+				t.Errorf("its command line is %v, want %s", p, s.Path)
+			}
+		})
+	}
+}
+
+// inside is the PID in the box of one outside.
+func (s *watched) inside(pid int) int {
+	for _, p := range s.Processes() {
+		if p.PID == pid {
+			return p.Inside
+		}
+	}
+	return -1
+}
+
+func TestASnapshotOfAReadOnlyFileSystem(t *testing.T) {
+	source, dir := folder(t), folder(t)
+	box.Install(t, filepath.Join(source, "server"), "v1")
+	mount(t, source, dir, "", unix.MS_BIND)
+	mount(t, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY)
+	s := launch(t, dir, false, []string{"--snapshot"}, filepath.Join(dir, "server"))
+	s.next("v1")
+	s.sh(fmt.Sprintf(`cp server %s/new; printf '\n#app v2' >>%[1]s/new; cp %[1]s/new %[1]s/server`, source))
+	s.next("v2")
+}
+
+func TestAFolderForCopiesThatIsMountedNoexecIsNamed(t *testing.T) {
+	dir, copies := folder(t), folder(t)
+	path := filepath.Join(dir, "server")
+	box.Install(t, path, "v1")
+	mount(t, "tmpfs", copies, "tmpfs", unix.MS_NOEXEC)
+	s := launch(t, dir, false, []string{"--snapshot", "--snapshot-dir", copies}, path)
+	s.Line(`cannot run a copy from .*` + filepath.Base(copies) + `: its file system is mounted noexec; choose another folder`)
+	if status := s.Wait(); status != 125 {
+		t.Errorf("status %d, want 125", status)
+	}
+}
