@@ -12,6 +12,7 @@ type stage uint32
 
 const (
 	stageFork stage = iota
+	stageFilter
 	stageSession
 	stageGroup
 	stageFiles
@@ -34,6 +35,7 @@ var stages = [...]struct {
 	names bool
 }{
 	stageFork:        {"fork", "start a process for ", true},
+	stageFilter:      {"seccomp", "install the seccomp filter", false},
 	stageSession:     {"setsid", "start a session", false},
 	stageGroup:       {"setpgid", "start a process group", false},
 	stageFiles:       {"files", "pass the file descriptors", false},

@@ -58,6 +58,9 @@ func (im *image) fork() (pid uintptr, err unix.Errno) {
 //go:norace
 //go:nosplit
 func (im *image) child() {
+	if im.filter != nil {
+		im.installFilter()
+	}
 	if im.gated {
 		// Its own writing end would keep the pipe open for ever.
 		sys(unix.SYS_CLOSE, im.gate[1], 0, 0)

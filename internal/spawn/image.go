@@ -73,6 +73,15 @@ type image struct {
 	parent   uintptr
 	byte     [1]byte // what comes from gate
 
+	filter      *unix.SockFprog
+	filterFlags uintptr
+	filterPrivs bool
+	filterTo    uintptr // where the child sends the descriptor of its notifications
+	filterMsg   unix.Msghdr
+	filterIov   unix.Iovec
+	filterRight rights
+	listener    int // what the parent received there
+
 	cgroup   int
 	args     cloneArgs // for cgroup
 	inCgroup bool      // fork started the child in it
@@ -96,6 +105,10 @@ func newImage(s *Spec) (*image, error) {
 		cgroup:   s.Cgroup,
 	}
 	copy(im.fdPath[:], fdPrefix)
+	im.listener = -1
+	if len(s.Filter) > 0 {
+		im.layFilter(s)
+	}
 
 	c := converter{}
 	im.path = c.bytes(s.Path)

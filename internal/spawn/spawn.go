@@ -72,6 +72,15 @@ type Spec struct {
 	// process of the machine forks: milliseconds.
 	Cgroup int
 
+	// Filter, if not nil, is a seccomp filter that the program runs under, with
+	// what SECCOMP_SET_MODE_FILTER takes as flags. With FILTER_FLAG_NEW_LISTENER
+	// among them Child.Listener is the descriptor of its notifications, when
+	// Forked is called. FilterPrivs sets no_new_privs first, which the kernel
+	// asks for where CAP_SYS_ADMIN is missing.
+	Filter      []unix.SockFilter
+	FilterFlags uint
+	FilterPrivs bool
+
 	// Forked, if not nil, is called once the child is there, and the child does
 	// nothing before it has returned. If this process is killed until then, the
 	// child ends without having executed anything: so what Forked writes down
@@ -80,11 +89,15 @@ type Spec struct {
 }
 
 // Child is a started program. PIDFD is close-on-exec, and -1 where the kernel
-// has none (Linux before 5.2).
+// has none (Linux before 5.2). So is Listener, which is -1 without Spec.Filter.
 type Child struct {
 	PID, PIDFD int
 	InCgroup   bool // it is in Spec.Cgroup
+	Listener   int  // of Spec.Filter
 }
+
+// none is the Child of a start that failed.
+var none = Child{PID: -1, PIDFD: -1, Listener: -1}
 
 // Start starts a program, and returns once it has been executed, or an *Error.
 // A failed child has been waited for.
@@ -96,7 +109,7 @@ type Child struct {
 func Start(s *Spec) (Child, error) {
 	im, err := newImage(s)
 	if err != nil {
-		return Child{PID: -1, PIDFD: -1}, err
+		return none, err
 	}
 	return im.start()
 }
@@ -110,7 +123,7 @@ func (im *image) start() (Child, error) {
 		case stages[st].names:
 			err.Path = im.spec.Path
 		}
-		return Child{PID: -1, PIDFD: -1}, err
+		return none, err
 	}
 
 	// ForkLock keeps Go code that must make a descriptor close-on-exec in a
@@ -132,9 +145,29 @@ func (im *image) start() (Child, error) {
 		}
 		im.gated, im.gate = true, [2]uintptr{uintptr(gate[0]), uintptr(gate[1])}
 	}
+	filter := [2]int{-1, -1}
+	if im.filter != nil {
+		var err error
+		if filter, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
+			syscall.ForkLock.Unlock()
+			closeBoth(report)
+			closeBoth(gate)
+			return fail(stageFork, errno(err))
+		}
+		im.filterTo = uintptr(filter[1])
+	}
 	pid, e := im.fork()
 	_ = unix.Close(report[1])
+	if im.filter != nil {
+		_ = unix.Close(filter[1])
+	}
 	syscall.ForkLock.Unlock()
+	if im.filter != nil {
+		if e == 0 {
+			im.listener = receiveListener(filter[0])
+		}
+		_ = unix.Close(filter[0])
+	}
 	if e == 0 && im.gated {
 		im.spec.Forked(im.born(pid))
 		// The pipe has room, and the child waits; it cannot fail.
@@ -158,7 +191,7 @@ func (im *image) start() (Child, error) {
 
 // born is the child that fork started.
 func (im *image) born(pid uintptr) Child {
-	return Child{PID: int(pid), PIDFD: int(im.pidfd), InCgroup: im.inCgroup}
+	return Child{PID: int(pid), PIDFD: int(im.pidfd), InCgroup: im.inCgroup, Listener: im.listener}
 }
 
 // closeBoth closes the ends of a pipe, where there is one.
@@ -182,5 +215,8 @@ func (c Child) collect() {
 	}
 	if c.PIDFD >= 0 {
 		_ = unix.Close(c.PIDFD)
+	}
+	if c.Listener >= 0 {
+		_ = unix.Close(c.Listener)
 	}
 }
