@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/watch"
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // encode writes the record as JSON, as json.Marshal would but for fields that
@@ -22,7 +22,7 @@ func (r *record) encode() []byte {
 	w.open("", '{')
 	w.state("State", &r.State)
 	w.int("Forked", r.Forked)
-	each(&w, "Releases", r.Releases, func(key string, rel watch.Release) { w.release(key, &rel) })
+	each(&w, "Releases", r.Releases, func(key string, rel release.Release) { w.release(key, &rel) })
 	each(&w, "Since", r.Since, w.time)
 	each(&w, "Groups", r.Groups, w.int)
 	each(&w, "Texts", r.Texts, w.string)
@@ -83,7 +83,7 @@ func (w *writer) gen(g *machine.Gen) {
 	w.uint("Start", g.Start)
 }
 
-func (w *writer) release(name string, r *watch.Release) {
+func (w *writer) release(name string, r *release.Release) {
 	w.open(name, '{')
 	w.string("Path", r.Path)
 	w.string("Real", r.Real)

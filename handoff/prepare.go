@@ -14,9 +14,9 @@ import (
 	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
-	"github.com/hotinit/hotinit/internal/watch"
 	"github.com/hotinit/hotinit/reaper"
 )
 
@@ -29,9 +29,9 @@ type job struct {
 	self   []string // variables that get its PID
 	path   string   // what is executed
 	argv   []string
-	script int         // index in argv of the file that is watched, -1: it is path itself
-	file   *watch.File // what was checked, nil where nothing is
-	byFD   bool        // the descriptor is executed, not the path
+	script int           // index in argv of the file that is watched, -1: it is path itself
+	file   *release.File // what was checked, nil where nothing is
+	byFD   bool          // the descriptor is executed, not the path
 	tries  int
 	told   bool // that it has to wait
 	cancel chan struct{}
@@ -155,7 +155,7 @@ func (s *supervisor) resolve(j *job) error {
 // watchedIndex returns which argument is the file that a generation runs, -1
 // where that is the command itself.
 func (s *supervisor) watchedIndex(j *job) int {
-	script, ok := watch.Script(j.argv)
+	script, ok := release.Script(j.argv)
 	if !ok {
 		return -1
 	}
@@ -176,7 +176,7 @@ func (s *supervisor) checked(j *job) bool {
 	if s.cfg.Check != "" || s.cfg.Snapshot {
 		return true
 	}
-	return s.cfg.Watch && (j.script >= 0 || watch.Watchable(s.target(j)))
+	return s.cfg.Watch && (j.script >= 0 || release.Watchable(s.target(j)))
 }
 
 // target is the path of the file that a generation runs.
@@ -211,10 +211,10 @@ func (s *supervisor) hook(text string) *hook.Command {
 func (s *supervisor) examine(j *job) error {
 	target := s.target(j)
 	if j.file == nil {
-		opts := watch.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
+		opts := release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
 			Undigested: j.n == 1 && !s.cfg.Snapshot}
 		var err error
-		if j.file, err = watch.Open(target, opts); err != nil {
+		if j.file, err = release.Open(target, opts); err != nil {
 			status := 126
 			switch {
 			case errors.Is(err, unix.EAGAIN):
@@ -234,7 +234,7 @@ func (s *supervisor) examine(j *job) error {
 		}
 	}
 	if s.copies(j) {
-		copied, err := watch.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir))
+		copied, err := release.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir))
 		if err != nil {
 			return &refusal{ownFailure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", target, err)}
 		}
@@ -247,7 +247,7 @@ func (s *supervisor) examine(j *job) error {
 // copies tells whether a generation runs from a private copy. A script does
 // not: its interpreter would look beside the copy for what belongs to it.
 func (s *supervisor) copies(j *job) bool {
-	return s.cfg.Snapshot && j.script < 0 && j.file.Kind != watch.KindScript
+	return s.cfg.Snapshot && j.script < 0 && j.file.Kind != release.KindScript
 }
 
 // launch forks and executes. It runs in the loop, so that nothing happens
@@ -382,7 +382,7 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 // may not be looked at, proves nothing, and one that an interpreter runs
 // cannot be proven; it was compared just before.
 func (s *supervisor) proveExecutable(j *job, pid int) bool {
-	if j.file == nil || j.byFD || j.script >= 0 || j.file.Kind != watch.KindELF {
+	if j.file == nil || j.byFD || j.script >= 0 || j.file.Kind != release.KindELF {
 		return true
 	}
 	exe := fmt.Sprintf("/proc/%d/exe", pid)

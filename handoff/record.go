@@ -16,8 +16,8 @@ import (
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
-	"github.com/hotinit/hotinit/internal/watch"
 	"github.com/hotinit/hotinit/reaper"
 )
 
@@ -28,7 +28,7 @@ type record struct {
 	// Forked is a generation whose process was forked and may not have
 	// executed the app yet, 0 for none.
 	Forked   int
-	Releases map[string]watch.Release
+	Releases map[string]release.Release
 	Since    map[int]time.Time
 	Groups   map[int]int    // process groups; MAINPID= may have named another process
 	Texts    map[int]string // the last STATUS=
@@ -59,7 +59,7 @@ func (s *supervisor) store(st machine.State, seq uint64, forked int) {
 		s.writeStatusFile(st)
 	}
 	r := record{State: st, Forked: forked, Past: s.past, Stopped: s.stopped,
-		Releases: make(map[string]watch.Release), Since: make(map[int]time.Time),
+		Releases: make(map[string]release.Release), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases {
 		if rel.file != nil {
@@ -113,7 +113,7 @@ func (s *supervisor) resume(recorded []byte) (machine.Event, error) {
 	s.past, s.stopped = r.Past, r.Stopped
 	for key, rel := range r.Releases {
 		if fd := s.link.take(releaseName(key)); fd >= 0 {
-			s.releases[key] = &release{file: watch.Resume(rel, fd), path: rel.Path}
+			s.releases[key] = &heldRelease{file: release.Resume(rel, fd), path: rel.Path}
 		}
 	}
 	for i := range r.State.Gens {

@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/watch"
+	"github.com/hotinit/hotinit/internal/release"
 )
 
-// release is one that is held open.
-type release struct {
-	file *watch.File
+// heldRelease is a release that is held open.
+type heldRelease struct {
+	file *release.File
 	path string // as the command line leads to it
 	read bool   // its content was read, or cannot be, or is being read
 	done bool   // and that is over
@@ -35,7 +35,7 @@ func (s *supervisor) keyOf(j *job) string {
 
 // keyOf names a release by its content, or where that was not read (yet) by
 // its file. One may execute a file that one may not read.
-func keyOf(r watch.Release) string {
+func keyOf(r release.Release) string {
 	if r.Digest.Known() {
 		return r.Digest.String()
 	}
@@ -50,7 +50,7 @@ func (s *supervisor) hold(key string, j *job) {
 	if key == "" || j.source == machine.Held || s.releases[key] != nil {
 		return
 	}
-	s.releases[key] = &release{file: j.file, path: s.target(j)}
+	s.releases[key] = &heldRelease{file: j.file, path: s.target(j)}
 	_ = s.link.keep(releaseName(key), j.file.FD())
 }
 
@@ -67,7 +67,7 @@ func (s *supervisor) putBack(j *job) {
 
 // takeOffered returns what the watcher has opened and checked for path, if
 // that is what path leads to still. It is the caller's from then on.
-func (s *supervisor) takeOffered(path string) *watch.File {
+func (s *supervisor) takeOffered(path string) *release.File {
 	f := s.offered
 	s.offered = nil
 	if f != nil && (f.Path != path || !unmodified(path, f)) {
@@ -86,48 +86,48 @@ func (s *supervisor) withdraw() {
 }
 
 // leadsTo tells whether path leads to the file that was checked.
-func leadsTo(path string, f *watch.File) bool {
+func leadsTo(path string, f *release.File) bool {
 	var st unix.Stat_t
 	return unix.Stat(path, &st) == nil && uint64(st.Dev) == f.Dev && st.Ino == f.Ino
 }
 
 // unmodified tells whether path leads to the file that was checked, and
 // nobody has written to it since.
-func unmodified(path string, f *watch.File) bool {
+func unmodified(path string, f *release.File) bool {
 	var st unix.Stat_t
 	return unix.Stat(path, &st) == nil && uint64(st.Dev) == f.Dev && st.Ino == f.Ino && asWas(&st, f)
 }
 
-func asWas(st *unix.Stat_t, f *watch.File) bool {
+func asWas(st *unix.Stat_t, f *release.File) bool {
 	return st.Size == f.Size && st.Mtim.Nano() == f.MTime
 }
 
 // copied tells whether a release is a private copy (--snapshot). It stands for
 // the file that it was copied from, under whose numbers it goes.
-func copied(f *watch.File) bool {
+func copied(f *release.File) bool {
 	var st unix.Stat_t
 	return f != nil && unix.Fstat(f.FD(), &st) == nil && (uint64(st.Dev) != f.Dev || st.Ino != f.Ino)
 }
 
 // intact tells whether a held file is unmodified, wherever it is by now.
-func intact(f *watch.File) bool {
+func intact(f *release.File) bool {
 	var st unix.Stat_t
 	return copied(f) || unix.Fstat(f.FD(), &st) == nil && asWas(&st, f)
 }
 
 // reread returns what a held file contains now. It works on a descriptor of
 // its own, for it runs beside the loop, which may close the file.
-func reread(f *watch.File) (read func(done <-chan struct{}) (watch.Release, error), err error) {
+func reread(f *release.File) (read func(done <-chan struct{}) (release.Release, error), err error) {
 	fd, err := unix.FcntlInt(uintptr(f.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	return func(done <-chan struct{}) (watch.Release, error) {
-		own := watch.Resume(f.Release, fd)
+	return func(done <-chan struct{}) (release.Release, error) {
+		own := release.Resume(f.Release, fd)
 		defer own.Close()
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
-			return watch.Release{}, err
+			return release.Release{}, err
 		}
 		own.Size, own.MTime = st.Size, st.Mtim.Nano()
 		return own.Release, own.Read(done)
@@ -173,7 +173,7 @@ func (s *supervisor) readLater() {
 }
 
 // rename names a release by its content, everywhere.
-func (s *supervisor) rename(key string, d watch.Digest) {
+func (s *supervisor) rename(key string, d release.Digest) {
 	r := s.releases[key]
 	r.file.Digest = d
 	name := keyOf(r.file.Release)
@@ -213,7 +213,7 @@ func (s *supervisor) tellWatcher(st machine.State) {
 
 // stillGood tells why a held release can't be started any more, if so: where
 // it was overwritten in place, it is not what was good.
-func (s *supervisor) stillGood(j *job, read func(<-chan struct{}) (watch.Release, error)) error {
+func (s *supervisor) stillGood(j *job, read func(<-chan struct{}) (release.Release, error)) error {
 	now, err := read(j.cancel)
 	if err == nil && now.Digest != j.file.Digest {
 		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")

@@ -5,17 +5,17 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/hotinit/hotinit/internal/watch"
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // opened is a script that was checked.
-func opened(t *testing.T) (path string, f *watch.File) {
+func opened(t *testing.T) (path string, f *release.File) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "server")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := watch.Open(path, watch.CheckOptions{})
+	f, err := release.Open(path, release.CheckOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/notify"
 	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/sockets"
@@ -43,16 +44,16 @@ type supervisor struct {
 	terminal int // descriptor of the controlling terminal, or -1
 
 	procs    map[int]*process
-	releases map[string]*release
+	releases map[string]*heldRelease
 	cancels  map[int]chan struct{} // of those that are being prepared
 	reserve  sync.Once             // threads are kept in reserve once an app runs
 	past     []control.Past
 	stopped  time.Time // when stopping began
 
 	watcher  *watch.Watcher
-	offered  *watch.File // what it has found, until a start takes it
-	told     string      // the release that it knows of
-	notify   int         // the socket of NOTIFY_SOCKET, or -1
+	offered  *release.File // what it has found, until a start takes it
+	told     string        // the release that it knows of
+	notify   int           // the socket of NOTIFY_SOCKET, or -1
 	waiters  []waiter
 	watchers []chan struct{}
 
@@ -88,7 +89,7 @@ func Run(argv []string) {
 		home:     start.Text,
 		dir:      start.Text,
 		procs:    make(map[int]*process),
-		releases: make(map[string]*release),
+		releases: make(map[string]*heldRelease),
 		cancels:  make(map[int]chan struct{}),
 		terminal: -1,
 		notify:   -1,

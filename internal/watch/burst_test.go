@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// newBurst watches a program and the folder that it is in, both of which have
+// newBurst watches a program and the directory that it is in, both of which have
 // been looked at. Its clock can be stopped.
 func newBurst(t *testing.T, program string) *rig {
 	t.Helper()
@@ -16,7 +16,7 @@ func newBurst(t *testing.T, program string) *rig {
 	return newRig(t, rigOptions{dir: dir, content: program, clock: &clock{}, options: Options{Paths: []Path{{Pattern: dir}}, Settle: 300 * time.Millisecond}})
 }
 
-// elsewhere writes an executable file outside the watched folder.
+// elsewhere writes an executable file outside the watched directory.
 func (r *rig) elsewhere(content string) string {
 	r.t.Helper()
 	path := filepath.Join(r.t.TempDir(), "new")
@@ -54,7 +54,7 @@ func TestAProgramAndFilesBesideItAreOneChange(t *testing.T) {
 	r.alone()
 }
 
-func TestAProgramByItselfInAWatchedFolderIsOneChange(t *testing.T) {
+func TestAProgramByItselfInAWatchedDirectoryIsOneChange(t *testing.T) {
 	r := newBurst(t, script("first"))
 	r.clock.stop()
 	r.rename(r.elsewhere(script("second")), r.path)
@@ -64,8 +64,8 @@ func TestAProgramByItselfInAWatchedFolderIsOneChange(t *testing.T) {
 	r.alone()
 }
 
-func TestATouchedProgramInAWatchedFolderIsNoChange(t *testing.T) {
-	// Too large for the watch on the folder to compare its content.
+func TestATouchedProgramInAWatchedDirectoryIsNoChange(t *testing.T) {
+	// Too large for the watch on the directory to compare its content.
 	r := newBurst(t, script(strings.Repeat("large ", maxRead/4)))
 	r.sh(`touch server; chmod 700 server`)
 	r.alone()

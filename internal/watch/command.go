@@ -5,10 +5,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
-// command is the watch on the file that generations are started from. It is
-// owned by the loop; look and examine run beside it, one at a time.
+// command watches the file that generations are started from. The loop owns
+// it; looks run beside the loop, one at a time.
 type command struct {
 	path   string
 	settle time.Duration
@@ -16,33 +18,33 @@ type command struct {
 
 	armed    bool // Running was called: there is something to compare with
 	base     baseline
-	seen     []sight
+	seen     []observation
 	dirty    bool // something was reported since the last look
 	finished bool // and it was a close or a rename
 	examine  bool
 	busy     bool
 	wake     time.Duration // look again then; 0: only when something is reported
 	polled   bool
-	file     *File // of the last examination, until it is concluded upon
+	file     *release.File // of the last examination, until it is concluded upon
 	grumbled identity
 
-	concluded func(sight, verdict) // of each look, for tests; nil otherwise
+	concluded func(observation, verdict) // of each look, for tests; nil otherwise
 }
 
-// A query is what a look has to know; it is a copy, for it leaves the loop.
+// A query is the input of a look. It is a copy, because it leaves the loop.
 type query struct {
 	examine  bool
 	finished bool
-	known    identity // needs no second thought
-	other    Release  // content that is of interest even where it can't be started
+	known    identity        // needs no second thought
+	other    release.Release // content that is of interest even where it can't be started
 }
 
-// A view is what a look or an examination found.
+// A view is the result of a look.
 type view struct {
-	sight  sight
-	file   *File
-	polled bool  // changes may come unreported
-	err    error // a watch could not be set
+	observation observation
+	file        *release.File
+	polled      bool  // changes may come unreported
+	err         error // a watch could not be set
 }
 
 func (c *command) note(n note) {
@@ -50,8 +52,8 @@ func (c *command) note(n note) {
 	c.finished = c.finished || n.finished
 }
 
-// running tells which content is running or being started.
-func (c *command) running(r Release) {
+// running sets the content that runs or is being started.
+func (c *command) running(r release.Release) {
 	c.base.expected = r
 	if !c.armed {
 		c.armed = true
@@ -61,7 +63,7 @@ func (c *command) running(r Release) {
 	c.dirty = true
 }
 
-// undecided reports whether something was reported that no verdict is on yet.
+// undecided reports whether a report still waits for its verdict.
 func (c *command) undecided() bool {
 	return c.armed && (c.dirty || c.busy || c.examine || c.wake != 0)
 }
@@ -82,7 +84,8 @@ func (c *command) next(now time.Duration) (*query, time.Duration) {
 	return q, 0
 }
 
-// found takes in what a look saw. The event is for the owner, if not nil.
+// found takes in the result of a look. It returns an event for the receiver, or
+// nil.
 func (c *command) found(now time.Duration, v view) *Event {
 	c.busy = false
 	c.polled = v.polled
@@ -93,19 +96,19 @@ func (c *command) found(now time.Duration, v view) *Event {
 	if !c.armed {
 		return nil
 	}
-	v.sight.at = now
-	c.seen = remember(c.seen, v.sight)
+	v.observation.at = now
+	c.seen = remember(c.seen, v.observation)
 	d := decide(c.base, c.seen, c.settle)
 	c.base = conclude(c.base, c.seen, d)
 	if c.concluded != nil {
-		c.concluded(v.sight, d)
+		c.concluded(v.observation, d)
 	}
 	var e *Event
 	switch d.kind {
 	case verdictWait:
 		c.wake = d.until
-		if d.reason != "" && c.grumbled != v.sight.id {
-			c.grumbled = v.sight.id
+		if d.reason != "" && c.grumbled != v.observation.id {
+			c.grumbled = v.observation.id
 			c.log(c.path + ": " + d.reason + "; the running generation stays")
 		}
 		return nil
@@ -134,7 +137,7 @@ const (
 // eyes look at the file system for a command; they keep nothing.
 type eyes struct {
 	path  string
-	check CheckOptions
+	check release.CheckOptions
 	apply func([]need) (added bool, err error)
 	poll  bool // told to poll everything
 }
@@ -145,8 +148,8 @@ func (e eyes) look(q query) view {
 	for range 8 { // each time a watch is new, what it missed must be seen
 		r = walk(e.path)
 		needs := r.needs
-		if r.file != (stamp{}) {
-			needs = append(needs, need{path: r.real, inode: inode{r.file.dev, r.file.ino}, role: roleFile})
+		if r.file != (release.Stamp{}) {
+			needs = append(needs, need{path: r.real, inode: inode{r.file.Dev, r.file.Ino}, role: roleFile})
 		}
 		var added bool
 		if added, err = e.apply(needs); !added {
@@ -154,66 +157,66 @@ func (e eyes) look(q query) view {
 		}
 	}
 	v := view{polled: r.remote || err != nil || e.poll, err: err}
-	s := &v.sight
+	s := &v.observation
 	s.finished = q.finished
 	s.coarse = v.polled
 	s.id = identity{file: r.file, fault: r.fault}
-	if r.file == (stamp{}) {
+	if r.file == (release.Stamp{}) {
 		return v
 	}
-	if p, ok := promisePath(e.path, r.real); ok {
-		s.id.promise = statStamp(p)
+	if p, ok := release.ChecksumFile(e.path, r.real); ok {
+		s.id.checksum = release.StatStamp(p)
 	}
 	s.fresh = isFresh(r.file, s.coarse)
-	switch regular := r.file.mode&unix.S_IFMT == unix.S_IFREG; {
+	switch regular := r.file.Mode&unix.S_IFMT == unix.S_IFREG; {
 	case regular && (q.examine || s.id != q.known):
 		e.touch(&v, q)
 	case q.examine:
 		// Not opened: that alone would tell a FIFO's writer that it is read.
-		s.exam = &exam{fault: checkType(r.file.mode).Error()}
+		s.exam = &exam{fault: release.CheckType(r.file.Mode).Error()}
 	}
 	return v
 }
 
 // touch opens the file, to ask for writers and maybe to read it.
 func (e eyes) touch(v *view, q query) {
-	f, err := open(e.path)
+	f, err := release.OpenUnchecked(e.path)
 	if err != nil {
 		switch {
 		case errors.Is(err, unix.ENOENT):
-			v.sight.id = identity{}
+			v.observation.id = identity{}
 		case errors.Is(err, unix.EACCES), errors.Is(err, unix.ELOOP):
-			v.sight.id.fault = err.Error()
+			v.observation.id.fault = err.Error()
 		default:
-			v.sight.exam = &exam{fault: err.Error()}
+			v.observation.exam = &exam{fault: err.Error()}
 		}
 		return
 	}
-	s := &v.sight
-	s.id.file = f.stamp
-	s.writer = f.writer()
-	if !q.examine || s.writer == writerOpen {
+	s := &v.observation
+	s.id.file = f.Stamp()
+	s.writer = f.Writer()
+	if !q.examine || s.writer == release.WriterOpen {
 		f.Close()
 		return
 	}
 	v.file = f
-	fault := f.check(e.check, &q.other)
-	if errors.Is(fault, unix.EAGAIN) || errors.Is(fault, errStopped) {
-		s.writer = f.writer()
+	fault := f.Check(e.check, &q.other)
+	if errors.Is(fault, unix.EAGAIN) || errors.Is(fault, release.ErrStopped) {
+		s.writer = f.Writer()
 		return // it goes on changing: no examination
 	}
 	// A writer that came while it was read: whatever was read, it isn't finished.
-	s.writer = f.writer()
+	s.writer = f.Writer()
 	s.exam = &exam{release: f.Release}
 	if fault != nil {
 		s.exam.fault = fault.Error()
 	}
 }
 
-func isFresh(st stamp, coarse bool) bool {
+func isFresh(st release.Stamp, coarse bool) bool {
 	limit := tick
 	if coarse {
 		limit = coarseTick
 	}
-	return time.Since(time.Unix(0, st.ctime)).Abs() < limit
+	return time.Since(time.Unix(0, st.CTime)).Abs() < limit
 }

@@ -1,60 +1,56 @@
 package watch
 
-import "time"
+import (
+	"time"
 
-// stamp is what a stat tells of one file. The zero stamp is a file that is not
-// there.
-type stamp struct {
-	dev, ino     uint64
-	size         int64
-	mtime, ctime int64
-	mode         uint32 // with the type
-}
+	"github.com/hotinit/hotinit/internal/release"
+)
 
-// identity is what a look at the path shows: the file, and the digest file
-// beside it. While both are as they were, nothing happened.
+// identity is what a look at the path shows: the file, and the checksum file
+// beside it. While both are unchanged, nothing happened.
 type identity struct {
-	file, promise stamp
-	fault         string // why the path could not be followed to its end
+	file, checksum release.Stamp
+	fault          string // why the path could not be followed to its end
 }
 
-// exam is what reading the file told.
+// exam is the result of reading the file.
 type exam struct {
-	release Release
+	release release.Release
 	fault   string // why it can't be started; "" when it can
 }
 
-// sight is one observation. Only its order and at say when it was made.
-type sight struct {
+// observation is what one look found. Its place in the list and at say when it
+// was made.
+type observation struct {
 	at       time.Duration // since the watch began
 	id       identity
-	writer   writer
+	writer   release.Writer
 	finished bool  // the kernel reported a close after writing, or a rename into place
-	fresh    bool  // changed so shortly before that a further change may leave the stamps as they are
-	coarse   bool  // on a file system that reports nothing: such a change is only found by looking again
+	fresh    bool  // changed so recently that a further change may leave the stamp the same
+	coarse   bool  // on a file system that reports nothing: only another look finds such a change
 	exam     *exam // the file was read as well
 }
 
-// baseline is what was concluded before.
+// baseline is what earlier observations led to.
 type baseline struct {
-	shown    Release  // what the path was last known to hold
-	expected Release  // what runs, or is being started
-	any      bool     // there is a judged one
-	judged   identity // concluded upon already
-	fresh    bool     // judged was concluded while fresh
+	shown    release.Release // what the path was last known to hold
+	expected release.Release // what runs, or is being started
+	any      bool            // there is a judged one
+	judged   identity        // concluded upon already
+	fresh    bool            // judged was concluded while fresh
 }
 
-// knows reports whether s shows nothing but what was concluded upon.
-func (b baseline) knows(s sight) bool {
+// knows reports whether s shows only what an earlier verdict covers.
+func (b baseline) knows(s observation) bool {
 	again := b.fresh && (s.finished || s.coarse && !s.fresh)
 	return b.any && s.id == b.judged && !again && s.exam == nil
 }
 
 // holds reports whether the release that the path was last known to hold is
 // still there, unmodified.
-func (b baseline) holds(f stamp) bool {
+func (b baseline) holds(f release.Stamp) bool {
 	r := b.shown
-	return r.Ino != 0 && r.Dev == f.dev && r.Ino == f.ino && r.Size == f.size && r.MTime == f.mtime && r.CTime == f.ctime
+	return r.Ino != 0 && r.Dev == f.Dev && r.Ino == f.Ino && r.Size == f.Size && r.MTime == f.MTime && r.CTime == f.CTime
 }
 
 type verdictKind uint8
@@ -78,15 +74,16 @@ const (
 	longWrite   = time.Minute      // a writer that holds it unchanged for so long is worth a word
 )
 
-// decide says what a list of observations amounts to. It is a pure function;
-// the newest observation is the last.
+// decide turns a list of observations, the newest last, into a verdict. It is a
+// pure function.
 //
-// A file is finished when nobody has it open for writing; where that can't be
-// told, when the kernel reported its close or its rename into place; else when
-// it has not changed for as long as settle. Only a finished file is examined.
-// One that can't be started may still become one that can (chmod after cp, the
-// digest file after the program), so a fault counts only after settle.
-func decide(b baseline, seen []sight, settle time.Duration) verdict {
+// A file is finished when no process has it open for writing. Where the kernel
+// cannot say that, it is finished when the kernel reported its close or its
+// rename into place, or when it has not changed for the time settle. Only a
+// finished file is examined. A file that cannot be started may become one that
+// can (chmod after cp, the checksum file after the program), so a fault counts
+// only after settle.
+func decide(b baseline, seen []observation, settle time.Duration) verdict {
 	if len(seen) == 0 {
 		return verdict{}
 	}
@@ -116,7 +113,7 @@ func decide(b baseline, seen []sight, settle time.Duration) verdict {
 	}
 	settled := since + settle
 
-	if now.id.fault != "" || now.id.file == (stamp{}) {
+	if now.id.fault != "" || now.id.file == (release.Stamp{}) {
 		if now.at < settled {
 			return verdict{kind: verdictWait, until: settled}
 		}
@@ -126,14 +123,14 @@ func decide(b baseline, seen []sight, settle time.Duration) verdict {
 		return verdict{kind: verdictRefuse, reason: "was removed"}
 	}
 
-	if now.writer == writerOpen {
+	if now.writer == release.WriterOpen {
 		v := verdict{kind: verdictWait, until: now.at + min(max((now.at-since)/2, settle), max(longestLook, settle))}
 		if now.at-since >= longWrite {
 			v.reason = "is held open for writing; waiting until it is closed"
 		}
 		return v
 	}
-	if now.writer == writerUnknown && !finished && now.at < settled {
+	if now.writer == release.WriterUnknown && !finished && now.at < settled {
 		return verdict{kind: verdictWait, until: settled}
 	}
 
@@ -158,7 +155,7 @@ func decide(b baseline, seen []sight, settle time.Duration) verdict {
 // that is written for hours doesn't fill the memory: of the observations of one
 // state it keeps the first, the last, the last that was reported finished and
 // the last that was examined. decide says of them what it says of all.
-func remember(seen []sight, s sight) []sight {
+func remember(seen []observation, s observation) []observation {
 	if n := len(seen); n > 0 && seen[n-1].id != s.id {
 		seen = seen[:0]
 	}
@@ -182,7 +179,7 @@ func remember(seen []sight, s sight) []sight {
 }
 
 // conclude is the baseline after a verdict on the last observation.
-func conclude(b baseline, seen []sight, v verdict) baseline {
+func conclude(b baseline, seen []observation, v verdict) baseline {
 	if len(seen) == 0 {
 		return b
 	}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // What people type to put new.src in the place of server, with the release as
@@ -22,7 +24,7 @@ func TestDeployStartsExactlyOneRelease(t *testing.T) {
 		{"rsync", "rsync", `rsync -p new.src server`},
 		{"rsync --inplace", "rsync", `rsync -p --inplace new.src server`},
 		{"rsync --delay-updates", "rsync", `mkdir s; cp -p new.src s/server; rsync -a --delay-updates s/ .`},
-		{"rsync --checksum of a folder", "rsync", `mkdir s; cp -p new.src s/server; rsync -rpc s/ .`},
+		{"rsync --checksum of a directory", "rsync", `mkdir s; cp -p new.src s/server; rsync -rpc s/ .`},
 		{"tar x", "tar", `mkdir s; cp -p new.src s/server; tar -C s -cf s.tar server; tar xf s.tar`},
 		{"tar x --unlink-first", "tar", `mkdir s; cp -p new.src s/server; tar -C s -cf s.tar server; tar -x --unlink-first -f s.tar`},
 		{"tar x --overwrite", "tar", `mkdir s; cp -p new.src s/server; tar -C s -cf s.tar server; tar -x --overwrite -f s.tar`},
@@ -34,8 +36,8 @@ func TestDeployStartsExactlyOneRelease(t *testing.T) {
 		{"editor: backup by rename, new file", "mv", `mv server server~; cat new.src >server; chmod 755 server; rm server~`},
 		{"editor: new file, backup by link, rename", "mv", `cp -p new.src .server.swx; ln server server~; mv .server.swx server; rm server~`},
 		{"unlink, then create", "cp", `rm server; cp -p new.src server`},
-		{"digest file first", "sha256sum", `sha256sum <new.src >server.sha256; cp -p new.src t; mv t server`},
-		{"digest file last", "sha256sum", `cp -p new.src t; mv t server; sha256sum <new.src >server.sha256`},
+		{"checksum file first", "sha256sum", `sha256sum <new.src >server.sha256; cp -p new.src t; mv t server`},
+		{"checksum file last", "sha256sum", `cp -p new.src t; mv t server; sha256sum <new.src >server.sha256`},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			need1(t, way.tool)
@@ -133,8 +135,8 @@ func TestASlowWriterIsWaitedFor(t *testing.T) {
 				// (A look that began before the chmod may come first.)
 				var before identity
 				again := r.looked(func(c conclusion) bool {
-					twice := c.sight.writer == writerOpen && c.sight.id.file.size > 0 && c.sight.id == before
-					before = c.sight.id
+					twice := c.observation.writer == release.WriterOpen && c.observation.id.file.Size > 0 && c.observation.id == before
+					before = c.observation.id
 					return twice
 				})
 				if again.verdict.kind != verdictWait {
@@ -152,7 +154,7 @@ func TestChangeWhileNobodyWatched(t *testing.T) {
 	dir := t.TempDir()
 	r := &rig{t: t, dir: dir, path: filepath.Join(dir, "server")}
 	r.write(r.path, script("first"))
-	f, err := Open(r.path, CheckOptions{})
+	f, err := release.Open(r.path, release.CheckOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +176,7 @@ func TestChangeWhileNobodyWatched(t *testing.T) {
 func TestChangedBack(t *testing.T) {
 	first, second := script("first"), script("second")
 	r := newRig(t, rigOptions{content: first})
-	running, _ := Open(r.path, CheckOptions{})
+	running, _ := release.Open(r.path, release.CheckOptions{})
 	defer running.Close()
 	r.deploy(r.path, second)
 	r.release(second)
@@ -199,7 +201,7 @@ func TestTheEventHoldsWhatWasChecked(t *testing.T) {
 	r.deploy(r.path, script("second"))
 	e := r.release(script("second"))
 	os.Remove(r.path)
-	if d, err := digest(e.File.FD(), nil); err != nil || d != e.Release.Digest {
-		t.Fatalf("after the path is gone: %s, %v", d, err)
+	if err := e.File.Read(nil); err != nil || e.File.Digest != e.Release.Digest {
+		t.Fatalf("after the path is gone: %s, %v", e.File.Digest, err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // mount mounts in the test's own mount namespace, or skips.
@@ -23,7 +25,7 @@ func mount(t *testing.T, source, target, kind string, flags uintptr, data string
 	}
 }
 
-// unmount takes it away at the end, before the folder is removed.
+// unmount takes it away at the end, before the directory is removed.
 func unmount(t *testing.T, target string) {
 	t.Cleanup(func() { unix.Unmount(target, unix.MNT_DETACH) })
 }
@@ -40,7 +42,7 @@ func TestTmpfs(t *testing.T) {
 	r.release(script("second"))
 	r.write(r.path, script("third"))
 	r.release(script("third"))
-	if r.verdict(verdictAct).sight.coarse {
+	if r.verdict(verdictAct).observation.coarse {
 		t.Error("polls where everything is reported")
 	}
 }
@@ -60,7 +62,7 @@ func TestOverlayWithCopyUp(t *testing.T) {
 	mount(t, "overlay", app, "overlay", 0, "lowerdir="+base+"/lower,upperdir="+base+"/upper,workdir="+base+"/work")
 	unmount(t, app)
 	r := newRig(t, rigOptions{dir: app})
-	// The lower file is watched by its inode and its folder; written in place
+	// The lower file is watched by its inode and its directory; written in place
 	// it becomes another one.
 	r.sh(`echo echo more >>server`)
 	r.release(script("first") + "echo more\n")
@@ -68,7 +70,7 @@ func TestOverlayWithCopyUp(t *testing.T) {
 	r.release(script("third"))
 	r.deploy(r.path, script("fourth"))
 	r.release(script("fourth"))
-	if r.verdict(verdictAct).sight.coarse {
+	if r.verdict(verdictAct).observation.coarse {
 		t.Error("polls where everything is reported")
 	}
 	r.sh(`chmod 700 server; touch server`)
@@ -159,7 +161,7 @@ func TestFUSEIsPolled(t *testing.T) {
 	}
 	unmount(t, app)
 	r := newRig(t, rigOptions{dir: app})
-	if !r.looked(func(c conclusion) bool { return true }).sight.coarse { // a look of polling
+	if !r.looked(func(c conclusion) bool { return true }).observation.coarse { // a look of polling
 		t.Fatal("FUSE is taken for a file system that reports changes")
 	}
 	// Behind its back, as another machine would: nothing is reported.
@@ -207,7 +209,7 @@ func TestRemoteTypes(t *testing.T) {
 		"FUSE and virtiofs": unix.FUSE_SUPER_MAGIC, "9p": unix.V9FS_MAGIC, "Ceph": unix.CEPH_SUPER_MAGIC,
 		"AFS": unix.AFS_SUPER_MAGIC, "unknown": 0x12345678,
 	} {
-		if !remoteType(magic) {
+		if !release.RemoteType(magic) {
 			t.Errorf("%s is to be polled", name)
 		}
 	}
@@ -215,7 +217,7 @@ func TestRemoteTypes(t *testing.T) {
 		"ext4": unix.EXT4_SUPER_MAGIC, "xfs": unix.XFS_SUPER_MAGIC, "btrfs": unix.BTRFS_SUPER_MAGIC,
 		"tmpfs": unix.TMPFS_MAGIC, "overlayfs": unix.OVERLAYFS_SUPER_MAGIC, "zfs": 0x2fc12fc1,
 	} {
-		if remoteType(magic) {
+		if release.RemoteType(magic) {
 			t.Errorf("%s reports changes", name)
 		}
 	}

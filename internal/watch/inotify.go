@@ -12,34 +12,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A note says that something was reported about a target. It says no more:
-// what it amounts to is found by looking.
+// A note says that the kernel reported something about a target. What changed
+// is found by looking.
 type note struct {
 	target   int
 	finished bool   // a close after writing, or a rename into place
 	name     string // what it was about, where a target has many names
 }
 
-// An interest is what one target wants to hear of one inode.
+// An interest is what one target wants reported of one inode.
 type interest struct {
 	target int
 	name   string // as in need
 	role   role
 }
 
-// A post is one inode that the kernel watches for us.
-type post struct {
+// A watch is one inode that the kernel watches.
+type watch struct {
 	at        inode
 	wd        int32
 	mask      uint32
 	interests []interest
 }
 
-// The queue is the process's one inotify instance and the table of who wants
-// to hear what. Its goroutine translates what the kernel reports into notes;
-// most of it concerns nobody and ends there, without an allocation.
+// The queue is the process's one inotify instance and the table of interests.
+// Its goroutine translates kernel reports into notes. Most reports concern no
+// target and are dropped without an allocation.
 type queue struct {
-	wants func(target int, folder, name string, isFolder bool) bool // of a tree
+	wants func(target int, dir, name string, isDir bool) bool // of a tree
 	calls calls
 	out   chan<- []note
 	done  <-chan struct{}
@@ -47,8 +47,8 @@ type queue struct {
 	mu      sync.Mutex
 	file    *os.File // nil: no inotify (yet)
 	fd      int
-	byInode map[inode]*post
-	byWD    map[int32]*post
+	byInode map[inode]*watch
+	byWD    map[int32]*watch
 	adding  int // watches being added: reports of unknown descriptors may be theirs
 	targets int
 }
@@ -67,9 +67,9 @@ var realCalls = calls{
 const (
 	maskStep  = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 	maskFinal = maskStep | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB
-	// The file itself, beside its folder: a write through another hard link, or
+	// The file itself, beside its directory: a write through another hard link, or
 	// to the source of a bind mount of a single file, is reported for the inode
-	// only. Not instead of its folder: a copy-up in overlayfs makes it another.
+	// only. Not instead of its directory: a copy-up in overlayfs makes it another.
 	maskFile = unix.IN_CLOSE_WRITE | unix.IN_ATTRIB | unix.IN_MOVE_SELF
 	maskTree = maskStep | unix.IN_CLOSE_WRITE
 	// No IN_MODIFY: it would report each write, and the close after the last
@@ -78,7 +78,7 @@ const (
 
 func (r role) mask() uint32 {
 	switch r {
-	case roleFinal, rolePromise:
+	case roleFinal, roleChecksum:
 		return maskFinal
 	case roleFile:
 		return maskFile
@@ -91,7 +91,7 @@ func (r role) mask() uint32 {
 func newQueue(targets int, c calls, out chan<- []note, done <-chan struct{}) *queue {
 	return &queue{
 		calls: c, out: out, done: done, targets: targets, fd: -1,
-		byInode: map[inode]*post{}, byWD: map[int32]*post{},
+		byInode: map[inode]*watch{}, byWD: map[int32]*watch{},
 	}
 }
 
@@ -147,9 +147,9 @@ func limitOf(err error) error {
 	return nil
 }
 
-// apply makes needs the ones of target: it adds the watches that are missing
-// and drops those that nobody needs any more. added tells that a watch is new,
-// so that what it should have reported may have happened before: look again.
+// apply replaces the needs of target: it adds missing watches and removes
+// those without an interest. added reports whether a watch is new: a change may
+// have happened before it was set, so the caller looks again.
 func (q *queue) apply(target int, needs []need) (added bool, err error) {
 	if err := q.start(); err != nil {
 		return false, limitError(err)
@@ -229,7 +229,7 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 func (q *queue) insert(wd int32, at inode, mask uint32) {
 	p := q.byWD[wd]
 	if p == nil {
-		p = &post{at: at, wd: wd}
+		p = &watch{at: at, wd: wd}
 		q.byWD[wd] = p
 	}
 	if p.at != at {
@@ -342,7 +342,7 @@ func (q *queue) translate(batch []byte, scratch []note) []note {
 }
 
 // match finds who is concerned by one report.
-func (q *queue) match(p *post, mask uint32, name []byte, mark func(target int, finished bool, name string)) {
+func (q *queue) match(p *watch, mask uint32, name []byte, mark func(target int, finished bool, name string)) {
 	for i := range p.interests {
 		in := &p.interests[i]
 		switch {
@@ -358,7 +358,7 @@ func (q *queue) match(p *post, mask uint32, name []byte, mark func(target int, f
 			}
 		case string(name) == in.name: // compiles to a comparison without a copy
 			finished := mask&unix.IN_MOVED_TO != 0 || mask&unix.IN_CLOSE_WRITE != 0 && in.role == roleFinal
-			mark(in.target, finished && in.role != rolePromise, "")
+			mark(in.target, finished && in.role != roleChecksum, "")
 		}
 	}
 }

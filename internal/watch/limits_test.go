@@ -53,14 +53,14 @@ func TestNoMoreWatchesMeansPolling(t *testing.T) {
 	r.deploy(r.path, script("second"))
 	r.release(script("second"))
 	for _, said := range r.said() {
-		t.Errorf("said too: %s", said) // of another folder, for one
+		t.Errorf("said too: %s", said) // of another directory, for one
 	}
 	full.Store(false)
 	r.log("inotify works again")
 	r.only()
 }
 
-func TestAFolderThatMayNotBeReadMeansPolling(t *testing.T) {
+func TestADirectoryThatMayNotBeReadMeansPolling(t *testing.T) {
 	r := newRig(t, rigOptions{
 		options: Options{Poll: 5 * time.Millisecond},
 		calls: calls{add: func(fd int, path string, mask uint32) (int, error) {

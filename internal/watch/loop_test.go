@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // A stage is a loop in fake time that sees what the test shows it.
@@ -15,7 +17,7 @@ type stage struct {
 	*loop
 	mu    sync.Mutex
 	shown view
-	fine  Release // what an examination tells
+	fine  release.Release // what an examination tells
 	looks int
 	exams int
 	logs  []string
@@ -24,7 +26,7 @@ type stage struct {
 // play runs a test in fake time; the loop has seen what runs.
 func play(t *testing.T, o Options, test func(s *stage)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{shown: view{sight: sight{id: oldID}}, fine: newer}
+		s := &stage{shown: view{observation: observation{id: oldID}}, fine: newer}
 		o.Command = "/app/server"
 		o.Log = func(text string) {
 			s.mu.Lock()
@@ -51,10 +53,10 @@ func (s *stage) look(q query) view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.shown
-	v.sight.finished = q.finished
+	v.observation.finished = q.finished
 	if q.examine {
 		s.exams++
-		v.sight.exam = &exam{release: s.fine}
+		v.observation.exam = &exam{release: s.fine}
 	}
 	s.looks++
 	return v
@@ -82,7 +84,7 @@ func (s *stage) said() []string {
 }
 
 // exam changes what an examination tells.
-func (s *stage) exam(r Release) {
+func (s *stage) exam(r release.Release) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fine = r
@@ -128,14 +130,14 @@ func TestLoopDoesNothingWhileNothingIsReported(t *testing.T) {
 
 func TestLoopPollsWhatReportsNothing(t *testing.T) {
 	play(t, Options{}, func(s *stage) {
-		s.show(view{sight: sight{id: oldID}, polled: true})
+		s.show(view{observation: observation{id: oldID}, polled: true})
 		s.report(false)
 		s.looked()
 		s.pass(time.Minute)
 		if n := s.looked(); n != 30 {
 			t.Errorf("looked %d times in a minute", n)
 		}
-		s.show(view{sight: sight{id: newID}, polled: true})
+		s.show(view{observation: observation{id: newID}, polled: true})
 		s.pass(DefaultPoll + DefaultSettle)
 		if e := s.got(); e == nil || !e.Release.Same(newer) {
 			t.Errorf("got %+v", e)
@@ -150,20 +152,20 @@ func TestLoopPollsWhatReportsNothing(t *testing.T) {
 // As on a network file system whose times are whole seconds.
 func TestLoopPollsWhatItExaminedWithinTheTickOnceMore(t *testing.T) {
 	play(t, Options{}, func(s *stage) {
-		s.show(view{sight: sight{id: newID, fresh: true, coarse: true}, polled: true})
+		s.show(view{observation: observation{id: newID, fresh: true, coarse: true}, polled: true})
 		s.report(true)
 		if e := s.got(); e == nil || !e.Release.Same(newer) {
 			t.Fatalf("got %+v", e)
 		}
 		n := s.examined()
 		third := newer
-		third.Digest = Digest{3}
+		third.Digest = release.Digest{3}
 		s.exam(third)
 		s.pass(DefaultPoll)
 		if e := s.got(); e != nil {
 			t.Errorf("read again within the tick: %+v", e)
 		}
-		s.show(view{sight: sight{id: newID, coarse: true}, polled: true})
+		s.show(view{observation: observation{id: newID, coarse: true}, polled: true})
 		s.pass(DefaultPoll + DefaultSettle)
 		if e := s.got(); e == nil || !e.Release.Same(third) {
 			t.Errorf("got %+v, want what has the same stamps", e)
@@ -177,7 +179,7 @@ func TestLoopPollsWhatItExaminedWithinTheTickOnceMore(t *testing.T) {
 
 func TestLoopDoesNotPollWhenTold(t *testing.T) {
 	play(t, Options{Poll: PollOff}, func(s *stage) {
-		s.show(view{sight: sight{id: oldID}, polled: true})
+		s.show(view{observation: observation{id: oldID}, polled: true})
 		s.report(false)
 		s.looked()
 		s.pass(time.Hour)
@@ -189,10 +191,10 @@ func TestLoopDoesNotPollWhenTold(t *testing.T) {
 
 func TestLoopStopsPollingWhenReportsComeAgain(t *testing.T) {
 	play(t, Options{}, func(s *stage) {
-		s.show(view{sight: sight{id: oldID}, polled: true, err: errors.New("/app: limit")})
+		s.show(view{observation: observation{id: oldID}, polled: true, err: errors.New("/app: limit")})
 		s.report(false)
 		s.pass(time.Minute)
-		s.show(view{sight: sight{id: oldID}})
+		s.show(view{observation: observation{id: oldID}})
 		s.pass(time.Minute)
 		s.looked()
 		s.pass(time.Hour)
@@ -207,7 +209,7 @@ func TestLoopStopsPollingWhenReportsComeAgain(t *testing.T) {
 
 func TestLoopActsAtOnceOnAClose(t *testing.T) {
 	play(t, Options{Settle: time.Hour}, func(s *stage) {
-		s.show(view{sight: sight{id: newID}})
+		s.show(view{observation: observation{id: newID}})
 		s.report(true)
 		if s.got() == nil {
 			t.Error("no event without waiting")
@@ -219,8 +221,8 @@ func TestLoopWaitsForQuietWhereNothingElseIsKnown(t *testing.T) {
 	play(t, Options{Settle: time.Second}, func(s *stage) {
 		id := newID
 		for range 10 { // changes each time just before it would be quiet
-			id.file.size++
-			s.show(view{sight: sight{id: id}})
+			id.file.Size++
+			s.show(view{observation: observation{id: id}})
 			s.report(false)
 			s.pass(time.Second - time.Millisecond)
 			if e := s.got(); e != nil {
@@ -236,7 +238,7 @@ func TestLoopWaitsForQuietWhereNothingElseIsKnown(t *testing.T) {
 
 func TestLoopWaitsForAWriterHoweverLongItPauses(t *testing.T) {
 	play(t, Options{Settle: 100 * time.Millisecond}, func(s *stage) {
-		s.show(view{sight: sight{id: newID, writer: writerOpen}})
+		s.show(view{observation: observation{id: newID, writer: release.WriterOpen}})
 		s.report(false)
 		s.looked()
 		s.pass(time.Hour)
@@ -249,7 +251,7 @@ func TestLoopWaitsForAWriterHoweverLongItPauses(t *testing.T) {
 		if len(s.said()) != 1 {
 			t.Errorf("said %q, want that it waits, once", s.said())
 		}
-		s.show(view{sight: sight{id: newID, writer: writerNone}})
+		s.show(view{observation: observation{id: newID, writer: release.WriterNone}})
 		s.report(true)
 		if s.got() == nil {
 			t.Error("no event when it was closed")
@@ -259,27 +261,27 @@ func TestLoopWaitsForAWriterHoweverLongItPauses(t *testing.T) {
 
 func TestLoopKeepsTheNewestForASlowReceiver(t *testing.T) {
 	play(t, Options{}, func(s *stage) {
-		var held []*File
+		var held []*release.File
 		for i := range 3 {
 			p := filepath.Join(t.TempDir(), "server")
 			put(t, p, script("x"), 0o755)
-			f, err := open(p)
+			f, err := release.OpenUnchecked(p)
 			if err != nil {
 				t.Fatal(err)
 			}
 			held = append(held, f)
 			id := newID
-			id.file.ino += uint64(i)
-			s.exam(Release{Ino: id.file.ino, Size: 10, Digest: Digest{2, byte(i)}})
-			s.show(view{sight: sight{id: id, writer: writerNone}, file: f})
+			id.file.Ino += uint64(i)
+			s.exam(release.Release{Ino: id.file.Ino, Size: 10, Digest: release.Digest{2, byte(i)}})
+			s.show(view{observation: observation{id: id, writer: release.WriterNone}, file: f})
 			s.report(true)
 		}
 		e := s.got()
-		if e == nil || e.Release.Digest != (Digest{2, 2}) || e.File != held[2] {
+		if e == nil || e.Release.Digest != (release.Digest{2, 2}) || e.File != held[2] {
 			t.Fatalf("got %+v", e)
 		}
 		for i, f := range held[:2] {
-			if f.fd >= 0 {
+			if f.FD() >= 0 {
 				t.Errorf("the file of event %d, which nobody took, is still open", i)
 			}
 		}
@@ -292,7 +294,7 @@ func TestLoopKeepsTheNewestForASlowReceiver(t *testing.T) {
 
 func TestLoopLooksAtEverythingAfterAMount(t *testing.T) {
 	play(t, Options{}, func(s *stage) {
-		s.show(view{sight: sight{id: newID, writer: writerNone}})
+		s.show(view{observation: observation{id: newID, writer: release.WriterNone}})
 		s.mounts <- struct{}{}
 		if s.got() == nil {
 			t.Error("no event")
@@ -302,7 +304,7 @@ func TestLoopLooksAtEverythingAfterAMount(t *testing.T) {
 
 func TestLoopSaysOnceThatReportsWereLost(t *testing.T) {
 	play(t, Options{}, func(s *stage) {
-		s.show(view{sight: sight{id: newID, writer: writerNone}})
+		s.show(view{observation: observation{id: newID, writer: release.WriterNone}})
 		s.notes <- []note{{target: overflow}}
 		s.notes <- []note{{target: overflow}}
 		if s.got() == nil || len(s.said()) != 1 {
@@ -322,7 +324,7 @@ func TestLoopRefusesOnceAndGoesOn(t *testing.T) {
 		if len(s.said()) != 1 {
 			t.Errorf("said %q", s.said())
 		}
-		s.show(view{sight: sight{id: newID, writer: writerNone}})
+		s.show(view{observation: observation{id: newID, writer: release.WriterNone}})
 		s.report(true)
 		if s.got() == nil {
 			t.Error("no event when it was there again")
@@ -337,7 +339,7 @@ func TestLoopClosesWhileALookHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := put(t, filepath.Join(t.TempDir(), "server"), script("x"), 0o755)
-		f, err := open(p)
+		f, err := release.OpenUnchecked(p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +354,7 @@ func TestLoopClosesWhileALookHangs(t *testing.T) {
 		l.Close()
 		close(hang) // it comes back when nobody waits any more
 		synctest.Wait()
-		if f.fd >= 0 {
+		if f.FD() >= 0 {
 			t.Error("what it opened stays open")
 		}
 	})

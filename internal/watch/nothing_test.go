@@ -8,13 +8,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // ignored waits until a look at a changed file was concluded to be nothing.
-func (r *rig) ignored(before stamp) {
+func (r *rig) ignored(before release.Stamp) {
 	r.t.Helper()
 	r.looked(func(c conclusion) bool {
-		return c.verdict.kind == verdictIgnore && c.sight.id.file != before
+		return c.verdict.kind == verdictIgnore && c.observation.id.file != before
 	})
 }
 
@@ -33,7 +35,7 @@ func TestNothingHappensFor(t *testing.T) {
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			r := newRig(t, rigOptions{})
-			before := statStamp(r.path)
+			before := release.StatStamp(r.path)
 			r.sh(way.line)
 			r.ignored(before)
 			r.only()
@@ -49,7 +51,7 @@ func TestNothingHappensFor(t *testing.T) {
 func TestNothingHappensForChown(t *testing.T) {
 	needRoot(t)
 	r := newRig(t, rigOptions{})
-	before := statStamp(r.path)
+	before := release.StatStamp(r.path)
 	if err := os.Chown(r.path, 1, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -67,13 +69,13 @@ func TestReadingCausesNoLook(t *testing.T) {
 	}
 	past := time.Unix(1e9, 0)
 	os.Chtimes(r.path, past, past) // reported after all that the reading may have caused
-	r.looked(func(c conclusion) bool { return c.sight.id.file.mtime == past.UnixNano() })
+	r.looked(func(c conclusion) bool { return c.observation.id.file.MTime == past.UnixNano() })
 	r.only()
 }
 
 func TestOtherFilesCauseNoLook(t *testing.T) {
 	r := newRig(t, rigOptions{})
-	before := statStamp(r.path)
+	before := release.StatStamp(r.path)
 	r.forget()
 	for i := range 10000 {
 		name := filepath.Join(r.dir, fmt.Sprintf("other-%d", i))
@@ -87,10 +89,10 @@ func TestOtherFilesCauseNoLook(t *testing.T) {
 	r.sh(`touch -d 2001-01-01 server`)
 	looks := 0
 	r.looked(func(c conclusion) bool {
-		if c.sight.id.file == before {
+		if c.observation.id.file == before {
 			looks++
 		}
-		return c.verdict.kind == verdictIgnore && c.sight.id.file != before
+		return c.verdict.kind == verdictIgnore && c.observation.id.file != before
 	})
 	// A full queue means one look more, and not one for each file.
 	if looks > 10 {
@@ -103,7 +105,7 @@ func TestRefusedAndSaidOnce(t *testing.T) {
 	for _, c := range []struct{ name, line, reason string }{
 		{"a removed file", `rm server`, "was removed"},
 		{"an empty file", `: >t; chmod +x t; mv t server`, "an empty file"},
-		{"a folder", `rm server; mkdir server`, "a folder, not a file"},
+		{"a directory", `rm server; mkdir server`, "a directory, not a file"},
 		{"a FIFO", `rm server; mkfifo server`, "a FIFO, not a regular file"},
 		{"a socket-like special file", `rm server; ln -s /dev/null server`, "not a regular file"},
 		{"a file without x", `rm server; echo other >server`, "not executable (mode 0644)"},
@@ -111,7 +113,7 @@ func TestRefusedAndSaidOnce(t *testing.T) {
 		{"a digest that does not match", `echo 0000000000000000000000000000000000000000000000000000000000000000 >server.sha256; printf '#!/bin/sh\n:' >t; chmod +x t; mv t server`, "does not match server.sha256"},
 		{"a symbolic link to itself", `rm server; ln -s server server`, "too many levels of symbolic links"},
 		{"a symbolic link to nothing", `ln -sf nothing server`, "was removed"},
-		{"a path through a file", `rm server; ln -s nothing/server server; : >nothing`, "is not a folder"},
+		{"a path through a file", `rm server; ln -s nothing/server server; : >nothing`, "is not a directory"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, rigOptions{})
@@ -167,8 +169,8 @@ func TestAGrowingFileIsNoRelease(t *testing.T) {
 		os.Chmod(r.path, 0o755) // makes it look
 	}
 	size := int64(len(script("first")) + 50*len("# more\n"))
-	c := r.looked(func(c conclusion) bool { return c.sight.id.file.size == size })
-	if c.sight.writer != writerOpen || c.verdict.kind != verdictWait {
+	c := r.looked(func(c conclusion) bool { return c.observation.id.file.Size == size })
+	if c.observation.writer != release.WriterOpen || c.verdict.kind != verdictWait {
 		t.Fatalf("%+v", c)
 	}
 	f.Close()

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // patience is how long a test waits for what must come. It is never asserted.
@@ -19,7 +21,7 @@ const patience = time.Minute
 // A rig is a watcher under test and what it said.
 type rig struct {
 	t      *testing.T
-	dir    string // a fresh folder
+	dir    string // a fresh directory
 	path   string // of the command, dir/server
 	events chan Event
 	looks  chan conclusion
@@ -31,8 +33,8 @@ type rig struct {
 }
 
 type conclusion struct {
-	sight   sight
-	verdict verdict
+	observation observation
+	verdict     verdict
 }
 
 // rigOptions are what tests vary.
@@ -67,7 +69,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		}
 		r.write(r.path, o.content)
 	}
-	first, err := Open(r.path, o.options.Check)
+	first, err := release.Open(r.path, o.options.Check)
 	if err != nil {
 		t.Fatalf("the first release: %v", err)
 	}
@@ -109,7 +111,7 @@ func (r *rig) start(o Options, c calls, running func(*loop)) {
 		r.listen()
 	}
 	if l.cmd != nil {
-		l.cmd.concluded = func(s sight, v verdict) { r.looks <- conclusion{s, v} }
+		l.cmd.concluded = func(s observation, v verdict) { r.looks <- conclusion{s, v} }
 	}
 	for _, tr := range l.trees {
 		tr.swept = func(s scan) {
@@ -236,7 +238,7 @@ func (r *rig) release(content string) Event {
 	if e.Kind != NewRelease {
 		r.t.Fatalf("event of kind %d, want a new release: %+v", e.Kind, e)
 	}
-	if want := Digest(sha256.Sum256([]byte(content))); e.Release.Digest != want {
+	if want := release.Digest(sha256.Sum256([]byte(content))); e.Release.Digest != want {
 		got, _ := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", e.File.FD()))
 		r.t.Fatalf("new release %.12s with %d bytes %.40q, want %.12s %.40q", e.Release.Digest, e.Release.Size, got, want, content)
 	}

@@ -5,44 +5,46 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
-// inode names one file or folder.
+// inode names one file or directory.
 type inode struct{ dev, ino uint64 }
 
-// A need is one watch that a route or a tree asks for: a folder in which one
+// A need is one watch that a route or a tree asks for: a directory in which one
 // name matters, or all do, or a file by itself.
 type need struct {
 	path string
 	inode
-	name string // the name that matters; of roleTree, the folder's path below its base
+	name string // the name that matters; of roleTree, the directory's path below its base
 	role role
 }
 
 type role uint8
 
 const (
-	roleStep    role = iota // a folder or a symbolic link on the way
-	roleFinal               // the last name on the way
-	rolePromise             // the digest file beside it
-	roleFile                // the file itself, by its inode: no name
-	roleTree                // a folder of which every name matters
+	roleStep     role = iota // a directory or a symbolic link on the way
+	roleFinal                // the last name on the way
+	roleChecksum             // the checksum file beside it
+	roleFile                 // the file itself, by its inode: no name
+	roleTree                 // a directory of which every name matters
 )
 
-// A route is how a path leads to a file: each folder and symbolic link that is
+// A route is how a path leads to a file: each directory and symbolic link that is
 // passed, so that a change of any of them is noticed.
 type route struct {
 	needs  []need
-	real   string // the path without symbolic links, as far as it goes
-	file   stamp  // zero: not there
-	remote bool   // passes a file system that reports nothing
+	real   string        // the path without symbolic links, as far as it goes
+	file   release.Stamp // zero: not there
+	remote bool          // passes a file system that reports nothing
 	fault  string
 }
 
 const maxLinks = 40 // as the kernel has it: path_resolution(7)
 
 // walk follows path, which is absolute, name by name. What does not exist (yet)
-// is waited for in the folder that exists.
+// is waited for in the directory that exists.
 func walk(path string) route {
 	r := route{real: "/"}
 	rest := strings.Split(path, "/")
@@ -53,7 +55,7 @@ func walk(path string) route {
 	}
 	dev := ^uint64(0)
 	links := 0
-	promised := false
+	sawLast := false
 	for len(rest) > 0 {
 		name := rest[0]
 		rest = rest[1:]
@@ -75,11 +77,11 @@ func walk(path string) route {
 		}
 		at := len(r.needs)
 		r.needs = append(r.needs, need{path: r.real, inode: inode{uint64(here.Dev), here.Ino}, name: name})
-		if !promised && strings.Trim(strings.Join(rest, ""), "/.") == "" {
+		if !sawLast && strings.Trim(strings.Join(rest, ""), "/.") == "" {
 			// The last name as asked for, maybe a symbolic link: beside it is
-			// the digest file that speaks for it.
-			promised = true
-			r.promiseAt(r.needs[at])
+			// the checksum file that speaks for it.
+			sawLast = true
+			r.checksumAt(r.needs[at])
 		}
 		next := filepath.Join(r.real, name)
 		err := unix.Lstat(next, &here)
@@ -121,47 +123,34 @@ func walk(path string) route {
 		if !more {
 			r.real = next
 			r.needs[at].role = roleFinal
-			r.file = stampOf(&here)
+			r.file = release.StampOf(&here)
 			if links > 0 {
-				r.promiseAt(r.needs[at])
+				r.checksumAt(r.needs[at])
 			}
 			r.remote = r.remote || uint64(here.Dev) != dev && remotePath(next)
 			return r
 		}
 		if here.Mode&unix.S_IFMT != unix.S_IFDIR {
 			r.real = next
-			r.fault = "cannot be followed: " + next + " is not a folder"
+			r.fault = "cannot be followed: " + next + " is not a directory"
 			return r
 		}
 		r.real = next
 	}
-	r.file = stampOf(&here) // the path was a folder's after all: /, or it ended in ..
+	r.file = release.StampOf(&here) // the path was a directory's after all: /, or it ended in ..
 	return r
 }
 
-// promiseAt asks to watch the digest file of the name that n waits for.
-func (r *route) promiseAt(n need) {
-	n.name += promiseSuffix
-	n.role = rolePromise
+// checksumAt asks to watch the checksum file of the name that n waits for.
+func (r *route) checksumAt(n need) {
+	n.name += release.ChecksumSuffix
+	n.role = roleChecksum
 	for _, o := range r.needs {
 		if o == n {
 			return
 		}
 	}
 	r.needs = append(r.needs, n)
-}
-
-func stampOf(st *unix.Stat_t) stamp {
-	return stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano(), st.Mode}
-}
-
-// statStamp is the zero stamp where there is nothing to see.
-func statStamp(path string) stamp {
-	var st unix.Stat_t
-	if unix.Stat(path, &st) != nil {
-		return stamp{}
-	}
-	return stampOf(&st)
 }
 
 func readlink(path string) (string, error) {
@@ -181,5 +170,5 @@ func readlink(path string) (string, error) {
 // remotePath reports whether changes under path may come unreported.
 func remotePath(path string) bool {
 	var fs unix.Statfs_t
-	return unix.Statfs(path, &fs) != nil || remoteType(int64(fs.Type))
+	return unix.Statfs(path, &fs) != nil || release.RemoteType(int64(fs.Type))
 }

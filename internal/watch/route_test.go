@@ -5,12 +5,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
-// layout makes a release folder with a server in it.
-func (r *rig) layout(folder, content string) {
+// layout makes a release directory with a server in it.
+func (r *rig) layout(sub, content string) {
 	r.t.Helper()
-	dir := filepath.Join(r.dir, folder)
+	dir := filepath.Join(r.dir, sub)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		r.t.Fatal(err)
 	}
@@ -32,9 +34,9 @@ func TestWaysThatAPathMayChange(t *testing.T) {
 		{"second of three relative links", `ln -s b/two one; mkdir b c; ln -s ../c/three b/two; ln -s ../releases/42 c/three`, "one/server", `ln -sfn ../releases/43 b/two`, "releases/43/server"},
 		{"third of three relative links", `ln -s b/two one; mkdir b c; ln -s ../c/three b/two; ln -s ../releases/42 c/three`, "one/server", `ln -sfn ../releases/43 c/three`, "releases/43/server"},
 		{"..data swapped", `mv releases/42 ..1; mv releases/43 ..2; ln -s ..1 ..data; ln -s ..data/server server`, "server", `ln -s ..2 ..data_tmp; mv -T ..data_tmp ..data; rm -r ..1`, "..2/server"},
-		{"parent folder renamed and replaced", `mv releases/42 app`, "app/server", `mv app old; mv releases/43 app`, "app/server"},
+		{"parent directory renamed and replaced", `mv releases/42 app`, "app/server", `mv app old; mv releases/43 app`, "app/server"},
 		{"grandparent renamed and replaced", `mkdir -p a/b x/b; mv releases/42/server a/b; mv releases/43/server x/b`, "a/b/server", `mv a old; mv x a`, "a/b/server"},
-		{"folder removed and made again", `mv releases/42 app`, "app/server", `rm -r app; mkdir app; cp -p releases/43/server app/server`, "app/server"},
+		{"directory removed and made again", `mv releases/42 app`, "app/server", `rm -r app; mkdir app; cp -p releases/43/server app/server`, "app/server"},
 		{"path with ..", `mkdir d; mv releases/42 app`, "d/../app/./server", `mv releases/43/server app/server`, "app/server"},
 		{"link over ..", `mkdir -p d/e; ln -s d/e link; mv releases/42 d/app`, "link/../app/server", `mv releases/43/server d/app/server`, "d/app/server"},
 	} {
@@ -58,11 +60,11 @@ func TestWaysThatAPathMayChange(t *testing.T) {
 	}
 }
 
-func TestAFolderThatDoesNotExistYetIsWaitedFor(t *testing.T) {
+func TestADirectoryThatDoesNotExistYetIsWaitedFor(t *testing.T) {
 	r := &rig{t: t, dir: t.TempDir(), events: make(chan Event, 10), looks: make(chan conclusion, 1000), logs: make(chan string, 10)}
 	r.path = filepath.Join(r.dir, "a/b/c/server")
 	r.start(Options{Command: r.path}, calls{}, func(l *loop) {
-		go l.Running(Release{Digest: Digest{1}})
+		go l.Running(release.Release{Digest: release.Digest{1}})
 		r.verdict(verdictRefuse)
 	})
 	r.log("was removed")
@@ -78,13 +80,13 @@ func TestASwapOfLinksToTheSameBytesIsNothing(t *testing.T) {
 		r.layout("2", script("first"))
 		r.sh(`ln -s 1 current`)
 	}})
-	before := statStamp(r.path)
+	before := release.StatStamp(r.path)
 	r.sh(`ln -sfn 2 current`)
 	r.ignored(before)
 	r.only()
 }
 
-func TestWalkNamesEveryFolderAndLinkOnTheWay(t *testing.T) {
+func TestWalkNamesEveryDirectoryAndLinkOnTheWay(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +97,7 @@ func TestWalkNamesEveryFolderAndLinkOnTheWay(t *testing.T) {
 	w := walk(dir + "/current/server")
 	var got []string
 	for _, n := range w.needs {
-		if strings.HasPrefix(n.path, dir) && n.role != rolePromise {
+		if strings.HasPrefix(n.path, dir) && n.role != roleChecksum {
 			got = append(got, strings.TrimPrefix(n.path, dir)+":"+n.name)
 		}
 	}
@@ -103,7 +105,7 @@ func TestWalkNamesEveryFolderAndLinkOnTheWay(t *testing.T) {
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("waits for %q, want %q", s, want)
 	}
-	if w.real != dir+"/releases/42/server" || w.file == (stamp{}) || w.fault != "" {
+	if w.real != dir+"/releases/42/server" || w.file == (release.Stamp{}) || w.fault != "" {
 		t.Errorf("%+v", w)
 	}
 }

@@ -9,10 +9,13 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/gitignore"
+	"github.com/hotinit/hotinit/internal/release"
 )
 
-// A mark stands for one file or symbolic link of a tree, in 24 bytes. Names
-// are told apart by their hash: a tree may have a hundred thousand.
+// A mark stands for one file or symbolic link of a tree, in 24 bytes. Names are
+// kept as hashes: a tree may have a hundred thousand.
 type mark struct {
 	path    uint64
 	stamp   uint64
@@ -23,13 +26,13 @@ type mark struct {
 // one may have left the stamp as it is: it is read once more.
 const readFresh = 1
 
-// scan is what a sweep found.
+// scan is the result of a sweep.
 type scan struct {
 	marks   []mark // sorted by path
 	sum     uint64 // of them
 	changed int    // how many differ from before
 	what    string // the first of them that is there
-	added   bool   // folders are watched that were not
+	added   bool   // directories are watched that were not
 	written bool   // somebody has a changed file open for writing
 	polled  bool
 	err     error
@@ -119,26 +122,26 @@ func (w *walker) all() {
 	w.needs = r.needs
 	w.out.polled = r.remote
 	if w.command != "" {
-		st := statStamp(w.command)
-		w.skip = inode{st.dev, st.ino}
+		st := release.StatStamp(w.command)
+		w.skip = inode{st.Dev, st.Ino}
 	}
-	switch r.file.mode & unix.S_IFMT {
+	switch r.file.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		w.dev = r.file.dev
-		w.folder(r.real, "", inode{r.file.dev, r.file.ino})
+		w.dev = r.file.Dev
+		w.directory(r.real, "", inode{r.file.Dev, r.file.Ino})
 	case unix.S_IFREG:
-		w.needs = append(w.needs, need{path: r.real, inode: inode{r.file.dev, r.file.ino}, role: roleFile})
+		w.needs = append(w.needs, need{path: r.real, inode: inode{r.file.Dev, r.file.Ino}, role: roleFile})
 		fallthrough
 	default:
-		if r.file != (stamp{}) && w.globs == nil {
+		if r.file != (release.Stamp{}) && w.globs == nil {
 			w.file(r.real, "", r.file)
 		}
 	}
 }
 
-// folder goes through one folder. Symbolic links to folders are not entered;
+// directory goes through one directory. Symbolic links to directories are not entered;
 // where they lead counts as their content.
-func (w *walker) folder(path, rel string, at inode) {
+func (w *walker) directory(path, rel string, at inode) {
 	w.needs = append(w.needs, need{path: path, inode: at, name: rel, role: roleTree})
 	f, err := os.Open(path)
 	if err != nil {
@@ -156,16 +159,16 @@ func (w *walker) folder(path, rel string, at inode) {
 	}
 }
 
-func (w *walker) entry(folder, folderRel string, e os.DirEntry) {
-	rel := join(folderRel, e.Name())
-	if w.ignore.matches(rel, e.IsDir()) {
+func (w *walker) entry(dir, dirRel string, e os.DirEntry) {
+	rel := join(dirRel, e.Name())
+	if w.ignore.Match(rel, e.IsDir()) {
 		return
 	}
 	held := w.holds(rel)
-	if !held && !(e.IsDir() && leads(w.globs, rel)) {
+	if !held && !(e.IsDir() && gitignore.Leads(w.globs, rel)) {
 		return
 	}
-	path := filepath.Join(folder, e.Name())
+	path := filepath.Join(dir, e.Name())
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) != nil {
 		return
@@ -176,22 +179,22 @@ func (w *walker) entry(folder, folderRel string, e os.DirEntry) {
 			w.out.polled = w.out.polled || remotePath(path)
 		}
 		if held {
-			// A folder counts by being there: its times change with each
+			// A directory counts by being there: its times change with each
 			// ignored file in it.
 			w.add(mark{path: maphash.String(seed, rel), stamp: 1}, path)
 		}
-		w.folder(path, rel, inode{uint64(st.Dev), st.Ino})
+		w.directory(path, rel, inode{uint64(st.Dev), st.Ino})
 	case unix.S_IFLNK:
 		w.link(path, rel)
 	default:
-		w.file(path, rel, stampOf(&st))
+		w.file(path, rel, release.StampOf(&st))
 	}
 }
 
 func (w *walker) link(path, rel string) {
 	target, _ := readlink(path)
-	st := statStamp(path) // of what it leads to
-	if st.mode&unix.S_IFMT == unix.S_IFREG {
+	st := release.StatStamp(path) // of what it leads to
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
 		w.file(path, rel, st)
 		return
 	}
@@ -199,22 +202,22 @@ func (w *walker) link(path, rel string) {
 }
 
 // file marks a file, reading it where that is affordable.
-func (w *walker) file(path, rel string, st stamp) {
-	if w.skip != (inode{}) && w.skip == (inode{st.dev, st.ino}) {
+func (w *walker) file(path, rel string, st release.Stamp) {
+	if w.skip != (inode{}) && w.skip == (inode{st.Dev, st.Ino}) {
 		return
 	}
 	// Neither owner nor mode nor the time of their change: chmod is no change.
 	m := mark{
 		path:  maphash.String(seed, rel),
-		stamp: maphash.Comparable(seed, stamp{dev: st.dev, ino: st.ino, size: st.size, mtime: st.mtime, mode: st.mode & unix.S_IFMT}),
+		stamp: maphash.Comparable(seed, release.Stamp{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MTime: st.MTime, Mode: st.Mode & unix.S_IFMT}),
 	}
 	old, known := w.old(m.path)
 	unmodified := known && old.stamp == m.stamp
 	fresh := isFresh(st, w.out.polled)
 	if unmodified && (old.content == 0 || !fresh && old.content&readFresh == 0) {
 		m.content = old.content
-	} else if st.mode&unix.S_IFMT == unix.S_IFREG {
-		if st.size <= maxRead && w.files < maxReadFiles && w.bytes+st.size <= maxReadBytes {
+	} else if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		if st.Size <= maxRead && w.files < maxReadFiles && w.bytes+st.Size <= maxReadBytes {
 			m.content = w.read(path)
 			if m.content != 0 && fresh {
 				m.content |= readFresh
@@ -223,7 +226,7 @@ func (w *walker) file(path, rel string, st stamp) {
 	}
 	if m.content != 0 {
 		w.files++
-		w.bytes += st.size
+		w.bytes += st.Size
 	}
 	w.add(m, path)
 }
@@ -266,7 +269,7 @@ func (w *walker) old(path uint64) (mark, bool) {
 // read is the hash of a small file's content without the bit readFresh, 0 where
 // it cannot be read.
 func (w *walker) read(path string) uint64 {
-	fd, err := openRetry(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY)
+	fd, err := release.OpenRetry(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return 0
 	}
@@ -277,7 +280,7 @@ func (w *walker) read(path string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	for off := int64(0); off <= maxRead; {
-		n, err := readAt(fd).ReadAt(w.buf, off)
+		n, err := release.ReaderAt(fd).ReadAt(w.buf, off)
 		h.Write(w.buf[:n])
 		off += int64(n)
 		if err == io.EOF {
@@ -296,10 +299,10 @@ func openForWriting(path string) bool {
 	if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false
 	}
-	f, err := openFile(path)
+	f, err := release.OpenUnchecked(path)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	return f.writer() == writerOpen
+	return f.Writer() == release.WriterOpen
 }

@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/gitignore"
 )
 
-// tree is the watch on one of Options.Paths: a file, a folder with everything
-// below it, or what a glob finds. Reports only say that something happened;
-// what changed is found by going through all of it once it is quiet, so lost
-// reports lose nothing and a burst is one change. It is owned by the loop;
-// sweeps run beside it, one at a time.
+// tree watches one of Options.Paths: a file, a directory with everything below
+// it, or the matches of a glob. A report only says that something happened. A
+// sweep of the whole tree finds what changed once it is quiet, so lost reports
+// do no harm and a burst is one change. The loop owns it; sweeps run beside the
+// loop, one at a time.
 type tree struct {
 	*extent
 	signal unix.Signal
@@ -37,12 +39,12 @@ type tree struct {
 // extent says what belongs to a tree. It doesn't change, so anybody may ask.
 type extent struct {
 	pattern string   // as asked for
-	base    string   // the folder or file that is followed
+	base    string   // the directory or file that is followed
 	globs   []string // what matters below base; nil: everything
-	ignore  ignore
+	ignore  gitignore.List
 }
 
-func newExtent(pattern string, ignored ignore) (*extent, error) {
+func newExtent(pattern string, ignored gitignore.List) (*extent, error) {
 	if pattern == "" {
 		return nil, fmt.Errorf("cannot watch a path without a name")
 	}
@@ -59,7 +61,7 @@ func newExtent(pattern string, ignored ignore) (*extent, error) {
 	for i, name := range names {
 		if strings.ContainsAny(name, "*?[") {
 			x.base = "/" + strings.Join(names[:i], "/")
-			x.globs = splitPattern(strings.Trim(strings.Join(names[i:], "/"), "/"))
+			x.globs = gitignore.Split(strings.Trim(strings.Join(names[i:], "/"), "/"))
 			break
 		}
 	}
@@ -67,7 +69,7 @@ func newExtent(pattern string, ignored ignore) (*extent, error) {
 	return x, nil
 }
 
-// holds reports whether the path below base, or a folder that it is in, is asked for.
+// holds reports whether the path below base, or a directory that it is in, is asked for.
 func (x *extent) holds(rel string) bool {
 	if x.globs == nil {
 		return true
@@ -78,28 +80,28 @@ func (x *extent) holds(rel string) bool {
 		} else {
 			end = len(rel)
 		}
-		if matchSegments(x.globs, rel[:end]) {
+		if gitignore.MatchPath(x.globs, rel[:end]) {
 			return true
 		}
 	}
 	return false
 }
 
-// wants reports whether something of that name, reported in a folder below
+// wants reports whether something of that name, reported in a directory below
 // base, matters.
-func (x *extent) wants(folder, name string, isFolder bool) bool {
-	rel := join(folder, name)
-	if x.ignore.matches(rel, isFolder) {
+func (x *extent) wants(dir, name string, isDir bool) bool {
+	rel := join(dir, name)
+	if x.ignore.Match(rel, isDir) {
 		return false
 	}
-	return x.holds(rel) || isFolder && leads(x.globs, rel)
+	return x.holds(rel) || isDir && gitignore.Leads(x.globs, rel)
 }
 
-func join(folder, name string) string {
-	if folder == "" {
+func join(dir, name string) string {
+	if dir == "" {
 		return name
 	}
-	return folder + "/" + name
+	return dir + "/" + name
 }
 
 // A sweep is one way through the tree; it is a copy, for it leaves the loop.
@@ -167,7 +169,7 @@ func (t *tree) found(now time.Duration, s scan) *Event {
 	case noise:
 		return nil // something was reported meanwhile: it isn't over
 	case s.added || s.written || s.polled && s.sum != t.sum:
-		// New folders, where something may happen unseen until now; files that
+		// New directories, where something may happen unseen until now; files that
 		// somebody is writing; or a file system of which quiet is only known by
 		// looking twice.
 		t.sum = s.sum
@@ -189,7 +191,7 @@ func (t *tree) found(now time.Duration, s scan) *Event {
 
 // plant makes the trees of the loop.
 func (l *loop) plant() error {
-	ignored := parseIgnore(append(DefaultIgnore(), l.o.Ignore...))
+	ignored := gitignore.Parse(append(gitignore.Default(), l.o.Ignore...))
 	for i, p := range l.o.Paths {
 		x, err := newExtent(p.Pattern, ignored)
 		if err != nil {
@@ -204,8 +206,8 @@ func (l *loop) plant() error {
 		l.trees = append(l.trees, t)
 	}
 	l.changes = make([]*Event, len(l.trees))
-	l.queue.wants = func(target int, folder, name string, isFolder bool) bool {
-		return l.trees[target-1].wants(folder, name, isFolder)
+	l.queue.wants = func(target int, dir, name string, isDir bool) bool {
+		return l.trees[target-1].wants(dir, name, isDir)
 	}
 	return nil
 }

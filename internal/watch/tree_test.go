@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/gitignore"
+	"github.com/hotinit/hotinit/internal/release"
 )
 
-// newTree watches patterns in a fresh folder that prepare has filled.
+// newTree watches patterns in a fresh directory that prepare has filled.
 func newTree(t *testing.T, prepare string, o Options) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), events: make(chan Event, 1000), looks: make(chan conclusion, 1), sweeps: make(chan scan, 10000), logs: make(chan string, 100), clock: &clock{}}
@@ -74,12 +77,12 @@ func TestTreeChangesThatCount(t *testing.T) {
 		{"a hidden file", `echo more >>app/.env`, "app/.env"},
 		{"a file renamed over", `echo new >new; mv new app/x.py`, "app/x.py"},
 		{"a new file", `echo n >app/n.py`, "app/n.py"},
-		{"a new empty folder", `mkdir app/n`, "app/n"},
-		{"a file in a new folder in a new folder", `mkdir -p app/n/m; echo n >app/n/m/n.py`, ""},
+		{"a new empty directory", `mkdir app/n`, "app/n"},
+		{"a file in a new directory in a new directory", `mkdir -p app/n/m; echo n >app/n/m/n.py`, ""},
 		{"a file removed", `rm app/x.py`, "app"},
-		{"a folder removed", `rm -r app/a`, "app"},
-		{"a folder renamed", `mv app/a app/c`, ""},
-		{"the folder replaced", `cp -r app app2; echo more >>app2/x.py; mv app old; mv app2 app`, ""},
+		{"a directory removed", `rm -r app/a`, "app"},
+		{"a directory renamed", `mv app/a app/c`, ""},
+		{"the directory replaced", `cp -r app app2; echo more >>app2/x.py; mv app old; mv app2 app`, ""},
 		{"a link turned", `ln -sfn .. app/to-a`, "app/to-a"},
 		{"an editor's save with backup", `cp app/x.py app/x.py~; echo e >app/4913; rm app/4913; echo new >app/.x.py.swp; mv app/.x.py.swp app/x.py`, "app/x.py"},
 	} {
@@ -158,7 +161,7 @@ func TestTreeABurstIsOneChange(t *testing.T) {
 		}
 		put(t, filepath.Join(dir, fmt.Sprintf("f%d", i)), "x", 0o644)
 		if i == 2500 {
-			// What is written into the new folders is not reported until they
+			// What is written into the new directories is not reported until they
 			// are watched, so it seems quiet. The watch goes through all of it,
 			// and must not take that for the end.
 			r.told(1)
@@ -180,7 +183,7 @@ func TestTreeABurstIsOneChange(t *testing.T) {
 func TestTreeAChangeWithinTheTickOfASweepIsFound(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a")
-	x, err := newExtent(dir, parseIgnore(nil))
+	x, err := newExtent(dir, gitignore.Parse(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,12 +193,12 @@ func TestTreeAChangeWithinTheTickOfASweepIsFound(t *testing.T) {
 		put(t, path, "first", 0o644)
 		before = s.sweep(sweep{first: true})
 	}
-	at := time.Unix(0, statStamp(path).mtime)
+	at := time.Unix(0, release.StatStamp(path).MTime)
 	put(t, path, "other", 0o644)
 	if err := os.Chtimes(path, at, at); err != nil {
 		t.Fatal(err)
 	}
-	for isFresh(statStamp(path), false) {
+	for isFresh(release.StatStamp(path), false) {
 		runtime.Gosched()
 	}
 	after := s.sweep(sweep{marks: before.marks})
@@ -234,7 +237,7 @@ func TestTreeOfOneFileWithASignal(t *testing.T) {
 }
 
 func TestTreeOfMountedConfiguration(t *testing.T) {
-	// As orchestrators project it: links into a folder that is swapped whole.
+	// As orchestrators project it: links into a directory that is swapped whole.
 	r := newTree(t, `mkdir -p conf/..1; echo 1 >conf/..1/a.yaml; ln -s ..1 conf/..data; ln -s ..data/a.yaml conf/a.yaml`, Options{Paths: []Path{{Pattern: "conf/a.yaml"}}})
 	r.sh(`mkdir conf/..2; echo 2 >conf/..2/a.yaml; ln -s ..2 conf/..tmp; mv -T conf/..tmp conf/..data; rm -r conf/..1`)
 	r.changed("")

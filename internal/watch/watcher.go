@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/release"
 )
 
 // Poll values of Options. A positive Poll is an interval: everything is looked
@@ -26,18 +28,18 @@ const (
 
 // Options say what to watch.
 type Options struct {
-	Command string        // path of the file that generations run; "" for none
-	Check   CheckOptions  // how it will be run
-	Paths   []Path        // more to watch
-	Ignore  []string      // patterns as in .gitignore, for Paths; added to DefaultIgnore
-	Poll    time.Duration // PollAuto, PollOff or an interval
-	Settle  time.Duration // quiet that is waited for where nothing better is known; 0: DefaultSettle
-	Log     func(string)  // messages for the operator, each said once; nil drops them
+	Command string               // path of the file that generations run; "" for none
+	Check   release.CheckOptions // how it will be run
+	Paths   []Path               // more to watch
+	Ignore  []string             // patterns as in .gitignore, for Paths; added to gitignore.Default
+	Poll    time.Duration        // PollAuto, PollOff or an interval
+	Settle  time.Duration        // quiet that is waited for where nothing better is known; 0: DefaultSettle
+	Log     func(string)         // messages for the operator, each said once; nil drops them
 }
 
 // Path is one --watch.
 type Path struct {
-	Pattern string      // a file, a folder with everything below it, or a glob
+	Pattern string      // a file, a directory with everything below it, or a glob
 	Signal  unix.Signal // what current is to get; 0: a new generation is wanted
 }
 
@@ -52,17 +54,17 @@ const (
 // Event is what the watcher has to tell.
 type Event struct {
 	Kind    EventKind
-	Release Release     // of NewRelease
-	File    *File       // of NewRelease: Release held open, checked; the receiver closes it
-	Signal  unix.Signal // of PathsChanged, from its Path
-	What    string      // a path, for the log
-	Reason  string      // what happened to it, for the log: "has new content"
+	Release release.Release // of NewRelease
+	File    *release.File   // of NewRelease: Release held open, checked; the receiver closes it
+	Signal  unix.Signal     // of PathsChanged, from its Path
+	What    string          // a path, for the log
+	Reason  string          // what happened to it, for the log: "has new content"
 }
 
 // Watcher watches. Its methods may be called from any goroutine.
 type Watcher struct {
 	events  chan Event
-	running chan Release
+	running chan release.Release
 	stop    chan struct{}
 	stopped chan struct{}
 	once    sync.Once
@@ -87,7 +89,7 @@ func (w *Watcher) Events() <-chan Event { return w.events }
 // Command is no news. The first call compares at once, so what changed while
 // nobody watched is found. Call it again whenever another release is started
 // or taken back, whether the watcher asked for it or not.
-func (w *Watcher) Running(r Release) {
+func (w *Watcher) Running(r release.Release) {
 	select {
 	case w.running <- r:
 	case <-w.stop:
@@ -141,7 +143,7 @@ func newLoop(o Options, c calls) (*loop, error) {
 	}
 	l := &loop{
 		Watcher: &Watcher{
-			events: make(chan Event), running: make(chan Release),
+			events: make(chan Event), running: make(chan release.Release),
 			stop: make(chan struct{}), stopped: make(chan struct{}),
 		},
 		o: o, log: o.Log, said: map[string]bool{}, failing: map[int]bool{}, refused: map[string]bool{}, mounted: watchMounts,
@@ -176,7 +178,7 @@ func absolute(path string) (string, error) {
 	}
 	dir, err := os.Getwd()
 	if err != nil {
-		return "", fmt.Errorf("cannot watch %s: the working folder is not known: %w", path, err)
+		return "", fmt.Errorf("cannot watch %s: the working directory is not known: %w", path, err)
 	}
 	return dir + "/" + path, nil
 }
@@ -456,10 +458,10 @@ func (l *loop) taken(e Event) {
 }
 
 // watchMounts reports when a file system is mounted or unmounted anywhere, for
-// what is mounted over a watched folder is reported by nothing else. proc(5):
+// what is mounted over a watched directory is reported by nothing else. proc(5):
 // /proc/self/mountinfo polls as exceptional then, which costs nothing before.
 func watchMounts(out chan<- struct{}, stop <-chan struct{}) {
-	fd, err := openRetry("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK)
+	fd, err := release.OpenRetry("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK)
 	if err != nil {
 		return // no /proc: a mount over the path is found with the next change
 	}

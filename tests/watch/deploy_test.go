@@ -136,7 +136,7 @@ func TestNothingHappensFor(t *testing.T) {
 func TestWhatCannotBeStartedIsRefusedAndSaid(t *testing.T) {
 	for _, c := range []struct{ name, line, said string }{
 		{"removed", `rm server`, `was removed; the running generation stays`},
-		{"a folder", `rm server; mkdir server`, `a folder, not a file`},
+		{"a directory", `rm server; mkdir server`, `a directory, not a file`},
 		{"a FIFO", `mkfifo f; mv f server`, `a FIFO`},
 		{"an empty file", `: >e; chmod 755 e; mv e server`, `an empty file`},
 		{"an interrupted copy", `head -c 200000 server >part; chmod 755 part; mv part server`, `server: .*; the running generation stays`},

@@ -1,4 +1,4 @@
-package watch
+package release
 
 import (
 	"crypto/rand"
@@ -12,7 +12,7 @@ import (
 )
 
 // Snapshot makes a private copy of a checked release, so that its path may be
-// overwritten in place while it runs: in folder dir, sharing the blocks where
+// overwritten in place while it runs: in directory dir, sharing the blocks where
 // the file system can (ioctl_ficlone(2)), or with dir "" in memory
 // (memfd_create(2)). The copy has no path of its own and goes with its last
 // descriptor, also after a crash. It is proven to have f's content.
@@ -79,16 +79,16 @@ func snapshotMemory(f *File) (int, error) {
 }
 
 func snapshotDisk(f *File, dir string) (int, error) {
-	// A folder of its own, so that the file has the program's name, which is
+	// A directory of its own, so that the file has the program's name, which is
 	// what ps(1) shows of a program executed by descriptor.
 	var random [8]byte
 	rand.Read(random[:])
-	folder := filepath.Join(dir, ".hotinit-"+hex.EncodeToString(random[:]))
-	if err := unix.Mkdir(folder, 0o700); err != nil {
+	own := filepath.Join(dir, ".hotinit-"+hex.EncodeToString(random[:]))
+	if err := unix.Mkdir(own, 0o700); err != nil {
 		return -1, fmt.Errorf("cannot make a copy of %s in %s: %w", f.Path, dir, err)
 	}
-	defer unix.Rmdir(folder)
-	path := filepath.Join(folder, filepath.Base(f.Path))
+	defer unix.Rmdir(own)
+	path := filepath.Join(own, filepath.Base(f.Path))
 	w, err := openWrite(path)
 	if err != nil {
 		return -1, fmt.Errorf("cannot make a copy of %s in %s: %w", f.Path, dir, err)
@@ -103,7 +103,7 @@ func snapshotDisk(f *File, dir string) (int, error) {
 	var fd int
 	if err == nil {
 		// Reading only: a descriptor for writing would make exec fail with ETXTBSY.
-		fd, err = openRetry(path, unix.O_RDONLY|unix.O_CLOEXEC)
+		fd, err = OpenRetry(path, unix.O_RDONLY|unix.O_CLOEXEC)
 	}
 	if cerr := unix.Close(w); err == nil && cerr != nil {
 		unix.Close(fd)
@@ -115,7 +115,7 @@ func snapshotDisk(f *File, dir string) (int, error) {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err == nil && fs.Flags&unix.ST_NOEXEC != 0 {
 		unix.Close(fd)
-		return -1, fmt.Errorf("cannot run a copy from %s: its file system is mounted noexec; choose another folder", dir)
+		return -1, fmt.Errorf("cannot run a copy from %s: its file system is mounted noexec; choose another directory", dir)
 	}
 	return fd, nil
 }
@@ -153,7 +153,7 @@ func copyBytes(to int, f *File) error {
 	}
 	buf := make([]byte, 128<<10)
 	for {
-		n, rerr := readAt(f.fd).ReadAt(buf, from)
+		n, rerr := ReaderAt(f.fd).ReadAt(buf, from)
 		for done := 0; done < n; {
 			m, err := unix.Write(to, buf[done:n])
 			if err == unix.EINTR {

@@ -1,4 +1,4 @@
-package watch
+package release
 
 import (
 	"bytes"
@@ -16,11 +16,11 @@ import (
 	"github.com/hotinit/hotinit/internal/passwd"
 )
 
-// readAt reads from a raw descriptor: an *os.File would own it and put it into
+// ReaderAt reads from a raw descriptor: an *os.File would own it and put it into
 // the runtime's poller for nothing.
-type readAt int
+type ReaderAt int
 
-func (fd readAt) ReadAt(p []byte, off int64) (int, error) {
+func (fd ReaderAt) ReadAt(p []byte, off int64) (int, error) {
 	n := 0
 	for n < len(p) {
 		m, err := unix.Pread(int(fd), p[n:], off+int64(n))
@@ -37,10 +37,10 @@ func (fd readAt) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// check judges the open file. It fills in Kind, and Digest whenever the content
-// could be read and either nothing is wrong with it or it has as many bytes as
-// other: only then can it be other's content.
-func (f *File) check(o CheckOptions, other *Release) error {
+// Check judges the open file. It fills in Kind. It fills in Digest where the
+// content can be read, and either the file has no fault or it has the size of
+// other, so that it may have other's content.
+func (f *File) Check(o CheckOptions, other *Release) error {
 	fault := f.checkForm(o)
 	if f.readable() && (fault == nil && !f.later(o) || other != nil && f.Size == other.Size && f.regular()) {
 		if err := f.Read(o.Done); err != nil {
@@ -51,23 +51,23 @@ func (f *File) check(o CheckOptions, other *Release) error {
 		}
 	}
 	if fault == nil {
-		fault = f.checkPromise()
+		fault = f.checkChecksum()
 	}
 	return fault
 }
 
-// later tells whether the content need not be read yet.
+// later reports whether the content need not be read yet.
 func (f *File) later(o CheckOptions) bool {
 	if !o.Undigested {
 		return false
 	}
-	_, promised := promisePath(f.Path, f.Real)
+	_, promised := ChecksumFile(f.Path, f.Real)
 	return !promised
 }
 
 // checkForm is all that can be told without reading the whole content.
 func (f *File) checkForm(o CheckOptions) error {
-	if err := checkType(f.stamp.mode); err != nil {
+	if err := CheckType(f.stamp.Mode); err != nil {
 		return err
 	}
 	if f.Size == 0 {
@@ -82,7 +82,7 @@ func (f *File) checkForm(o CheckOptions) error {
 		return nil
 	}
 	var head [256]byte // the kernel looks no further for #! (execve(2))
-	n, err := readAt(f.fd).ReadAt(head[:], 0)
+	n, err := ReaderAt(f.fd).ReadAt(head[:], 0)
 	if err != nil && err != io.EOF {
 		return &Reason{Text: "cannot be read: " + err.Error(), Err: err}
 	}
@@ -92,7 +92,7 @@ func (f *File) checkForm(o CheckOptions) error {
 	switch b := head[:n]; {
 	case bytes.HasPrefix(b, []byte(elfMagic)):
 		f.Kind = KindELF
-		interpreter, err := checkELF(readAt(f.fd), f.Size, native)
+		interpreter, err := checkELF(ReaderAt(f.fd), f.Size, native)
 		if err == nil && interpreter != "" && !o.NoExec {
 			err = checkInterpreter(interpreter)
 		}
@@ -111,20 +111,20 @@ func (f *File) checkForm(o CheckOptions) error {
 	return nil
 }
 
-// checkType is nil for a regular file.
-func checkType(mode uint32) error {
+// CheckType returns nil for a regular file.
+func CheckType(mode uint32) error {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return nil
 	case unix.S_IFDIR:
-		return refuse("a folder, not a file")
+		return refuse("a directory, not a file")
 	case unix.S_IFIFO:
 		return refuse("a FIFO, not a regular file")
 	}
 	return refuse("not a regular file")
 }
 
-func (f *File) regular() bool { return f.stamp.mode&unix.S_IFMT == unix.S_IFREG }
+func (f *File) regular() bool { return f.stamp.Mode&unix.S_IFMT == unix.S_IFREG }
 
 // readable is false for a file that was opened for execution only.
 func (f *File) readable() bool {
@@ -132,7 +132,7 @@ func (f *File) readable() bool {
 	return err == nil && flags&unix.O_PATH == 0
 }
 
-// checkExecutable tells whether a user may execute the file, without becoming
+// checkExecutable reports whether a user may execute the file, without becoming
 // that user.
 func (f *File) checkExecutable(as *passwd.Credential) error {
 	denied := refuse("not executable (mode %04o)", f.Mode)
@@ -193,7 +193,7 @@ func checkScript(head []byte) error {
 // checkInterpreter judges the program that the kernel starts to run the file.
 func checkInterpreter(path string) error {
 	if !filepath.IsAbs(path) {
-		return nil // relative to the folder that it is started in, which only exec knows
+		return nil // relative to the directory that it is started in, which only exec knows
 	}
 	if strings.HasSuffix(path, "\r") {
 		return refuse("its interpreter %q does not exist: the first line ends as on Windows, in CR LF", path)
@@ -213,7 +213,7 @@ func checkInterpreter(path string) error {
 	return nil
 }
 
-var errStopped = errors.New("stopped")
+var ErrStopped = errors.New("stopped")
 
 // digest reads the whole file in constant memory. It leaves the descriptor's
 // offset alone and gives up when done is closed.
@@ -230,10 +230,10 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 	for off := int64(0); ; {
 		select {
 		case <-done:
-			return Digest{}, errStopped
+			return Digest{}, ErrStopped
 		default:
 		}
-		n, err := readAt(fd).ReadAt(buf, off)
+		n, err := ReaderAt(fd).ReadAt(buf, off)
 		h.Write(buf[:n])
 		off += int64(n)
 		// hotinit has one processor of Go's scheduler (package entry), and
@@ -252,14 +252,14 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 }
 
 const (
-	promiseSuffix = ".sha256"
-	maxPromise    = 64 << 10
+	ChecksumSuffix  = ".sha256"
+	maxChecksumFile = 64 << 10
 )
 
-// promisePath is the digest file that speaks for the release: the one beside
+// ChecksumFile returns the checksum file of a release: the one beside
 // the path as asked for, else the one beside the file that it leads to.
-func promisePath(path, real string) (string, bool) {
-	for _, p := range []string{path + promiseSuffix, real + promiseSuffix} {
+func ChecksumFile(path, real string) (string, bool) {
+	for _, p := range []string{path + ChecksumSuffix, real + ChecksumSuffix} {
 		var st unix.Stat_t
 		if err := unix.Stat(p, &st); err == nil {
 			return p, true
@@ -268,35 +268,35 @@ func promisePath(path, real string) (string, bool) {
 	return "", false
 }
 
-// checkPromise compares the content with the digest file beside it, if any.
-func (f *File) checkPromise() error {
-	p, ok := promisePath(f.Path, f.Real)
+// checkChecksum compares the content with the checksum file beside it, if any.
+func (f *File) checkChecksum() error {
+	p, ok := ChecksumFile(f.Path, f.Real)
 	if !ok || !f.Digest.Known() {
 		return nil
 	}
 	name := filepath.Base(p)
 	text, err := readSmall(p)
 	if err != nil {
-		return &Reason{Text: "its digest file " + name + " cannot be read: " + err.Error(), Err: err}
+		return &Reason{Text: "its checksum file " + name + " cannot be read: " + err.Error(), Err: err}
 	}
-	want, ok := promised(text, filepath.Base(f.Path), filepath.Base(f.Real))
+	want, ok := listedDigest(text, filepath.Base(f.Path), filepath.Base(f.Real))
 	switch {
 	case !ok:
-		return refuse("its digest file %s has no SHA-256 for it", name)
+		return refuse("its checksum file %s has no SHA-256 for it", name)
 	case want != f.Digest:
-		return refuse("does not match %s: it has %.12s…, promised is %.12s…", name, f.Digest.String(), want.String())
+		return refuse("does not match %s: it has %.12s…, the file says %.12s…", name, f.Digest.String(), want.String())
 	}
 	return nil
 }
 
-// promised finds the digest for one of the names in what sha256sum(1) wrote,
+// listedDigest finds the digest for one of the names in what sha256sum(1) wrote,
 // plain or with --tag. A file with a single digest needs no name: it may have
 // been made where the file was called something else.
-func promised(text string, names ...string) (Digest, bool) {
+func listedDigest(text string, names ...string) (Digest, bool) {
 	var only Digest
 	count := 0
 	for line := range strings.Lines(text) {
-		d, name, ok := promiseLine(strings.TrimRight(line, "\r\n"))
+		d, name, ok := checksumLine(strings.TrimRight(line, "\r\n"))
 		if !ok {
 			continue
 		}
@@ -309,7 +309,7 @@ func promised(text string, names ...string) (Digest, bool) {
 	return only, count == 1
 }
 
-func promiseLine(line string) (d Digest, name string, ok bool) {
+func checksumLine(line string) (d Digest, name string, ok bool) {
 	hexed := ""
 	if rest, tagged := strings.CutPrefix(line, "SHA256 ("); tagged {
 		i := strings.LastIndex(rest, ") = ")
@@ -330,13 +330,13 @@ func promiseLine(line string) (d Digest, name string, ok bool) {
 }
 
 func readSmall(path string) (string, error) {
-	fd, err := openRetry(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY)
+	fd, err := OpenRetry(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(fd)
-	buf := make([]byte, maxPromise)
-	n, err := readAt(fd).ReadAt(buf, 0)
+	buf := make([]byte, maxChecksumFile)
+	n, err := ReaderAt(fd).ReadAt(buf, 0)
 	if err != nil && err != io.EOF {
 		return "", err
 	}

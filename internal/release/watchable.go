@@ -1,4 +1,4 @@
-package watch
+package release
 
 import (
 	"path/filepath"
@@ -14,7 +14,7 @@ func Watchable(command string) bool {
 	}
 	p := filepath.Clean(command)
 	if !filepath.IsAbs(p) {
-		return true // beside the folder that hotinit was started in
+		return true // beside the directory that hotinit was started in
 	}
 	if under(p, "/usr/local") {
 		return true
@@ -27,8 +27,8 @@ func Watchable(command string) bool {
 	return true
 }
 
-func under(path, folder string) bool {
-	return path == folder || strings.HasPrefix(path, strings.TrimSuffix(folder, "/")+"/")
+func under(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // interpreters that run a file named by the first argument that is no option.

@@ -1,33 +1,41 @@
-package watch
+// Package gitignore matches paths against patterns with the meaning that
+// gitignore(5) gives them.
+//
+// The invariant: matching takes no more than quadratic time in the pattern and
+// the path, so that no pattern can stall who asks. The package depends on
+// nothing.
+package gitignore
 
 import "strings"
 
-// DefaultIgnore is what programs leave beside what people deploy. It is read
-// before Options.Ignore, which may take something back with "!". Installed
-// dependencies (node_modules, vendor) are not in it: they are part of what runs.
-func DefaultIgnore() []string {
+// Default returns patterns for the files that editors, version control and
+// interpreters leave beside what people deploy. Installed dependencies
+// (node_modules, vendor) are not in it: they are part of what runs. A later
+// pattern with "!" takes one back.
+func Default() []string {
 	return []string{
 		".git/", ".hg/", ".svn/", ".bzr/",
 		// Editors: backups, swap files, locks, the name that vim tries out.
 		"*~", ".#*", `\#*#`, "*.sw[a-p]", ".*.sw[a-px]", "4913", ".~lock.*#",
 		// What interpreters and their tools write while they run.
 		"__pycache__/", "*.py[co]", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/",
-		// What systems write: macOS folders, files removed while open on NFS and FUSE.
+		// What systems write: macOS directories, files removed while open on NFS and FUSE.
 		".DS_Store", ".nfs*", ".fuse_hidden*",
 	}
 }
 
-// ignore is a list of patterns with the meaning that gitignore(5) gives them.
-type ignore []ignoreRule
+// List is a list of patterns; the last one that matches a path decides.
+type List []rule
 
-type ignoreRule struct {
-	segments   []string // of the pattern; "**" stands for any number of names
-	negated    bool
-	folderOnly bool
+type rule struct {
+	segments []string // of the pattern; "**" stands for any number of names
+	negated  bool
+	dirOnly  bool
 }
 
-func parseIgnore(patterns []string) ignore {
-	var list ignore
+// Parse reads one pattern from each string. Comments and empty ones are left out.
+func Parse(patterns []string) List {
+	var list List
 	for _, p := range patterns {
 		if r, ok := parseRule(p); ok {
 			list = append(list, r)
@@ -36,7 +44,7 @@ func parseIgnore(patterns []string) ignore {
 	return list
 }
 
-func parseRule(p string) (r ignoreRule, ok bool) {
+func parseRule(p string) (r rule, ok bool) {
 	p = strings.TrimRight(p, "\r\n")
 	for strings.HasSuffix(p, " ") && !strings.HasSuffix(p, `\ `) {
 		p = p[:len(p)-1]
@@ -49,7 +57,7 @@ func parseRule(p string) (r ignoreRule, ok bool) {
 		p = p[1:]
 	}
 	if strings.HasSuffix(p, "/") {
-		r.folderOnly = true
+		r.dirOnly = true
 		p = strings.TrimRight(p, "/")
 	}
 	// A slash at the start or inside ties the pattern to the root; without
@@ -57,13 +65,13 @@ func parseRule(p string) (r ignoreRule, ok bool) {
 	if i := strings.IndexByte(p, '/'); i < 0 {
 		p = "**/" + p
 	}
-	r.segments = splitPattern(strings.TrimPrefix(p, "/"))
+	r.segments = Split(strings.TrimPrefix(p, "/"))
 	return r, len(r.segments) > 0 && r.segments[len(r.segments)-1] != ""
 }
 
-// splitPattern makes segments of a pattern. A "**" at the end stands for one
-// name at least: a/** is what is in a, not a.
-func splitPattern(p string) []string {
+// Split cuts a pattern into segments, one for each name. A "**" at the end
+// stands for one name at least: a/** matches what is in a, not a.
+func Split(p string) []string {
 	var segments []string
 	for s := range strings.SplitSeq(p, "/") {
 		if s == "**" && len(segments) > 0 && segments[len(segments)-1] == "**" {
@@ -77,26 +85,28 @@ func splitPattern(p string) []string {
 	return segments
 }
 
-// matches reports whether a path relative to the root is ignored by itself. A
-// folder that is ignored is not entered, so nothing in it can be taken back.
-func (list ignore) matches(rel string, isFolder bool) bool {
+// Match reports whether the list ignores a path, relative to the root, by
+// itself. Callers do not enter an ignored directory, so no pattern can take
+// back what is in it.
+func (list List) Match(rel string, isDir bool) bool {
 	for i := len(list) - 1; i >= 0; i-- {
 		r := &list[i]
-		if r.folderOnly && !isFolder {
+		if r.dirOnly && !isDir {
 			continue
 		}
-		if matchSegments(r.segments, rel) {
+		if MatchPath(r.segments, rel) {
 			return !r.negated
 		}
 	}
 	return false
 }
 
-// matchSegments matches a whole path. As with the asterisk in a name, coming
-// back to the last "**" only is enough, so it takes no more than quadratic time.
-func matchSegments(segments []string, path string) bool {
+// MatchPath reports whether segments match the whole path. As with the asterisk
+// in a name, going back to the last "**" is enough, which keeps the time
+// quadratic.
+func MatchPath(segments []string, path string) bool {
 	const none = -1
-	si, rest, more := 0, path, true // rest is what is not matched yet; more: something is
+	si, rest, more := 0, path, true // rest is what is not matched yet; more: something is left
 	starSI, starRest := none, ""
 	for more {
 		name, tail, hasTail := strings.Cut(rest, "/")
@@ -124,13 +134,13 @@ func matchSegments(segments []string, path string) bool {
 	return si == len(segments)
 }
 
-// leads reports whether a folder may have something that matches below it.
-func leads(segments []string, folder string) bool {
-	if folder == "" {
+// Leads reports whether something below a directory may match.
+func Leads(segments []string, dir string) bool {
+	if dir == "" {
 		return true
 	}
 	i := 0
-	for name := range strings.SplitSeq(folder, "/") {
+	for name := range strings.SplitSeq(dir, "/") {
 		if i == len(segments) {
 			return false
 		}
@@ -176,7 +186,7 @@ func matchName(pattern, name string) bool {
 }
 
 // matchByte matches one byte with the element that pattern starts with, and
-// tells how long the element is. A "?" stands for one byte; names are bytes.
+// returns the length of that element. A "?" stands for one byte; names are bytes.
 func matchByte(pattern string, c byte) (width int, ok bool) {
 	switch pattern[0] {
 	case '?':

@@ -1,4 +1,4 @@
-package watch
+package release
 
 import (
 	"bytes"
@@ -118,7 +118,7 @@ type elfReader struct {
 	size uint64
 }
 
-// inside tells whether n bytes from off are in the file.
+// inside reports whether n bytes from off are in the file.
 func (e elfReader) inside(off, n uint64) bool { return off <= e.size && n <= e.size-off }
 
 func (e elfReader) read(p []byte, off uint64) error {

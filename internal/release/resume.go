@@ -1,4 +1,4 @@
-package watch
+package release
 
 import "golang.org/x/sys/unix"
 
@@ -8,6 +8,6 @@ import "golang.org/x/sys/unix"
 func Resume(r Release, fd int) *File {
 	f := &File{Release: r, fd: fd}
 	var fs unix.Statfs_t
-	f.local = unix.Fstatfs(fd, &fs) == nil && !remoteType(int64(fs.Type))
+	f.local = unix.Fstatfs(fd, &fs) == nil && !RemoteType(int64(fs.Type))
 	return f
 }

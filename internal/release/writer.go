@@ -1,14 +1,14 @@
-package watch
+package release
 
 import "golang.org/x/sys/unix"
 
-// writer says whether some process has a file open for writing.
-type writer uint8
+// Writer says whether some process has a file open for writing.
+type Writer uint8
 
 const (
-	writerUnknown writer = iota
-	writerNone
-	writerOpen
+	WriterUnknown Writer = iota
+	WriterNone
+	WriterOpen
 )
 
 // BeingWritten reports whether some process has the file open for writing, in
@@ -16,13 +16,14 @@ const (
 // at all: neither on a network file system nor, before Linux 6.14, of another
 // user's file without CAP_LEASE.
 func (f *File) BeingWritten() (open, known bool) {
-	w := f.writer()
-	return w == writerOpen, w != writerUnknown
+	w := f.Writer()
+	return w == WriterOpen, w != WriterUnknown
 }
 
-func (f *File) writer() writer {
+// Writer reports whether some process has the file open for writing.
+func (f *File) Writer() Writer {
 	if !f.local || !f.readable() {
-		return writerUnknown
+		return WriterUnknown
 	}
 	// A read lease is only granted while nobody has the file open for writing
 	// (fcntl(2), F_SETLEASE). It is given back at once; a writer that comes in
@@ -33,20 +34,20 @@ func (f *File) writer() writer {
 	switch err {
 	case nil:
 		unix.FcntlInt(uintptr(f.fd), unix.F_SETLEASE, unix.F_UNLCK)
-		return writerNone
+		return WriterNone
 	case unix.EAGAIN:
-		return writerOpen
+		return WriterOpen
 	}
 	// Not our file. Asking whether it could be executed needs no right to
 	// lease it (execveat(2), AT_EXECVE_CHECK, Linux 6.14). Second choice: a
 	// writer that comes while it looks gets the ETXTBSY.
 	switch execCheck(f.fd) {
 	case nil:
-		return writerNone
+		return WriterNone
 	case unix.ETXTBSY:
-		return writerOpen
+		return WriterOpen
 	}
-	return writerUnknown
+	return WriterUnknown
 }
 
 // Since Linux 6.14; an older kernel answers EINVAL.
@@ -57,7 +58,7 @@ var emptyString [1]byte
 // A remoteType is a file system type whose changes may come from elsewhere, so
 // that inotify(7) misses them and nobody can tell of writers: NFS, SMB, 9p,
 // FUSE (which virtiofs reports too), AFS, Ceph, Lustre, VirtualBox, VMware.
-func remoteType(t int64) bool {
+func RemoteType(t int64) bool {
 	switch uint32(t) {
 	case unix.EXT2_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC,
 		unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC,

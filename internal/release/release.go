@@ -1,4 +1,13 @@
-package watch
+// Package release says what a good release is: a file that is complete and can
+// be started, named by its content.
+//
+// The invariant: a File is held open from its check to its execution, so what
+// was checked is what runs, whatever happens to its path.
+//
+// How to read it: release.go has the types, check.go judges an open file (elf.go
+// for ELF files, writer.go for writers), snapshot.go makes a private copy.
+// watchable.go finds the file that a command line deploys.
+package release
 
 import (
 	"encoding/hex"
@@ -65,9 +74,6 @@ type Release struct {
 	Digest Digest
 }
 
-// IsZero reports whether r stands for no release at all.
-func (r Release) IsZero() bool { return r == Release{} }
-
 // Same reports whether both have the same content, so that starting the one in
 // place of the other would change nothing. Only bytes count: a touched, copied,
 // renamed, chowned or chmodded file is the same release. (A file that lost its
@@ -99,9 +105,12 @@ func refuse(format string, args ...any) *Reason {
 type File struct {
 	Release
 	fd    int
-	local bool  // on a file system whose leases tell of writers
-	stamp stamp // as of the last stat
+	local bool  // on a file system where a lease reports writers
+	stamp Stamp // as of the last stat
 }
+
+// Stamp is the file's as of the last look at the descriptor.
+func (f *File) Stamp() Stamp { return f.stamp }
 
 // FD is the open descriptor, close-on-exec, for execveat(2) with AT_EMPTY_PATH.
 // It stays the File's own.
@@ -124,20 +133,20 @@ type CheckOptions struct {
 	Done   <-chan struct{}    // closed: give up reading
 
 	// Undigested leaves Digest for Read to fill in, so that a large file can be
-	// started at once, unless a digest file beside it makes a promise.
+	// started at once, unless there is a checksum file beside it.
 	Undigested bool
 }
 
 // Open opens the file at path once and checks that descriptor: that it is a
 // regular file that may be executed, a complete ELF file for this machine or a
-// script whose interpreter exists, and the content that a digest file beside it
-// promises (server.sha256, as sha256sum(1) writes it). An error is a *Reason.
+// script whose interpreter exists, and the content that a checksum file beside
+// it names (server.sha256, as sha256sum(1) writes it). An error is a *Reason.
 func Open(path string, o CheckOptions) (*File, error) {
-	f, err := open(path)
+	f, err := OpenUnchecked(path)
 	if err != nil {
 		return nil, err
 	}
-	fault := f.check(o, nil)
+	fault := f.Check(o, nil)
 	if fault != nil {
 		f.Close()
 		return nil, fault
@@ -163,8 +172,8 @@ func (f *File) Read(done <-chan struct{}) error {
 	return nil
 }
 
-// open opens path without judging it.
-func open(path string) (*File, error) {
+// OpenUnchecked opens path without judging it.
+func OpenUnchecked(path string) (*File, error) {
 	f, err := openFile(path)
 	if err != nil {
 		return nil, err
@@ -177,14 +186,14 @@ func open(path string) (*File, error) {
 }
 
 func openFile(path string) (*File, error) {
-	// O_NONBLOCK: a FIFO in the file's place must not hang us (open(2)).
+	// O_NONBLOCK: a FIFO in the file's place must not hang us (OpenUnchecked(2)).
 	// O_NOCTTY: nor may a terminal there become ours.
 	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
-	fd, err := openRetry(path, flags)
+	fd, err := OpenRetry(path, flags)
 	if errors.Is(err, unix.EACCES) {
 		// Mode 0111: it may be executed, not read. O_PATH is enough to
 		// execute it (execveat(2)).
-		fd, err = openRetry(path, unix.O_PATH|unix.O_CLOEXEC)
+		fd, err = OpenRetry(path, unix.O_PATH|unix.O_CLOEXEC)
 	}
 	if err != nil {
 		text := "cannot be opened: " + err.Error()
@@ -203,7 +212,7 @@ func openFile(path string) (*File, error) {
 		return nil, &Reason{Text: "cannot be examined: " + err.Error(), Err: err}
 	}
 	var fs unix.Statfs_t
-	f.local = unix.Fstatfs(fd, &fs) == nil && !remoteType(int64(fs.Type))
+	f.local = unix.Fstatfs(fd, &fs) == nil && !RemoteType(int64(fs.Type))
 	return f, nil
 }
 
@@ -213,14 +222,14 @@ func (f *File) stat() error {
 	if err := unix.Fstat(f.fd, &st); err != nil {
 		return err
 	}
-	f.stamp = stampOf(&st)
+	f.stamp = StampOf(&st)
 	f.Dev, f.Ino, f.Size = uint64(st.Dev), st.Ino, st.Size
 	f.MTime, f.CTime = st.Mtim.Nano(), st.Ctim.Nano()
 	f.Mode = st.Mode & 0o7777
 	return nil
 }
 
-func openRetry(path string, flags int) (int, error) {
+func OpenRetry(path string, flags int) (int, error) {
 	for {
 		fd, err := unix.Open(path, flags, 0)
 		if err != unix.EINTR {

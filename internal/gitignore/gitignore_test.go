@@ -1,6 +1,7 @@
-package watch
+package gitignore
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -8,9 +9,9 @@ import (
 	"testing"
 )
 
-func TestIgnorePatterns(t *testing.T) {
+func TestPatterns(t *testing.T) {
 	for _, c := range []struct {
-		patterns, path string // a path that ends in / is a folder
+		patterns, path string // a path that ends in / is a directory
 		want           bool
 	}{
 		{"*.log", "a.log", true},
@@ -53,35 +54,41 @@ func TestIgnorePatterns(t *testing.T) {
 		{"**", "a", true},
 		{"a***b", "axyb", true},
 	} {
-		list := parseIgnore(strings.Fields(c.patterns))
-		rel, folder := strings.CutSuffix(c.path, "/")
-		if got := list.matches(rel, folder); got != c.want {
+		list := Parse(strings.Fields(c.patterns))
+		rel, dir := strings.CutSuffix(c.path, "/")
+		if got := list.Match(rel, dir); got != c.want {
 			t.Errorf("%q for %q: %v", c.path, c.patterns, got)
 		}
 	}
 }
 
 // git is the authority on its own patterns.
-func TestIgnorePatternsAsGitHasThem(t *testing.T) {
-	need1(t, "git")
-	r := rig{t: t, dir: t.TempDir()}
-	r.sh(`git init -q .`)
+func TestPatternsAsGitHasThem(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("git", "init", "-q", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	patterns := []string{"*.log", "/top", "x/a", "build/", "a/**", "**/deep", "p/**/q", "f?o", "[a-c]z", "[!a-c]y", `\#h`, "*~", "!keep~", "**/m/n", "s/*/t", "*"}
 	paths := []string{"a.log", "top", "d/top", "x/a", "y/x/a", "build", "a/b", "a/b/c", "deep", "e/deep", "p/q", "p/1/q", "p/1/2/q", "foo", "f/o", "az", "dz", "dy", "ay", "#h", "b~", "keep~", "m/n", "1/m/n", "s/1/t", "s/1/2/t", "s/t"}
 	for _, p := range patterns {
-		put(t, filepath.Join(r.dir, ".gitignore"), p+"\n", 0o644)
-		list := parseIgnore([]string{p})
+		if err := os.WriteFile(filepath.Join(dir, ".gitignore"), []byte(p+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		list := Parse([]string{p})
 		c := exec.Command("git", "check-ignore", "--no-index", "--stdin")
-		c.Dir = r.dir
+		c.Dir = dir
 		c.Stdin = strings.NewReader(strings.Join(paths, "\n"))
 		out, _ := c.Output() // its status is 1 where nothing is ignored
 		ignored := strings.Split(string(out), "\n")
 		for _, path := range paths {
 			want := slices.Contains(ignored, path)
 			got := false
-			for i := range path + "/" { // each folder on the way, as a sweep sees them
+			for i := range path + "/" { // each directory on the way, as a sweep sees them
 				if i == len(path) || path[i] == '/' {
-					got = got || list.matches(path[:i], i < len(path))
+					got = got || list.Match(path[:i], i < len(path))
 				}
 			}
 			if got != want {
@@ -91,29 +98,29 @@ func TestIgnorePatternsAsGitHasThem(t *testing.T) {
 	}
 }
 
-func TestDefaultIgnore(t *testing.T) {
-	list := parseIgnore(DefaultIgnore())
+func TestDefaultPatterns(t *testing.T) {
+	list := Parse(Default())
 	for path, want := range map[string]bool{
 		".git/": true, "src/.git/": true, ".gitignore": false, "a.py~": true, ".a.py.swp": true, ".a.py.swx": true, "4913": true,
 		"#a.py#": true, ".#a.py": true, "__pycache__/": true, "x/__pycache__/": true, "a.pyc": true, "a.py": false,
 		"node_modules/": false, "vendor/": false, "config.yaml": false, ".env": false, ".nfs0001": true,
 	} {
-		rel, folder := strings.CutSuffix(path, "/")
-		if got := list.matches(rel, folder); got != want {
+		rel, dir := strings.CutSuffix(path, "/")
+		if got := list.Match(rel, dir); got != want {
 			t.Errorf("%q: %v", path, got)
 		}
 	}
 }
 
-func FuzzIgnore(f *testing.F) {
+func FuzzMatch(f *testing.F) {
 	f.Add("**/a*[!b-d]/**", "x/aa/y/z")
 	f.Add("****/**/*/**", "////")
 	f.Fuzz(func(t *testing.T, pattern, path string) {
 		if len(pattern) > 100 || len(path) > 100 {
 			return
 		}
-		list := parseIgnore([]string{pattern, "!" + pattern})
-		if list.matches(path, false) && !strings.HasPrefix(pattern, "!") && !strings.HasPrefix(pattern, " ") {
+		list := Parse([]string{pattern, "!" + pattern})
+		if list.Match(path, false) && !strings.HasPrefix(pattern, "!") && !strings.HasPrefix(pattern, " ") {
 			t.Errorf("%q ignored by %q, which was taken back", path, pattern)
 		}
 	})

@@ -1,4 +1,4 @@
-package watch
+package release
 
 import (
 	"errors"
@@ -72,8 +72,8 @@ func TestOpenReasons(t *testing.T) {
 	put(t, p("half"), string(self(t)[:100000]), 0o755)
 	put(t, p("zeros"), "\x00\x00\x00\x00\x00\x00", 0o755)
 	put(t, p("musl"), string(small(native, "/lib/ld-nowhere.so.1")), 0o755)
-	put(t, p("promised"), script("x"), 0o755)
-	put(t, p("promised.sha256"), strings.Repeat("0", 64)+"  promised\n", 0o644)
+	put(t, p("mismatch"), script("x"), 0o755)
+	put(t, p("mismatch.sha256"), strings.Repeat("0", 64)+"  mismatch\n", 0o644)
 	put(t, p("vague"), script("x"), 0o755)
 	put(t, p("vague.sha256"), "none\n", 0o644)
 	unix.Mkfifo(p("fifo"), 0o755)
@@ -83,7 +83,7 @@ func TestOpenReasons(t *testing.T) {
 	}{
 		{"missing", "does not exist", unix.ENOENT},
 		{"empty", "an empty file", nil},
-		{"", "a folder, not a file", nil},
+		{"", "a directory, not a file", nil},
 		{"fifo", "a FIFO, not a regular file", nil},
 		{"plain", "not executable (mode 0644)", unix.EACCES},
 		{"crlf", "as on Windows", nil},
@@ -93,7 +93,7 @@ func TestOpenReasons(t *testing.T) {
 		{"half", "truncated ELF file: ", nil},
 		{"zeros", "starts with zeros", nil},
 		{"musl", "its interpreter /lib/ld-nowhere.so.1 does not exist", unix.ENOENT},
-		{"promised", "does not match promised.sha256", nil},
+		{"mismatch", "does not match mismatch.sha256", nil},
 		{"vague", "vague.sha256 has no SHA-256 for it", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestSameIsTheContentAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestPromised(t *testing.T) {
+func TestListedDigest(t *testing.T) {
 	a, b := Digest{0xaa}, Digest{0xbb}
 	for _, c := range []struct {
 		name, text string
@@ -229,7 +229,7 @@ func TestPromised(t *testing.T) {
 	}{
 		{"text mode", a.String() + "  server\n", a, true},
 		{"binary mode", a.String() + " *server\n", a, true},
-		{"with a folder", a.String() + "  dist/server\n", a, true},
+		{"with a directory", a.String() + "  dist/server\n", a, true},
 		{"upper case", strings.ToUpper(a.String()) + "  server\n", a, true},
 		{"--tag", "SHA256 (server) = " + a.String() + "\n", a, true},
 		{"escaped", `\` + a.String() + "  server\n", a, true},
@@ -242,7 +242,7 @@ func TestPromised(t *testing.T) {
 		{"no digits", strings.Repeat("x", 64) + "  server\n", Digest{}, false},
 		{"empty", "", Digest{}, false},
 	} {
-		got, ok := promised(c.text, "server")
+		got, ok := listedDigest(c.text, "server")
 		if ok != c.ok || ok && got != c.want {
 			t.Errorf("%s: %s, %v", c.name, got, ok)
 		}
@@ -264,7 +264,7 @@ func TestReadingIsGivenUp(t *testing.T) {
 	done := make(chan struct{})
 	close(done)
 	p := put(t, filepath.Join(t.TempDir(), "server"), script("x"), 0o755)
-	if _, err := Open(p, CheckOptions{Done: done}); !errors.Is(err, errStopped) {
+	if _, err := Open(p, CheckOptions{Done: done}); !errors.Is(err, ErrStopped) {
 		t.Fatalf("got %v", err)
 	}
 }

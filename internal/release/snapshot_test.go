@@ -1,4 +1,4 @@
-package watch
+package release
 
 import (
 	"errors"
@@ -12,11 +12,11 @@ import (
 )
 
 func TestSnapshotSurvivesOverwritingInPlace(t *testing.T) {
-	for _, where := range []string{"memory", "folder", "another file system"} {
+	for _, where := range []string{"memory", "directory", "another file system"} {
 		t.Run(where, func(t *testing.T) {
 			dir := ""
 			switch where {
-			case "folder":
+			case "directory":
 				dir = t.TempDir()
 			case "another file system":
 				d, err := os.MkdirTemp("/dev/shm", "hotinit-watch")
@@ -95,7 +95,7 @@ func TestSnapshotInMemoryIsSealed(t *testing.T) {
 	}
 }
 
-func TestSnapshotIntoNoFolder(t *testing.T) {
+func TestSnapshotIntoNoDirectory(t *testing.T) {
 	p := put(t, filepath.Join(t.TempDir(), "server"), script("x"), 0o755)
 	f, err := Open(p, CheckOptions{})
 	if err != nil {
