@@ -16,8 +16,8 @@ func HelpText(argv0 string) string {
 	b.WriteString("Usage: " + d.command() + " [flags] [--] COMMAND [ARG...]\n")
 	if d.name == "" {
 		b.WriteString("       hotinit status | reload | rollback | stop | health | version\n\n" +
-			"Run COMMAND as the init of a container, and replace it by a new release without\n" +
-			"losing a connection: when its executable changes, or upon HUP.\n")
+			"Run COMMAND as the init of a container, and replace it with a new release when its\n" +
+			"executable changes, or on HUP, without losing a connection.\n")
 	} else {
 		b.WriteString("\nhotinit with the command line of " + d.name + ".\n")
 	}
@@ -48,10 +48,10 @@ func HelpText(argv0 string) string {
 	}
 	if d.name == "" {
 		b.WriteString("\nDefaults are in brackets. Times are seconds or have a unit: 500ms.\n" +
-			"A flag has a variable, and wins over it: HOTINIT_INTERVAL for --interval;\n" +
+			"Each flag has a variable, and overrides it: HOTINIT_INTERVAL for --interval,\n" +
 			"HOTINIT_PORTS=8080,9000 for two --port, HOTINIT_PATHS for --path.\n" +
-			"Exit codes: the app's own; 128+N if signal N ended it; 125 for a failure of\n" +
-			"hotinit; 126 for a command that can't be executed, 127 if there is none.\n")
+			"Exit codes: the app's own; 128+N if signal N ended it; 125 if hotinit itself\n" +
+			"failed; 126 if the command cannot be executed, 127 if it does not exist.\n")
 	}
 	return b.String()
 }
