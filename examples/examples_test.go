@@ -23,13 +23,13 @@ const swaps = 4
 
 // example is one server and what it is known to do.
 type example struct {
-	folder  string
-	needs   []string // programs; without them the example is skipped
-	flags   []string // of hotinit
-	command []string // run in the example's folder; {address}, {port}, {tmp} are replaced
-	closes  bool     // each connection carries one request
-	drops   []string // what the server does to requests when it is told to go
-	status  int      // its exit status after SIGTERM
+	directory string
+	needs     []string // programs; without them the example is skipped
+	flags     []string // of hotinit
+	command   []string // run in the example's directory; {address}, {port}, {tmp} are replaced
+	closes    bool     // each connection carries one request
+	drops     []string // what the server does to requests when it is told to go
+	status    int      // its exit status after SIGTERM
 	// anonymous: its answers do not tell the generation.
 	anonymous bool
 	prepare   func(t *testing.T, tmp, address string)
@@ -41,7 +41,7 @@ func (e example) run(t *testing.T) {
 			t.Skipf("%v (apt-packages.txt lists what the examples need)", err)
 		}
 	}
-	folder, err := filepath.Abs(e.folder)
+	directory, err := filepath.Abs(e.directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func (e example) run(t *testing.T) {
 	for _, word := range e.command {
 		args = append(args, fill.Replace(word))
 	}
-	b := box.Start(t, box.Options{Args: args, Dir: folder, Sub: true, Env: box.Environment("TMPDIR=" + tmp)})
+	b := box.Start(t, box.Options{Args: args, Dir: directory, Sub: true, Env: box.Environment("TMPDIR=" + tmp)})
 	b.Until("generation 1 runs", func() bool { return only(statusFile, 1) })
 
 	v := visit(address, !e.closes)
@@ -96,7 +96,7 @@ func (e example) run(t *testing.T) {
 	}
 }
 
-// only tells whether this generation and no other one runs.
+// only reports whether this generation and no other one runs.
 func only(statusFile string, generation int) bool {
 	content, err := os.ReadFile(statusFile)
 	lines := strings.Fields(string(content))
@@ -115,18 +115,18 @@ func freeAddress(t *testing.T) string {
 
 // build builds a Go example. In a module of its own it needs what that module
 // requires, which may not be here and not be got.
-func build(folder string) func(t *testing.T, tmp, address string) {
+func build(directory string) func(t *testing.T, tmp, address string) {
 	return func(t *testing.T, tmp, _ string) {
 		t.Helper()
-		if _, err := os.Stat(filepath.Join(folder, "..", "go.mod")); err == nil {
+		if _, err := os.Stat(filepath.Join(directory, "..", "go.mod")); err == nil {
 			download := exec.Command("go", "mod", "download")
-			download.Dir = filepath.Join(folder, "..")
+			download.Dir = filepath.Join(directory, "..")
 			if out, err := download.CombinedOutput(); err != nil {
 				t.Skipf("its module needs others that cannot be got: %v: %s", err, out)
 			}
 		}
 		c := exec.Command("go", "build", "-o", filepath.Join(tmp, "server"), ".")
-		c.Dir = folder
+		c.Dir = directory
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -135,74 +135,74 @@ func build(folder string) func(t *testing.T, tmp, address string) {
 
 func TestDrainGo(t *testing.T) {
 	example{
-		folder:  "drain-go",
-		flags:   []string{"--ready", "notify"},
-		command: []string{"{tmp}/server"},
-		prepare: build("drain-go"),
+		directory: "drain-go",
+		flags:     []string{"--ready", "notify"},
+		command:   []string{"{tmp}/server"},
+		prepare:   build("drain-go"),
 	}.run(t)
 }
 
 func TestDrainNode(t *testing.T) {
 	example{
-		folder:  "drain-node",
-		needs:   []string{"node"},
-		flags:   []string{"--ready", "accept"},
-		command: []string{"node", "server.js"},
+		directory: "drain-node",
+		needs:     []string{"node"},
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"node", "server.js"},
 	}.run(t)
 }
 
 func TestDrainPython(t *testing.T) {
 	example{
-		folder:  "drain-python",
-		needs:   []string{"python3"},
-		flags:   []string{"--ready", "accept"},
-		command: []string{"python3", "server.py"},
+		directory: "drain-python",
+		needs:     []string{"python3"},
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"python3", "server.py"},
 	}.run(t)
 }
 
 func TestStarlet(t *testing.T) {
 	example{
-		folder:  "starlet",
-		needs:   []string{"plackup"},
-		flags:   []string{"--ready", "accept"},
-		command: []string{"plackup", "-E", "production", "-s", "Starlet", "--max-workers", "8", "app.psgi"},
-		closes:  true,
+		directory: "starlet",
+		needs:     []string{"plackup"},
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"plackup", "-E", "production", "-s", "Starlet", "--max-workers", "8", "app.psgi"},
+		closes:    true,
 	}.run(t)
 }
 
 func TestGunicorn(t *testing.T) {
 	example{
-		folder:  "gunicorn",
-		needs:   []string{"gunicorn"},
-		flags:   []string{"--ready", "accept"},
-		command: []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"},
-		drops:   []string{again},
+		directory: "gunicorn",
+		needs:     []string{"gunicorn"},
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"},
+		drops:     []string{again},
 	}.run(t)
 }
 
 func TestPuma(t *testing.T) {
 	example{
-		folder:  "puma",
-		needs:   []string{"puma"},
-		flags:   []string{"--ready", "accept"},
-		command: []string{"puma", "-C", "puma.rb"},
-		drops:   []string{again},
+		directory: "puma",
+		needs:     []string{"puma"},
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"puma", "-C", "puma.rb"},
+		drops:     []string{again},
 	}.run(t)
 }
 
 func TestSocat(t *testing.T) {
 	example{
-		folder:  "socat",
-		needs:   []string{"socat", "perl"},
-		flags:   []string{"--ready", "accept"},
-		command: []string{"./server.sh"},
-		closes:  true,
+		directory: "socat",
+		needs:     []string{"socat", "perl"},
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"./server.sh"},
+		closes:    true,
 	}.run(t)
 }
 
 func TestNginx(t *testing.T) {
 	example{
-		folder:    "nginx",
+		directory: "nginx",
 		needs:     []string{"nginx"},
 		flags:     []string{"--ready", "accept", "--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
 		command:   []string{"./run.sh", "{tmp}/nginx.conf"},
@@ -224,22 +224,22 @@ func TestNginx(t *testing.T) {
 // The Go port's own package, unchanged.
 func TestGoPortBefore(t *testing.T) {
 	example{
-		folder:  "go-port",
-		flags:   []string{"--ready", "accept"},
-		command: []string{"{tmp}/server"},
-		drops:   []string{again, ended, reset},
-		prepare: build("go-port/before"),
+		directory: "go-port",
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"{tmp}/server"},
+		drops:     []string{again, ended, reset},
+		prepare:   build("go-port/before"),
 	}.run(t)
 }
 
 // The same server with one import changed.
 func TestGoPortAfter(t *testing.T) {
 	example{
-		folder:  "go-port",
-		flags:   []string{"--ready", "accept"},
-		command: []string{"{tmp}/server"},
-		drops:   []string{again, ended, reset},
-		prepare: build("go-port/after"),
+		directory: "go-port",
+		flags:     []string{"--ready", "accept"},
+		command:   []string{"{tmp}/server"},
+		drops:     []string{again, ended, reset},
+		prepare:   build("go-port/after"),
 	}.run(t)
 }
 

@@ -41,7 +41,7 @@ const spareThreads = 3
 
 type pid1 struct {
 	args []string // hotinit's own, for the handoff
-	dir  string   // the working folder that hotinit was started in
+	dir  string   // the working directory that hotinit was started in
 
 	kept   []kept
 	record []byte

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// run starts the demonstration with a folder for its files.
+// run starts the demonstration with a directory for its files.
 func run(t *testing.T) (c *exec.Cmd, out *bytes.Buffer, files string) {
 	t.Helper()
 	files, out = t.TempDir(), new(bytes.Buffer)

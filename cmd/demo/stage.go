@@ -22,7 +22,7 @@ import (
 
 const module = "github.com/hotinit/hotinit"
 
-// stage is where the demonstration takes place: a folder with the binaries,
+// stage is where the demonstration takes place: a directory with the binaries,
 // and hotinit with the server under it.
 type stage struct {
 	dir     string

@@ -10,7 +10,7 @@
 // it, which is for those with controllers, does not bite, and hotinit may stay
 // where it is. Limits of the cgroup that hotinit is in hold for all below it.
 //
-// Nothing is remembered: a cgroup is its name in the folder of hotinit's own,
+// Nothing is remembered: a cgroup is its name in the directory of hotinit's own,
 // and so a handoff that takes over finds all that the one before has made.
 //
 // Read own.go for where cgroups may be made, and this file for what is done
@@ -28,18 +28,18 @@ import (
 // Prefix begins the name of each cgroup that any hotinit makes.
 const Prefix = "hotinit-"
 
-const folder = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+const directory = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
 
-// Make returns the folder of the cgroup name in the folder parent, and makes it
+// Make returns the directory of the cgroup name in the directory parent, and makes it
 // where it is not there yet: a handoff that was killed may have.
 func Make(parent int, name string) (int, error) {
 	if err := unix.Mkdirat(parent, name, 0o755); err != nil && err != unix.EEXIST {
 		return -1, err
 	}
-	return unix.Openat(parent, name, folder, 0)
+	return unix.Openat(parent, name, directory, 0)
 }
 
-// Enter moves a process into the cgroup of a folder.
+// Enter moves a process into the cgroup of a directory.
 func Enter(dir, pid int) error {
 	return write(dir, "cgroup.procs", strconv.Itoa(pid))
 }
@@ -53,7 +53,7 @@ func Kill(parent int, name string) error {
 // Members returns the processes in the cgroup name and in those below it, which
 // the app may have made. There are none where there is no such cgroup.
 func Members(parent int, name string) []int {
-	dir, err := unix.Openat(parent, name, folder, 0)
+	dir, err := unix.Openat(parent, name, directory, 0)
 	if err != nil {
 		return nil
 	}
@@ -75,7 +75,7 @@ func Remove(parent int, name string) error {
 		}
 		return err
 	}
-	dir, err := unix.Openat(parent, name, folder, 0)
+	dir, err := unix.Openat(parent, name, directory, 0)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func RemoveAll(parent int, prefix string) {
 	}
 }
 
-// Names returns the cgroups in a folder whose names begin so.
+// Names returns the cgroups in a directory whose names begin so.
 func Names(parent int, prefix string) []string {
 	var names []string
 	for _, name := range children(parent) {
@@ -109,7 +109,7 @@ func Names(parent int, prefix string) []string {
 	return names
 }
 
-// processes reads which processes are in the cgroup of a folder. Those of
+// processes reads which processes are in the cgroup of a directory. Those of
 // another PID namespace show as 0, and cannot be signalled.
 func processes(dir int) []int {
 	b, _ := read(dir, "cgroup.procs")
@@ -122,16 +122,16 @@ func processes(dir int) []int {
 	return pids
 }
 
-// populated tells whether there is a process in the cgroup or below it.
+// populated reports whether there is a process in the cgroup or below it.
 func populated(dir int) bool {
 	b, err := read(dir, "cgroup.events")
 	return err == nil && bytes.Contains(b, []byte("populated 1"))
 }
 
-// children returns the names of the cgroups in a folder.
+// children returns the names of the cgroups in a directory.
 func children(dir int) []string {
-	// An open folder has one position, and this one may be shared.
-	own, err := unix.Openat(dir, ".", folder, 0)
+	// An open directory has one position, and this one may be shared.
+	own, err := unix.Openat(dir, ".", directory, 0)
 	if err != nil {
 		return nil
 	}
@@ -143,15 +143,15 @@ func children(dir int) []string {
 		if err != nil || n <= 0 {
 			return names
 		}
-		names = append(names, folders(buf[:n])...)
+		names = append(names, directories(buf[:n])...)
 	}
 }
 
-// folders picks the names of folders from what getdents64(2) gives: the inode
+// directories picks the names of directories from what getdents64(2) gives: the inode
 // and the offset (8 bytes each), the length of the entry (2), its type, and its
-// name with a NUL behind it. A file of a cgroup is no folder, and all that is
+// name with a NUL behind it. A file of a cgroup is no directory, and all that is
 // one is a cgroup.
-func folders(b []byte) (names []string) {
+func directories(b []byte) (names []string) {
 	for len(b) > 19 {
 		length := int(native.Uint16(b[16:]))
 		if length <= 19 || length > len(b) {

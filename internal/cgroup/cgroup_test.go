@@ -14,7 +14,7 @@ import (
 
 var made atomic.Int64
 
-// start returns the folder of a cgroup of the test's own.
+// start returns the directory of a cgroup of the test's own.
 func start(t *testing.T) int {
 	t.Helper()
 	root, err := cgrouptest.Hierarchy()
@@ -36,7 +36,7 @@ func start(t *testing.T) int {
 	return dir
 }
 
-// making makes a cgroup, and returns its folder.
+// making makes a cgroup, and returns its directory.
 func making(t *testing.T, parent int, name string) int {
 	t.Helper()
 	dir, err := Make(parent, name)

@@ -17,7 +17,7 @@ var native = binary.NativeEndian
 // nearly every machine; the second where v1 is in use beside it.
 var places = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
 
-// Own returns the folder of the cgroup that hotinit is in, where it may make
+// Own returns the directory of the cgroup that hotinit is in, where it may make
 // others there without being asked to. That is so
 //
 //   - in a container: hotinit is its PID 1, or its cgroup is the root of a
@@ -111,7 +111,7 @@ func writable() (string, error) {
 	return "", fmt.Errorf("cgroup2 is not mounted at %s", strings.Join(places, " or "))
 }
 
-// open opens the folder of this process's own cgroup, path, below a mount.
+// open opens the directory of this process's own cgroup, path, below a mount.
 func open(point, path string) (int, error) {
 	// What is listed in is one's own. This is all where the mount shows the
 	// hierarchy from the same point on as /proc does: in a container with a
@@ -166,9 +166,9 @@ func parsePath(text []byte) (string, bool) {
 	return "", false
 }
 
-// has opens the folder of a cgroup if that process is in it, -1 if not.
+// has opens the directory of a cgroup if that process is in it, -1 if not.
 func has(path string, pid int) int {
-	dir, err := unix.Open(path, folder, 0)
+	dir, err := unix.Open(path, directory, 0)
 	if err != nil {
 		return -1
 	}
@@ -204,7 +204,7 @@ func below(root, path string) (rest string, up int, ok bool) {
 const mostLooks = 2000
 
 // search looks for the cgroup with that process in it so many levels below a
-// folder.
+// directory.
 func search(path string, levels, pid int) int {
 	paths := []string{path}
 	for looks := 0; levels > 0; levels-- {
@@ -213,7 +213,7 @@ func search(path string, levels, pid int) int {
 			if looks++; looks > mostLooks {
 				return -1
 			}
-			dir, err := unix.Open(p, folder, 0)
+			dir, err := unix.Open(p, directory, 0)
 			if err != nil {
 				continue
 			}
@@ -258,7 +258,7 @@ func parseMounts(text string) (found []mount) {
 	return found
 }
 
-// delegated tells whether systemd left the cgroup to those in it. The second
+// delegated reports whether systemd left the cgroup to those in it. The second
 // attribute is for root's eyes only, and older.
 func delegated(dir int) bool {
 	for _, name := range []string{"user.delegate", "trusted.delegate"} {

@@ -84,7 +84,7 @@ func TestALimitIsNotHidden(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(path, c.file), []byte(c.text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		dir, err := unix.Open(path, folder, 0)
+		dir, err := unix.Open(path, directory, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,9 +50,9 @@ type Config struct {
 	Groups []string
 	// Umask is -1 where hotinit's own is kept.
 	Umask int
-	// Dir is the app's working folder, "" for the one hotinit was started in.
+	// Dir is the app's working directory, "" for the one hotinit was started in.
 	Dir string
-	// EnvDir is a folder with a file for each variable, read anew for each
+	// EnvDir is a directory with a file for each variable, read anew for each
 	// generation; "" for none.
 	EnvDir string
 	// NoNewPrivs sets PR_SET_NO_NEW_PRIVS for the app.

@@ -16,8 +16,8 @@ func HelpText(argv0 string) string {
 	b.WriteString("Usage: " + d.command() + " [flags] [--] COMMAND [ARG...]\n")
 	if d.name == "" {
 		b.WriteString("       hotinit status | reload | rollback | stop | health | version\n\n" +
-			"Run COMMAND as the init of a container, and replace it with a new release when its\n" +
-			"executable changes, or on HUP, without losing a connection.\n")
+			"Run COMMAND as the init of a container, and replace it with a new release when\n" +
+			"its executable changes, or on HUP, without losing a connection.\n")
 	} else {
 		b.WriteString("\nhotinit with the command line of " + d.name + ".\n")
 	}

@@ -57,7 +57,7 @@ func direct() tool { return tool{name: nameDirect} }
 // prepare builds what is measured, finds the peers, and learns what the
 // kernel lets this user do.
 func prepare(ctx context.Context, hotinit string) (*setup, error) {
-	// Not in /tmp if possible: hotinit watches the folders on the way to its
+	// Not in /tmp if possible: hotinit watches the directories on the way to its
 	// executable, and in /tmp others come and go.
 	parent := "/var/tmp"
 	if unix.Access(parent, unix.W_OK) != nil {

@@ -43,7 +43,7 @@ func ImportBuilder(name string) error {
 		return err
 	}
 	p := packer{w: tar.NewWriter(in)}
-	p.folder("tmp", 0o777)
+	p.directory("tmp", 0o777)
 	for _, part := range []string{"bin/go", "VERSION", "go.env", "pkg/include", "src",
 		"pkg/tool/" + platform + "/compile", "pkg/tool/" + platform + "/asm", "pkg/tool/" + platform + "/link"} {
 		p.tree(filepath.Join(root, part), "usr/local/go/"+part, needed)
@@ -84,13 +84,13 @@ type packer struct {
 	err error
 }
 
-func (p *packer) folder(name string, mode int64) {
+func (p *packer) directory(name string, mode int64) {
 	if p.err == nil {
 		p.err = p.w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: mode})
 	}
 }
 
-// tree packs a file or folder under a name. Distributions keep parts of Go in
+// tree packs a file or directory under a name. Distributions keep parts of Go in
 // other places and link to them, so a link at the top is followed.
 func (p *packer) tree(from, name string, keep func(path string) bool) {
 	if p.err != nil {
@@ -111,7 +111,7 @@ func (p *packer) tree(from, name string, keep func(path string) bool) {
 			return nil
 		}
 		if !d.Type().IsRegular() {
-			return nil // folders come into being with their files
+			return nil // directories come into being with their files
 		}
 		info, err := d.Info()
 		if err != nil {

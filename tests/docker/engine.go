@@ -62,7 +62,7 @@ type Container struct {
 	logs chan struct{}
 }
 
-// Run starts a container of an image, with a folder as /app and its port 8080
+// Run starts a container of an image, with a directory as /app and its port 8080
 // published on loopback. args come before the image, and after it.
 func Run(t box.T, image, app string, before []string, after ...string) *Container {
 	t.Helper()

@@ -25,7 +25,7 @@ type second struct {
 	output *box.Lines // the engine's log
 }
 
-// startSecond starts dockerd with all that it has in a temporary folder. It ends
+// startSecond starts dockerd with all that it has in a temporary directory. It ends
 // with the test, and its containerd with it.
 func startSecond(t *testing.T) *second {
 	t.Helper()

@@ -100,7 +100,7 @@ func TestKeepFDsOfADescriptorThatIsNotThereIsAnError(t *testing.T) {
 	b.Line(`--keep-fds 8.*not started with a descriptor 8`)
 }
 
-// A relative path is relative to where hotinit was started: its own folder is /.
+// A relative path is relative to where hotinit was started: its own directory is /.
 func TestARelativeSocketPathIsInTheFolderThatHotinitWasStartedIn(t *testing.T) {
 	dir := t.TempDir()
 	b := run(t, box.Options{Dir: dir, Args: []string{"--path", "app.sock", "--", probe(t), "state", "15"}})

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-var builtIn string // the folder of probe
+var builtIn string // the directory of probe
 
 var compiled = sync.OnceValues(func() (string, error) {
 	gcc, err := exec.LookPath("gcc")

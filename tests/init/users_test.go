@@ -75,7 +75,7 @@ func TestErrorsNameWhatWasNotFound(t *testing.T) {
 		{[]string{"--user", "nosuchuser"}, 125, `no user nosuchuser .*/etc/passwd`},
 		{[]string{"--user", "nobody:nosuchgroup"}, 125, `no group nosuchgroup .*/etc/group`},
 		{[]string{"--user", "nobody", "--groups", "daemon,nosuchgroup"}, 125, `no group nosuchgroup`},
-		{[]string{"--dir", "/no/such/folder"}, 125, `"/no/such/folder": no such file or directory`},
+		{[]string{"--dir", "/no/such/directory"}, 125, `"/no/such/directory": no such file or directory`},
 	} {
 		t.Run(strings.Join(test.flags, " "), func(t *testing.T) {
 			b := start(t, append(test.flags, "--", probe(t), "state")...)

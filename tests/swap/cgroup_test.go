@@ -28,7 +28,7 @@ exec sleep 1000`
 // cage is a cgroup that stands in for a container's.
 type cage struct {
 	t         *testing.T
-	hierarchy int // the folder of all cgroups
+	hierarchy int // the directory of all cgroups
 	dir       int // its own
 	name      string
 }

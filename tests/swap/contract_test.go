@@ -84,7 +84,7 @@ func TestTheAppIsAsIfItWasExecutedDirectly(t *testing.T) {
 	}
 	g := b.Given(address)
 	if g.Dir != direct.Dir || g.UID != 0 || g.Umask != direct.Umask || g.NoFile != direct.NoFile {
-		t.Errorf("folder %q, user %d, umask %#o, %d files: want %q, 0, %#o, %d",
+		t.Errorf("directory %q, user %d, umask %#o, %d files: want %q, 0, %#o, %d",
 			g.Dir, g.UID, g.Umask, g.NoFile, direct.Dir, direct.Umask, direct.NoFile)
 	}
 	if g.Group != g.PID {

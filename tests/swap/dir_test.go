@@ -11,10 +11,10 @@ import (
 	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
-// installed puts a release into a folder of the site, as bin/server.
-func installed(s *site.Site, folder, version string) string {
+// installed puts a release into a directory of the site, as bin/server.
+func installed(s *site.Site, directory, version string) string {
 	s.T.Helper()
-	path := s.File(folder + "/bin/server")
+	path := s.File(directory + "/bin/server")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		s.T.Fatal(err)
 	}
@@ -23,10 +23,10 @@ func installed(s *site.Site, folder, version string) string {
 }
 
 // worksIn waits until the app, once the old generation has gone, works in a
-// folder.
-func worksIn(s *site.Site, folder string) {
+// directory.
+func worksIn(s *site.Site, directory string) {
 	s.T.Helper()
-	want, err := filepath.EvalSymlinks(s.File(folder))
+	want, err := filepath.EvalSymlinks(s.File(directory))
 	if err != nil {
 		s.T.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func worksIn(s *site.Site, folder string) {
 	})
 }
 
-// What the command line names is relative to the app's folder, which itself is
+// What the command line names is relative to the app's directory, which itself is
 // relative to the one that hotinit was started in.
 func TestACommandRelativeToDirIsWatchedThere(t *testing.T) {
 	s := site.Serving(t, site.Options{
@@ -71,7 +71,7 @@ func TestACommandRelativeToDirIsWatchedThere(t *testing.T) {
 	s.Stop(0)
 }
 
-// Deploying by a symbolic link that is the folder itself.
+// Deploying by a symbolic link that is the directory itself.
 func TestADirThatIsALinkIsFollowedWhenItIsSwitched(t *testing.T) {
 	s := site.Serving(t, site.Options{
 		Flags:   []string{"--dir", "current"},

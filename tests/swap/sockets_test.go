@@ -16,7 +16,7 @@ import (
 )
 
 // given starts hotinit with an application that prints what it was given, and
-// returns that. In flags, {} stands for the test's folder.
+// returns that. In flags, {} stands for the test's directory.
 func given(t *testing.T, flags ...string) (box.Given, *site.Site) {
 	t.Helper()
 	for i := range flags {

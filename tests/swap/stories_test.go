@@ -21,7 +21,7 @@ import (
 )
 
 // TestStories runs the scripts in stories/. Each has a host of its own, $ADDR,
-// a folder app/ for the application, hotinit at $HOTINIT, and these commands
+// a directory app/ for the application, hotinit at $HOTINIT, and these commands
 // beside testscript's:
 //
 //	release VERSION FILE [FLAG...]  write a release of the test application

@@ -13,7 +13,7 @@ import (
 // checked serves v1 with a check, which is a script that is told the path.
 func checked(t *testing.T, script string, flags ...string) *watched {
 	t.Helper()
-	dir := folder(t)
+	dir := directory(t)
 	path, check := filepath.Join(dir, "server"), filepath.Join(dir, "check")
 	box.Install(t, path, "v1")
 	write(t, check, "#!/bin/sh\n[ \"$(tail -n 1 \"$1\")\" = '#app v1' ] && exit 0\n"+script, 0o755)
@@ -36,7 +36,7 @@ func TestACheckThatPasses(t *testing.T) {
 }
 
 func TestAFirstReleaseThatFailsItsCheck(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	s := launch(t, dir, false, []string{"--check", "sh -c 'echo bad >&2; exit 1'"}, path)
@@ -63,7 +63,7 @@ func TestACheckRunsAsTheApplicationsUserInItsFolder(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to run the application as another user")
 	}
-	work := folder(t)
+	work := directory(t)
 	s := checked(t, `echo "user $(id -u) group $(id -g) in $(pwd) sockets ${LISTEN_FDS-none} generation $HOTINIT_GENERATION" >&2; exit 1`+"\n",
 		"--user", "65534:65533", "--dir", work)
 	box.Swap(t, s.Path, "v2")
@@ -86,7 +86,7 @@ func TestADigestBesideTheProgramMustMatch(t *testing.T) {
 }
 
 func TestADigestThatDoesNotMatchEndsTheFirstStart(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	write(t, path+".sha256", fmt.Sprintf("%x  server\n", sha256.Sum256(nil)), 0o644)

@@ -25,7 +25,7 @@ func TestWaysToDeployAProgramThatRuns(t *testing.T) {
 		{"a hard link", "ln", `ln -f new server; rm new`},
 		{"an editor with a backup", "cp", `cp new .server.swp; mv server server~; mv .server.swp server`},
 		{"unlinked, then written", "cp", `rm server; cat new >server; chmod 755 server`},
-		{"the folder replaced", "mv", ``},
+		{"the directory replaced", "mv", ``},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -34,7 +34,7 @@ func TestWaysToDeployAProgramThatRuns(t *testing.T) {
 			for i := 2; i <= 4; i++ {
 				version := fmt.Sprintf("v%d", i)
 				if c.line == "" {
-					replaceFolder(t, s, version)
+					replaceDirectory(t, s, version)
 				} else {
 					s.release("new", version)
 					s.sh(c.line)
@@ -45,8 +45,8 @@ func TestWaysToDeployAProgramThatRuns(t *testing.T) {
 	}
 }
 
-// replaceFolder has the application in another folder of the same name.
-func replaceFolder(t *testing.T, s *watched, version string) {
+// replaceDirectory has the application in another directory of the same name.
+func replaceDirectory(t *testing.T, s *watched, version string) {
 	t.Helper()
 	app := filepath.Join(s.Dir, "app")
 	if s.n == 1 {
@@ -72,7 +72,7 @@ func TestWaysToTurnALink(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := &watched{Site: &site.Site{T: t, Dir: folder(t)}}
+			s := &watched{Site: &site.Site{T: t, Dir: directory(t)}}
 			release := func(version string) {
 				s.sh("mkdir -p releases/" + version)
 				s.release("releases/"+version+"/server", version)
@@ -94,7 +94,7 @@ func TestWaysToTurnALink(t *testing.T) {
 // What happens is followed by a marker file that is watched for a signal: when
 // the application has got that, the watcher has looked at what came before.
 func TestNothingHappensFor(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path, marker := filepath.Join(dir, "server"), filepath.Join(dir, "marker")
 	box.Install(t, path, "v1", "-echo")
 	write(t, marker, "0", 0o644)

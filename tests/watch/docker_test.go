@@ -53,7 +53,7 @@ func image(t *testing.T) string {
 }
 
 // Into the container's own file system, an overlay whose lower layer has the
-// first release, and into a folder of the host that is mounted there.
+// first release, and into a directory of the host that is mounted there.
 func TestDockerCp(t *testing.T) {
 	box.Need(t, "docker", docker.Missing())
 	img := image(t)

@@ -18,11 +18,11 @@ func TestNothingCostsNothing(t *testing.T) {
 	if err != nil {
 		t.Skip("takes as long as HOTINIT_TEST_IDLE says (60s)")
 	}
-	// Not below /tmp: the folders on the way are watched, and whatever else runs
+	// Not below /tmp: the directories on the way are watched, and whatever else runs
 	// on this machine makes files there.
 	dir, err := os.MkdirTemp("/opt", "hotinit-test-")
 	if err != nil {
-		t.Skipf("needs a folder in which nothing happens: %v", err)
+		t.Skipf("needs a directory in which nothing happens: %v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	if err := os.Mkdir(filepath.Join(dir, "conf"), 0o755); err != nil {

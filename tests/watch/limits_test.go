@@ -30,7 +30,7 @@ func limited(t *testing.T, limit string, n int, flags ...string) *watched {
 	site.Need(t, "nsenter")
 	site.Need(t, "sh")
 	box.NeedNamespace(t)
-	dir := folder(t)
+	dir := directory(t)
 	s := &watched{Site: &site.Site{T: t, Dir: dir, Path: filepath.Join(dir, "server"), Address: box.Address()}}
 	box.Install(t, s.Path, "v1")
 	sh, _ := exec.LookPath("sh")
@@ -80,7 +80,7 @@ func (s *watched) allow(limit string, n int) {
 	}
 }
 
-// watched tells of how many files and folders inotify tells the handoff.
+// watched tells of how many files and directories inotify tells the handoff.
 func (s *watched) watched() int {
 	s.T.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", s.Handoff().PID))
@@ -127,7 +127,7 @@ func TestWhereInotifyHasReachedALimit(t *testing.T) {
 			s.next("v3")
 			s.allow(c.limit, 1000)
 			s.Line(`inotify works again`)
-			// "/", the folder, the program at least.
+			// "/", the directory, the program at least.
 			if n := s.watched(); n < 3 {
 				t.Errorf("%d watches since the limit was raised", n)
 			}

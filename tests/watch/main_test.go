@@ -29,7 +29,7 @@ type watched struct {
 }
 
 // launch starts hotinit with these flags on a command line, %s in which is the
-// folder. Where hotinit is not PID 1, it can be asked for its status.
+// directory. Where hotinit is not PID 1, it can be asked for its status.
 func launch(t *testing.T, dir string, sub bool, flags []string, command ...string) *watched {
 	t.Helper()
 	if !sub {
@@ -45,10 +45,10 @@ func launch(t *testing.T, dir string, sub bool, flags []string, command ...strin
 	return s
 }
 
-// serve starts hotinit on release v1 in a folder of its own.
+// serve starts hotinit on release v1 in a directory of its own.
 func serve(t *testing.T, flags ...string) *watched {
 	t.Helper()
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	s := launch(t, dir, false, flags, path)
@@ -56,8 +56,8 @@ func serve(t *testing.T, flags ...string) *watched {
 	return s
 }
 
-// folder is one that any user may look into.
-func folder(t *testing.T) string {
+// directory is one that any user may look into.
+func directory(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{dir, filepath.Dir(dir)} {
@@ -90,7 +90,7 @@ func (s *watched) release(name, version string, flags ...string) {
 	box.Install(s.T, filepath.Join(s.Dir, name), version, flags...)
 }
 
-// sh runs a command line in the folder.
+// sh runs a command line in the directory.
 func (s *watched) sh(line string) {
 	s.T.Helper()
 	c := exec.Command("/bin/sh", "-ec", line)

@@ -14,7 +14,7 @@ import (
 )
 
 func TestAFolderThatIsWatchedToo(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path, more := filepath.Join(dir, "server"), filepath.Join(dir, "templates")
 	box.Install(t, path, "v1")
 	if err := os.MkdirAll(filepath.Join(more, "deep/down"), 0o755); err != nil {
@@ -32,7 +32,7 @@ func TestAFolderThatIsWatchedToo(t *testing.T) {
 }
 
 func TestAWatchedFileMayMeanASignal(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path, conf := filepath.Join(dir, "server"), filepath.Join(dir, "app.conf")
 	box.Install(t, path, "v1", "-echo")
 	write(t, conf, "one", 0o644)
@@ -48,13 +48,13 @@ func TestAWatchedFileMayMeanASignal(t *testing.T) {
 }
 
 func TestABurstOfFilesIsOneSwap(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	// The program is among what changes.
 	s := launch(t, dir, false, []string{"--watch", dir, "--settle", "2s"}, path)
 	s.next("v1")
-	other := folder(t)
+	other := directory(t)
 	box.Install(t, filepath.Join(other, "new"), "v2")
 	for i := range 5000 {
 		if i%100 == 0 {
@@ -97,7 +97,7 @@ func TestTheScriptIsWatchedNotItsInterpreter(t *testing.T) {
 	} {
 		t.Run(c.interpreter, func(t *testing.T) {
 			site.Need(t, c.interpreter)
-			dir := folder(t)
+			dir := directory(t)
 			app := filepath.Join(dir, "app")
 			write(t, app, c.text("v1", ""), 0o644)
 			s := launch(t, dir, false, []string{"--interval", "50ms", "--settle", "100ms"}, c.interpreter, "app")
@@ -112,7 +112,7 @@ func TestTheScriptIsWatchedNotItsInterpreter(t *testing.T) {
 }
 
 func TestAScriptRollsBackThroughItsReleaseFolder(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	for _, version := range []string{"v1", "v2", "v3"} {
 		release := filepath.Join(dir, "releases", version)
 		if err := os.MkdirAll(release, 0o755); err != nil {
@@ -138,7 +138,7 @@ func TestAScriptRollsBackThroughItsReleaseFolder(t *testing.T) {
 }
 
 func TestAScriptThatWasReplacedCannotBeRolledBackAndThatIsSaid(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	app := filepath.Join(dir, "app.sh")
 	write(t, app, shellText("v1", ""), 0o644)
 	s := launch(t, dir, true, []string{"--interval", "50ms", "--probation", "2s"}, "sh", "app.sh")

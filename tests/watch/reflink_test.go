@@ -59,7 +59,7 @@ func disk(t *testing.T, kind string, options ...string) string {
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
 		t.Skipf("needs loop devices: %v", err)
 	}
-	image, dir := filepath.Join(t.TempDir(), "image"), folder(t)
+	image, dir := filepath.Join(t.TempDir(), "image"), directory(t)
 	f, err := os.Create(image)
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +201,7 @@ func TestASnapshotSharesTheBlocksWhereItCan(t *testing.T) {
 				t.Errorf("what is started again is %s, want %s", got, want)
 			}
 			if left, err := os.ReadDir(copies); err != nil || len(left) > 0 {
-				t.Errorf("left in the folder: %v, %v", left, err)
+				t.Errorf("left in the directory: %v, %v", left, err)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // fromElsewhere deploys to near, which hotinit sees, and to far, which is the
-// same folder as another machine has it: of that inotify reports nothing.
+// same directory as another machine has it: of that inotify reports nothing.
 func fromElsewhere(t *testing.T, near, far string) {
 	t.Helper()
 	box.Install(t, filepath.Join(far, "server"), "v1")
@@ -53,7 +53,7 @@ func TestAFUSEFileSystemThatIsChangedFromElsewhere(t *testing.T) {
 			if !inMounts(t) {
 				return
 			}
-			near, far := folder(t), folder(t)
+			near, far := directory(t), directory(t)
 			if out, err := c.mount(far, near).CombinedOutput(); err != nil {
 				t.Skipf("no FUSE here: %v\n%s", err, out)
 			}
@@ -81,7 +81,7 @@ func TestNFS(t *testing.T) {
 	site.Need(t, "mount.nfs")
 	var sides []string
 	for range 2 {
-		dir := folder(t)
+		dir := directory(t)
 		// nosharecache: each side has a cache of its own (nfs(5)).
 		if out, err := exec.Command("mount", "-t", "nfs", "-o", "nosharecache", export, dir).CombinedOutput(); err != nil {
 			t.Fatalf("cannot mount %s: %v\n%s", export, err, out)

@@ -25,12 +25,12 @@ func TestWithoutASnapshotARunningProgramCannotBeOverwritten(t *testing.T) {
 // copies are the two places for private copies.
 func copies(t *testing.T, test func(t *testing.T, flags []string)) {
 	t.Run("in memory", func(t *testing.T) { test(t, []string{"--snapshot"}) })
-	t.Run("in a folder", func(t *testing.T) {
-		dir := folder(t)
+	t.Run("in a directory", func(t *testing.T) {
+		dir := directory(t)
 		test(t, []string{"--snapshot", "--snapshot-dir", dir})
 		left, err := os.ReadDir(dir)
 		if err != nil || len(left) > 0 {
-			t.Errorf("left in the folder: %v, %v", left, err)
+			t.Errorf("left in the directory: %v, %v", left, err)
 		}
 	})
 }
@@ -61,7 +61,7 @@ func TestWithASnapshotAnyWriteInPlaceWorks(t *testing.T) {
 
 func TestTheLastGoodReleaseSurvivesOverwritingInPlace(t *testing.T) {
 	copies(t, func(t *testing.T, flags []string) {
-		dir := folder(t)
+		dir := directory(t)
 		path := filepath.Join(dir, "server")
 		box.Install(t, path, "v1")
 		s := launch(t, dir, true, append(flags, "--probation", "3s"), path)
@@ -82,14 +82,14 @@ func TestTheLastGoodReleaseSurvivesOverwritingInPlace(t *testing.T) {
 }
 
 func TestTheNameInPS(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	for _, c := range []struct {
 		name  string
 		flags []string
 		want  string
 	}{
 		{"without a copy", nil, "server"},
-		{"a copy in a folder", []string{"--snapshot", "--snapshot-dir", dir}, "server"},
+		{"a copy in a directory", []string{"--snapshot", "--snapshot-dir", dir}, "server"},
 		{"a copy in memory", []string{"--snapshot"}, "memfd:server"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,7 +124,7 @@ func (s *watched) inside(pid int) int {
 }
 
 func TestASnapshotOfAReadOnlyFileSystem(t *testing.T) {
-	source, dir := folder(t), folder(t)
+	source, dir := directory(t), directory(t)
 	box.Install(t, filepath.Join(source, "server"), "v1")
 	mount(t, source, dir, "", unix.MS_BIND)
 	mount(t, "", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY)
@@ -135,12 +135,12 @@ func TestASnapshotOfAReadOnlyFileSystem(t *testing.T) {
 }
 
 func TestAFolderForCopiesThatIsMountedNoexecIsNamed(t *testing.T) {
-	dir, copies := folder(t), folder(t)
+	dir, copies := directory(t), directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	mount(t, "tmpfs", copies, "tmpfs", unix.MS_NOEXEC)
 	s := launch(t, dir, false, []string{"--snapshot", "--snapshot-dir", copies}, path)
-	s.Line(`cannot run a copy from .*` + filepath.Base(copies) + `: its file system is mounted noexec; choose another folder`)
+	s.Line(`cannot run a copy from .*` + filepath.Base(copies) + `: its file system is mounted noexec; choose another directory`)
 	if status := s.Wait(); status != 125 {
 		t.Errorf("status %d, want 125", status)
 	}

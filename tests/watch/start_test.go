@@ -50,7 +50,7 @@ func field(t *testing.T, pid int, file, name string) int64 {
 const gigabyte = 1 << 30
 
 func TestTheFirstStartDoesNotWaitForTheDigestOfALargeProgram(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	large(t, path, "v1", 4*gigabyte)
 	s := launch(t, dir, false, nil, path)
@@ -75,7 +75,7 @@ func TestTheFirstStartDoesNotWaitForTheDigestOfALargeProgram(t *testing.T) {
 // While a large release is read, signals and requests are acted upon, and it
 // is not read into memory.
 func TestTheDigestOfALargeReleaseHoldsNothingUp(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path, next := filepath.Join(dir, "server"), filepath.Join(dir, "next")
 	box.Install(t, path, "v1", "-echo")
 	large(t, next, "v2 -echo", gigabyte)
@@ -107,7 +107,7 @@ func TestTheDigestOfALargeReleaseHoldsNothingUp(t *testing.T) {
 }
 
 func TestAReleaseHasItsDigestOnceItWasRead(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	s := launch(t, dir, true, nil, path)
@@ -122,7 +122,7 @@ func TestAReleaseHasItsDigestOnceItWasRead(t *testing.T) {
 }
 
 func TestAHandoffThatTakesOverReadsWhatWasNotReadYet(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	large(t, path, "v1", gigabyte)
 	s := launch(t, dir, true, nil, path)
@@ -136,7 +136,7 @@ func TestAHandoffThatTakesOverReadsWhatWasNotReadYet(t *testing.T) {
 }
 
 func TestABusyFileIsWaitedFor(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -151,7 +151,7 @@ func TestABusyFileIsWaitedFor(t *testing.T) {
 }
 
 func TestAStopWhileABusyFileIsWaitedFor(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path := filepath.Join(dir, "server")
 	box.Install(t, path, "v1")
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -168,7 +168,7 @@ func TestAStopWhileABusyFileIsWaitedFor(t *testing.T) {
 }
 
 func TestWhatWasCheckedIsWhatRuns(t *testing.T) {
-	dir := folder(t)
+	dir := directory(t)
 	path, trap := filepath.Join(dir, "server"), filepath.Join(dir, "trap")
 	box.Install(t, path, "v1")
 	box.Install(t, trap, "evil")

@@ -65,7 +65,7 @@ func TestAnUploadInPlaceWithASnapshot(t *testing.T) {
 	}
 }
 
-// uploaded uploads; %[1]s is the folder.
+// uploaded uploads; %[1]s is the directory.
 func (s *watched) uploaded(lines string) {
 	s.T.Helper()
 	if strings.Contains(lines, "%") {
@@ -107,7 +107,7 @@ func TestAnUploadOverAScript(t *testing.T) {
 	needUploads(t)
 	for _, u := range uploads[:2] {
 		t.Run(u.name, func(t *testing.T) {
-			dir := folder(t)
+			dir := directory(t)
 			path, next := filepath.Join(dir, "server"), filepath.Join(dir, "new")
 			// Long enough for many packets; the shell reads it as it goes.
 			script := func(version string) string {
@@ -174,7 +174,7 @@ func TestGoBuildOverAProgramThatRuns(t *testing.T) {
 		{"built on another file system", memory},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir, source := folder(t), folder(t)
+			dir, source := directory(t), directory(t)
 			if c.tmp == "" {
 				c.tmp = t.TempDir()
 			}
