@@ -8,6 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/peer"
+	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/version"
 )
@@ -23,12 +26,21 @@ func act(cfg *settings.Config, argv []string) int {
 	case settings.License:
 		fmt.Print("hotinit is under the MIT licence; the file LICENSE comes with its source.\n")
 	case settings.Restart:
-		return restart(cfg)
+		return told(peer.Restart(cfg.PidFile, cfg.StatusFile))
 	case settings.Stop:
-		return stop(cfg)
+		return told(peer.Stop(cfg.PidFile))
 	default:
 		fmt.Fprintf(os.Stderr, "hotinit: action %d is not known\n", cfg.Action)
-		return ownFailure
+		return exitcode.Failure
+	}
+	return 0
+}
+
+// told prints what went wrong, if anything did, and returns the status for it.
+func told(err error) int {
+	if err != nil {
+		say.Line("%v", err)
+		return 1
 	}
 	return 0
 }
@@ -37,7 +49,7 @@ func act(cfg *settings.Config, argv []string) int {
 func (s *supervisor) interrupted(sig unix.Signal, seq uint64) {
 	switch sig {
 	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
-		s.verdict(128+int(sig), 0)
+		s.verdict(exitcode.Signaled(sig), 0)
 	}
 	s.acted(seq)
 }

@@ -1,7 +1,6 @@
 package handoff
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -214,23 +213,4 @@ func (s *supervisor) startServices() {
 	if err := s.openControl(); err != nil {
 		say.Line("%v; `hotinit status` and the like will not find this hotinit", err)
 	}
-}
-
-// errRejected is what reloadOther says of a generation that failed.
-var errRejected = errors.New("rejected")
-
-// reloadOther asks another hotinit for a new generation and waits for its
-// outcome.
-func reloadOther(pid int) error {
-	var out error
-	err := control.Ask(pid, control.Request{Op: "reload", Wait: true}, func(r control.Response) bool {
-		if !r.OK {
-			out = fmt.Errorf("%w: %s", errRejected, r.Text)
-		}
-		return false
-	})
-	if err != nil {
-		return err
-	}
-	return out
 }

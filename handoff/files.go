@@ -2,22 +2,17 @@ package handoff
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
-	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
-	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
@@ -142,95 +137,3 @@ func (s *supervisor) removeFiles() {
 // lastGrace is what processes that outlive the app get where no --stop-timeout
 // says so.
 const lastGrace = 9 * time.Second
-
-// running reads --pid-file for --restart and --stop.
-func running(cfg *settings.Config) (pid int, start uint64, err error) {
-	b, err := os.ReadFile(cfg.PidFile)
-	if err != nil {
-		return 0, 0, fmt.Errorf("cannot read --pid-file: %w", err)
-	}
-	pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 0 {
-		return 0, 0, fmt.Errorf("--pid-file %s does not hold a PID", cfg.PidFile)
-	}
-	st, err := proc.Read(pid)
-	if err != nil {
-		return 0, 0, fmt.Errorf("--pid-file %s names process %d, which does not run", cfg.PidFile, pid)
-	}
-	return pid, st.Start, nil
-}
-
-// stop is start_server's --stop: it returns once the other hotinit has ended.
-func stop(cfg *settings.Config) int {
-	pid, start, err := running(cfg)
-	if err == nil {
-		err = unix.Kill(pid, unix.SIGTERM)
-	}
-	if err != nil {
-		say.Line("cannot stop: %v", err)
-		return 1
-	}
-	for {
-		if st, err := proc.Read(pid); err != nil || st.Start != start {
-			return 0
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// restart is start_server's --restart: HUP, and then wait until --status-file
-// says that only newer generations are left. start_server waits for ever if
-// the new one fails; this asks the other hotinit what became of it.
-func restart(cfg *settings.Config) int {
-	pid, start, err := running(cfg)
-	if err != nil {
-		say.Line("cannot restart: %v", err)
-		return 1
-	}
-	before := generations(cfg.StatusFile)
-	if len(before) == 0 {
-		say.Line("cannot restart: --status-file %s names no generation", cfg.StatusFile)
-		return 1
-	}
-	newest := before[len(before)-1]
-	if err := reloadOther(pid); err != nil {
-		if errors.Is(err, errRejected) {
-			say.Line("the new generation failed: %v", err)
-			return 1
-		}
-		// It is not to be talked to: start_server itself, or in another
-		// network namespace.
-		if err := unix.Kill(pid, unix.SIGHUP); err != nil {
-			say.Line("cannot send HUP to process %d: %v", pid, err)
-			return 1
-		}
-	}
-	for {
-		now := generations(cfg.StatusFile)
-		if len(now) > 0 && now[0] > newest {
-			return 0
-		}
-		if st, err := proc.Read(pid); err != nil || st.Start != start {
-			say.Line("process %d has ended", pid)
-			return 1
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// generations reads the numbers in a status file, in order.
-func generations(path string) []int {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil
-	}
-	var ns []int
-	for line := range strings.SplitSeq(string(b), "\n") {
-		text, _, _ := strings.Cut(line, ":")
-		if n, err := strconv.Atoi(text); err == nil {
-			ns = append(ns, n)
-		}
-	}
-	slices.Sort(ns)
-	return ns
-}

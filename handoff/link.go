@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/message"
 )
 
@@ -116,5 +117,5 @@ func (l *link) receive(handle func(sig unix.Signal, seq uint64)) {
 			handle(unix.Signal(m.Value), m.Seq)
 		}
 	}
-	os.Exit(ownFailure)
+	os.Exit(exitcode.Failure)
 }

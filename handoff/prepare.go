@@ -11,6 +11,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
@@ -112,7 +113,7 @@ func (s *supervisor) cancel(n int) {
 
 // refused is the event of a release that was not started.
 func (s *supervisor) refused(j *job, err error) machine.Event {
-	ev := machine.Event{Kind: machine.NotStarted, N: j.n, Status: ownFailure, Reason: err.Error()}
+	ev := machine.Event{Kind: machine.NotStarted, N: j.n, Status: exitcode.Failure, Reason: err.Error()}
 	s.removeCgroup(j.n) // of a start that failed
 	var r *refusal
 	if errors.As(err, &r) {
@@ -135,7 +136,7 @@ func (s *supervisor) resolve(j *job) error {
 	if j.source == machine.Held {
 		r := s.releases[j.key]
 		if r == nil || r.file == nil {
-			return &refusal{ownFailure, "the last good release is not held any more"}
+			return &refusal{exitcode.Failure, "the last good release is not held any more"}
 		}
 		j.file = r.file
 	}
@@ -215,12 +216,12 @@ func (s *supervisor) examine(j *job) error {
 			Undigested: j.n == 1 && !s.cfg.Snapshot}
 		var err error
 		if j.file, err = release.Open(target, opts); err != nil {
-			status := 126
+			status := exitcode.NotExecutable
 			switch {
 			case errors.Is(err, unix.EAGAIN):
 				return err
 			case errors.Is(err, unix.ENOENT):
-				status = 127
+				status = exitcode.NotFound
 			}
 			return &refusal{status, fmt.Sprintf("%s: %v", target, err)}
 		}
@@ -230,13 +231,13 @@ func (s *supervisor) examine(j *job) error {
 	}
 	if s.cfg.Check != "" {
 		if err := s.check(j); err != nil {
-			return &refusal{ownFailure, fmt.Sprintf("--check of %s: %v", target, err)}
+			return &refusal{exitcode.Failure, fmt.Sprintf("--check of %s: %v", target, err)}
 		}
 	}
 	if s.copies(j) {
 		copied, err := release.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir))
 		if err != nil {
-			return &refusal{ownFailure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", target, err)}
+			return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", target, err)}
 		}
 		j.file.Close()
 		j.file = copied
@@ -260,7 +261,7 @@ func (s *supervisor) launch(j *job) (machine.Event, bool) {
 	}
 	select {
 	case <-j.cancel:
-		return s.refused(j, &refusal{128 + s.loop.state.Stop, "it was stopped"}), true
+		return s.refused(j, &refusal{exitcode.Signaled(unix.Signal(s.loop.state.Stop)), "it was stopped"}), true
 	default:
 	}
 	if j.file != nil && j.source == machine.Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
@@ -366,7 +367,7 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 	case j.script >= 0:
 		ready.closeChild()
 		ready.close()
-		return nil, nil, &refusal{ownFailure, fmt.Sprintf("the last good release of %s was replaced, and %s can only read what is at a path", j.file.Path, j.argv[0])}
+		return nil, nil, &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s was replaced, and %s can only read what is at a path", j.file.Path, j.argv[0])}
 	case leadsTo(j.path, j.file):
 	case leadsTo(j.file.Real, j.file):
 		spec.Path = j.file.Real

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/proc"
@@ -68,7 +69,7 @@ func (s *supervisor) exited(p *process, main *reaper.Process, exit reaper.Exit) 
 // not known it must not look like success.
 func statusOf(exit reaper.Exit) int {
 	if !exit.Known {
-		return ownFailure
+		return exitcode.Failure
 	}
 	return exit.Status()
 }

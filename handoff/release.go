@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
 )
@@ -219,7 +220,7 @@ func (s *supervisor) stillGood(j *job, read func(<-chan struct{}) (release.Relea
 		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")
 	}
 	if err != nil {
-		return &refusal{ownFailure, fmt.Sprintf("the last good release of %s cannot be started again: %v", j.file.Path, err)}
+		return &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s cannot be started again: %v", j.file.Path, err)}
 	}
 	return nil
 }

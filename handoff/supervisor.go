@@ -13,6 +13,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/notify"
@@ -24,9 +25,6 @@ import (
 	"github.com/hotinit/hotinit/internal/trim"
 	"github.com/hotinit/hotinit/internal/watch"
 )
-
-// ownFailure is the exit status where hotinit itself could not do its work.
-const ownFailure = 125
 
 // supervisor is the system of the real loop: it starts, signals and waits for
 // processes. Its fields belong to the loop's goroutine.
@@ -81,7 +79,7 @@ func Run(argv []string) {
 	l, start, err := connect()
 	if err != nil {
 		say.Line("%v", err)
-		os.Exit(ownFailure)
+		os.Exit(exitcode.Failure)
 	}
 	s := &supervisor{
 		link:     l,
@@ -123,7 +121,7 @@ func Run(argv []string) {
 // fail gives the verdict that hotinit cannot work, and does not return.
 func (s *supervisor) fail(err error) {
 	say.Line("%v", err)
-	status := ownFailure
+	status := exitcode.Failure
 	if e, ok := err.(interface{ ExitCode() int }); ok {
 		status = e.ExitCode()
 	}

@@ -21,15 +21,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/threads"
 	"github.com/hotinit/hotinit/internal/trim"
 	"github.com/hotinit/hotinit/reaper"
 )
-
-// ownFailure is the exit status where hotinit itself could not do its work.
-const ownFailure = 125
 
 // mostPending bounds how many signals init remembers for a handoff that does
 // not take them. Beyond it they stay in the kernel's own queue.
@@ -103,7 +101,7 @@ func Run(args []string) int {
 	p.keepInherited()
 	if err := p.listen(); err != nil {
 		say.Line("%v", err)
-		return ownFailure
+		return exitcode.Failure
 	}
 	go reaper.Orphans(func(pid int) { p.reaped <- pid })
 	status := p.run()
@@ -201,7 +199,7 @@ func (p *pid1) run() int {
 			p.late = false
 			if sig := p.stopping(); sig != 0 && !p.attempts.greeted {
 				say.Line("there was no handoff for %v to act on %s; everything is ended", answerWithin, unix.SignalName(sig))
-				return p.end(128+int(sig), uint64(lastGrace/time.Millisecond), nil)
+				return p.end(exitcode.Signaled(sig), uint64(lastGrace/time.Millisecond), nil)
 			}
 			if p.hand != nil {
 				say.Line("the handoff did not act on a signal for %v; it is killed and started again", answerWithin)
@@ -211,7 +209,7 @@ func (p *pid1) run() int {
 		}
 		if p.hand == nil && p.attempts.hopeless() {
 			say.Line("the handoff cannot be started; everything is ended")
-			return p.end(ownFailure, uint64(lastGrace/time.Millisecond), nil)
+			return p.end(exitcode.Failure, uint64(lastGrace/time.Millisecond), nil)
 		}
 		p.collect()
 	}

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/exitcode"
 )
 
 // Exit is how a process ended.
@@ -17,7 +19,7 @@ type Exit struct {
 // where the end is not known: look at Known first.
 func (e Exit) Status() int {
 	if e.Signal != 0 {
-		return 128 + int(e.Signal)
+		return exitcode.Signaled(e.Signal)
 	}
 	return e.Code
 }

@@ -151,12 +151,9 @@ type siginfo struct {
 	_                  [128]byte
 }
 
-// Values of siginfo.code, see sigaction(2).
-const (
-	cldExited = 1
-	cldKilled = 2
-	cldDumped = 3
-)
+// cldExited is siginfo.code of a process that called exit(3), sigaction(2). The
+// other values stand for a signal.
+const cldExited = 1
 
 func (i *siginfo) exit() Exit {
 	if i.code == cldExited {

@@ -14,12 +14,10 @@ import (
 	pid1 "github.com/hotinit/hotinit/init"
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/version"
 )
-
-// ownFailure is the exit status where hotinit itself could not do its work.
-const ownFailure = 125
 
 func main() { os.Exit(run(os.Args)) }
 
@@ -37,7 +35,7 @@ func run(argv []string) int {
 	}
 	if err := entry.EnsureBlocked(argv); err != nil {
 		fmt.Fprintln(os.Stderr, "hotinit:", err)
-		return ownFailure
+		return exitcode.Failure
 	}
 	if argv[0] == pid1.Name && len(argv) > 1 {
 		handoff.Run(argv[1:])

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/exitcode"
 )
 
 // Ask sends a request to the hotinit with this PID and calls each with every
@@ -50,7 +52,7 @@ var errNoAnswer = errors.New("hotinit did not answer: its handoff was started ag
 
 // Command runs one of the subcommands. It prints its answer to out, or what
 // went wrong to errors, and returns the status to exit with: 0, 1 where the
-// answer is no, 125 where there is none.
+// answer is no, exitcode.Failure where there is none.
 func Command(name string, args []string, out, errs io.Writer) int {
 	r := Request{Op: name}
 	asJSON, pid := false, 1
@@ -66,11 +68,11 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			i++
 			if _, err := fmt.Sscan(args[i], &pid); err != nil || pid < 1 {
 				fmt.Fprintf(errs, "hotinit %s: --pid %s: not a process ID\n", name, args[i])
-				return 125
+				return exitcode.Failure
 			}
 		default:
 			fmt.Fprintf(errs, "hotinit %s: unknown argument %s (%s)\n", name, arg, usage(name))
-			return 125
+			return exitcode.Failure
 		}
 	}
 	status := 0
@@ -93,7 +95,7 @@ func Command(name string, args []string, out, errs io.Writer) int {
 	})
 	if err != nil {
 		fmt.Fprintf(errs, "hotinit %s: %v\n", name, err)
-		return 125
+		return exitcode.Failure
 	}
 	return status
 }

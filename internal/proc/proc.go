@@ -14,12 +14,11 @@ import (
 
 // Stat is what /proc/PID/stat says of a process.
 type Stat struct {
-	PID     int
-	State   byte // R, S, D, T, Z, ...
-	Parent  int
-	Group   int
-	Session int
-	Start   uint64 // in clock ticks since boot; with PID it names one process
+	PID    int
+	State  byte // R, S, D, T, Z, ...
+	Parent int
+	Group  int
+	Start  uint64 // in clock ticks since boot; with PID it names one process
 }
 
 // Key names one process, among all that ever had its PID.
@@ -63,11 +62,10 @@ func parse(pid int, b []byte) (Stat, error) {
 		return s, unix.EINVAL
 	}
 	s.State = f[0][0]
-	var errs [4]error
+	var errs [3]error
 	s.Parent, errs[0] = strconv.Atoi(string(f[1]))
 	s.Group, errs[1] = strconv.Atoi(string(f[2]))
-	s.Session, errs[2] = strconv.Atoi(string(f[3]))
-	s.Start, errs[3] = strconv.ParseUint(string(f[19]), 10, 64)
+	s.Start, errs[2] = strconv.ParseUint(string(f[19]), 10, 64)
 	for _, err := range errs {
 		if err != nil {
 			return s, err

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/exitcode"
 )
 
 // dialect is how one tool's command line is read: which rows of the table it
@@ -28,7 +30,7 @@ type dialect struct {
 }
 
 var dialects = [...]dialect{
-	{name: "", longs: "*", shorts: "*", singleDash: true, code: codeUsage, codeNoCommand: codeUsage},
+	{name: "", longs: "*", shorts: "*", singleDash: true, code: exitcode.Failure, codeNoCommand: exitcode.Failure},
 	{name: "tini", shorts: "hsvwglpe", permute: true, versionAlone: true, code: 1, codeNoCommand: 1},
 	{name: "dumb-init", shorts: "crvhV", longs: " single-child rewrite verbose help version ",
 		abbreviate: true, code: 1, codeNoCommand: 1},
@@ -160,10 +162,8 @@ func (d *dialect) prepare(c *Config) {
 		c.ReadyTimeout, c.DrainTimeout, c.StopTimeout, c.Probation = 0, 0, 0, 0
 	}
 	switch d.name {
-	case "tini":
-		c.Subreaper = false
 	case "dumb-init":
-		c.Group, c.Session, c.Subreaper = true, true, false
+		c.Group, c.Session = true, true
 	}
 }
 
@@ -224,12 +224,10 @@ func (d *dialect) readOwnVariables(c *Config, environ []string, given []flagValu
 	return nil
 }
 
-// readTini has tini's meaning: two of its variables count by being there, with
-// whatever value, and the level is what atoi(3) makes of the third.
+// readTini has tini's meaning: TINI_KILL_PROCESS_GROUP counts by being set,
+// whatever its value, and the level is what atoi(3) makes of TINI_VERBOSITY.
+// TINI_SUBREAPER needs no reading: hotinit always adopts orphans.
 func readTini(c *Config, environ []string) {
-	if _, ok := lookup(environ, "TINI_SUBREAPER"); ok {
-		c.Subreaper = true
-	}
 	if _, ok := lookup(environ, "TINI_KILL_PROCESS_GROUP"); ok {
 		c.Group = true
 	}

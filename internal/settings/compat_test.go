@@ -18,10 +18,10 @@ func TestTiniCommandLine(t *testing.T) {
 		"tini app":                                      func(c *Config) {},
 		"/sbin/docker-init -- app":                      func(c *Config) {},
 		"tini-static-amd64 app":                         func(c *Config) {},
-		"tini -s app":                                   func(c *Config) { c.Subreaper = true },
+		"tini -s app":                                   func(c *Config) {},
 		"tini -vvg -- app":                              func(c *Config) { c.Verbosity, c.Group = 3, true },
 		"tini -p SIGKILL -w -e5 app":                    func(c *Config) { c.ParentDeath, c.WarnOnReap, c.ExitZero = unix.SIGKILL, true, Codes{1 << 5} },
-		"TINI_SUBREAPER= tini app":                      func(c *Config) { c.Subreaper = true },
+		"TINI_SUBREAPER= tini app":                      func(c *Config) {},
 		"TINI_VERBOSITY=0 tini -v app":                  func(c *Config) { c.Verbosity = 0 },
 		"TINI_VERBOSITY=x tini app":                     func(c *Config) { c.Verbosity = 0 },
 		"TINI_VERBOSITY=+3x tini app":                   func(c *Config) { c.Verbosity = 3 },
@@ -41,7 +41,6 @@ func TestTiniCommandLine(t *testing.T) {
 	} {
 		want(t, line, func(c *Config) {
 			as("tini", c)
-			c.Subreaper = false
 			change(c)
 		})
 	}
@@ -76,7 +75,7 @@ func TestDumbInitCommandLine(t *testing.T) {
 	} {
 		want(t, line, func(c *Config) {
 			as("dumb-init", c)
-			c.Group, c.Session, c.Subreaper, c.Rewrite = true, true, false, stop
+			c.Group, c.Session, c.Rewrite = true, true, stop
 			change(c)
 		})
 	}
@@ -182,7 +181,6 @@ func TestHotSwapWakesUnderAnotherName(t *testing.T) {
 	} {
 		want(t, line+" tini app", func(c *Config) {
 			as("tini", c)
-			c.Subreaper = false
 			change(c)
 		})
 	}

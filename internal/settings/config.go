@@ -134,8 +134,6 @@ type Config struct {
 	// Session starts each generation in a session of its own (setsid(2)), as
 	// dumb-init does, and not just in a process group of its own.
 	Session bool
-	// Subreaper makes hotinit a child subreaper where it is not PID 1.
-	Subreaper bool
 	// WarnOnReap says so for each orphan that is reaped.
 	WarnOnReap bool
 	// Verbosity is tini's: 0 errors only, 1 warnings too, 2 what happens, 3 and

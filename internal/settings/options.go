@@ -186,7 +186,7 @@ var options = [...]option{
 
 	{name: "subreaper", short: "s", env: "SUBREAPER", def: "on", group: "Init",
 		help: "adopt orphans even where hotinit is not PID 1 (always on)",
-		set:  func(c *Config, v string) error { return setBool(&c.Subreaper, v) }},
+		set:  func(_ *Config, v string) error { return setBool(new(bool), v) }},
 	{name: "parent-death-signal", short: "p", env: "PARENT_DEATH_SIGNAL", arg: "SIGNAL",
 		help:    "signal that hotinit gets when its parent exits",
 		allowed: aSignal, set: func(c *Config, v string) error { return setSignal(&c.ParentDeath, v) }},

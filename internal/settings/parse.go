@@ -10,10 +10,6 @@ import (
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
-// codeUsage is hotinit's exit code for its own failures, as env(1) and docker
-// have it.
-const codeUsage = 125
-
 // switchedOn is the value of a flag that was given without one: a text that no
 // argument and no variable can have.
 const switchedOn = "\x00"
@@ -99,7 +95,6 @@ func defaults() *Config {
 		PollInterval:        2 * time.Second,
 		Settle:              500 * time.Millisecond,
 		CheckTimeout:        30 * time.Second,
-		Subreaper:           true,
 		Verbosity:           1,
 	}
 }

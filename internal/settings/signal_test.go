@@ -26,16 +26,10 @@ func TestParseSignalRefusesWhatIsNone(t *testing.T) {
 	}
 }
 
-func TestSignalNameIsReadBack(t *testing.T) {
-	for n := unix.Signal(1); n <= 64; n++ {
-		if n == 32 || n == 33 {
-			continue // have no name
+func TestASignalsNameIsReadBack(t *testing.T) {
+	for n := unix.Signal(1); n < 32; n++ {
+		if got, ok := ParseSignal(unix.SignalName(n)); !ok || got != n {
+			t.Errorf("signal %d is named %s, which is %d", n, unix.SignalName(n), got)
 		}
-		if got, ok := ParseSignal(SignalName(n)); !ok || got != n {
-			t.Errorf("signal %d is named %s, which is %d", n, SignalName(n), got)
-		}
-	}
-	if got := SignalName(33); got != "signal 33" {
-		t.Errorf("signal 33 is named %s", got)
 	}
 }

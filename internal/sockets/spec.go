@@ -157,15 +157,6 @@ func ParsePath(s string) (Spec, error) {
 	return spec, nil
 }
 
-// In is s with a relative path taken from dir: hotinit itself works in /, and a
-// path was written where it was started.
-func (s Spec) In(dir string) Spec {
-	if s.hasFile() && !strings.HasPrefix(s.Path, "/") {
-		s.Path = strings.TrimSuffix(dir, "/") + "/" + s.Path
-	}
-	return s
-}
-
 // setAddress reads [host:][u]port[=fd].
 func (s *Spec) setAddress(text string) error {
 	address, fd, hasFD := strings.Cut(text, "=")

@@ -103,19 +103,6 @@ func TestParsePathTakesCommas(t *testing.T) {
 	}
 }
 
-func TestInTakesARelativePathFromAFolder(t *testing.T) {
-	for text, want := range map[string]string{
-		"unix:app.sock":      "unix:/srv/app.sock",
-		"unix:/run/app.sock": "unix:/run/app.sock",
-		"unix:@app":          "unix:@app",
-		"8080":               "8080",
-	} {
-		if got := mustParse(t, text).In("/srv").String(); got != want {
-			t.Errorf("Parse(%q).In(/srv) is %s, want %s", text, got, want)
-		}
-	}
-}
-
 func mustParse(t testing.TB, text string) Spec {
 	t.Helper()
 	s, err := Parse(text)

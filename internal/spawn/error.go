@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/exitcode"
 )
 
 // stage numbers the steps on the way to the program. The child reports the one
@@ -24,7 +26,6 @@ const (
 	stageUID
 	stageNoNewPrivs
 	stageChdir
-	stageParentDeath
 	stageSignals
 	stageExec
 )
@@ -34,22 +35,21 @@ var stages = [...]struct {
 	what  string // "cannot ...", Error.Path follows where names is set
 	names bool
 }{
-	stageFork:        {"fork", "start a process for ", true},
-	stageFilter:      {"seccomp", "install the seccomp filter", false},
-	stageSession:     {"setsid", "start a session", false},
-	stageGroup:       {"setpgid", "start a process group", false},
-	stageFiles:       {"files", "pass the file descriptors", false},
-	stageTerminal:    {"ctty", "make the terminal that of the new session", false},
-	stageForeground:  {"tcsetpgrp", "give the terminal to the new process group", false},
-	stageLimit:       {"setrlimit", "set the limit of open files", false},
-	stageGroups:      {"setgroups", "set the supplementary groups", false},
-	stageGID:         {"setgid", "set the group ID", false},
-	stageUID:         {"setuid", "set the user ID", false},
-	stageNoNewPrivs:  {"no_new_privs", "set no_new_privs", false},
-	stageChdir:       {"chdir", "change the working folder to ", true},
-	stageParentDeath: {"pdeathsig", "ask for a signal at the parent's death", false},
-	stageSignals:     {"signals", "set the signal mask", false},
-	stageExec:        {"exec", "execute ", true},
+	stageFork:       {"fork", "start a process for ", true},
+	stageFilter:     {"seccomp", "install the seccomp filter", false},
+	stageSession:    {"setsid", "start a session", false},
+	stageGroup:      {"setpgid", "start a process group", false},
+	stageFiles:      {"files", "pass the file descriptors", false},
+	stageTerminal:   {"ctty", "make the terminal that of the new session", false},
+	stageForeground: {"tcsetpgrp", "give the terminal to the new process group", false},
+	stageLimit:      {"setrlimit", "set the limit of open files", false},
+	stageGroups:     {"setgroups", "set the supplementary groups", false},
+	stageGID:        {"setgid", "set the group ID", false},
+	stageUID:        {"setuid", "set the user ID", false},
+	stageNoNewPrivs: {"no_new_privs", "set no_new_privs", false},
+	stageChdir:      {"chdir", "change the working folder to ", true},
+	stageSignals:    {"signals", "set the signal mask", false},
+	stageExec:       {"exec", "execute ", true},
 }
 
 // Error says which step on the way to the program failed.
@@ -105,16 +105,14 @@ func (e *Error) hint() string {
 	return ""
 }
 
-// ExitCode is what env(1), shells and docker exit with: 127 if there is no
-// such program, 126 if there is but it cannot be executed, 125 if it did not
-// come to that.
+// ExitCode is the status to exit with for the error.
 func (e *Error) ExitCode() int {
 	switch {
 	case e.Op != "exec":
-		return 125
+		return exitcode.Failure
 	case e.Err == unix.ENOENT || e.Err == unix.ENOTDIR:
-		return 127
+		return exitcode.NotFound
 	default:
-		return 126
+		return exitcode.NotExecutable
 	}
 }

@@ -124,9 +124,6 @@ func (im *image) child() {
 	for _, b := range im.self {
 		digits(b, pid)
 	}
-	if im.death != 0 {
-		im.parentDeath(pid)
-	}
 
 	im.dispositions()
 	im.exec()
@@ -214,21 +211,6 @@ func (im *image) identity() {
 		if e := sys6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); e != 0 {
 			im.fail(stageNoNewPrivs, e)
 		}
-	}
-}
-
-// parentDeath comes after the change of user, which clears the setting.
-//
-//go:noinline
-//go:norace
-//go:nosplit
-func (im *image) parentDeath(pid uintptr) {
-	if e := sys6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, im.death, 0, 0, 0); e != 0 {
-		im.fail(stageParentDeath, e)
-	}
-	// The parent may be dead already. The signal waits for the mask.
-	if parent, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); parent != im.parent {
-		sys(unix.SYS_KILL, pid, im.death, 0)
 	}
 }
 

@@ -2,10 +2,8 @@ package spawn
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,8 +25,6 @@ func TestMain(m *testing.M) {
 	case "exit":
 		n, _ := strconv.Atoi(os.Args[1])
 		os.Exit(n)
-	case "parent":
-		parent()
 	}
 }
 
@@ -178,19 +174,4 @@ func script(t *testing.T, text string) string {
 		t.Fatal("cannot write a script")
 	}
 	return file
-}
-
-// parent starts a program with ParentDeath, tells its PID, and ends.
-func parent() {
-	s := &Spec{
-		Path: "/bin/sleep", FD: -1, Argv: []string{"sleep", "60"}, Files: []int{0, -1, 2},
-		Umask: -1, Foreground: -1, Cgroup: -1, ParentDeath: unix.SIGKILL,
-	}
-	c, err := Start(s)
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	signal.Reset()
-	_, _ = unix.Write(1, []byte(strconv.Itoa(c.PID)))
 }

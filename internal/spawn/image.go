@@ -69,8 +69,6 @@ type image struct {
 	setpgid  bool
 	terminal int
 	pgid     int32
-	death    uintptr
-	parent   uintptr
 	byte     [1]byte // what comes from gate
 
 	filter      *unix.SockFprog
@@ -100,8 +98,6 @@ func newImage(s *Spec) (*image, error) {
 		setsid:   s.Setsid,
 		setpgid:  s.Setpgid && !s.Setsid,
 		terminal: s.Foreground,
-		death:    uintptr(s.ParentDeath),
-		parent:   uintptr(unix.Getpid()),
 		cgroup:   s.Cgroup,
 	}
 	copy(im.fdPath[:], fdPrefix)

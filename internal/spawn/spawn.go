@@ -60,11 +60,6 @@ type Spec struct {
 	// terminal: the child's group becomes its foreground group. With Setsid it
 	// is made the controlling terminal first, unless another session has it.
 	Foreground int
-	// ParentDeath is sent to the program when the *thread* that called Start
-	// ends, see PR_SET_PDEATHSIG in prctl(2): lock the goroutine to a thread
-	// that stays (runtime.LockOSThread in main's init). The kernel forgets it
-	// where the program is set-user-ID. 0: none.
-	ParentDeath unix.Signal
 	// Cgroup, if >= 0, is the open folder of a cgroup (v2) that the child is
 	// started in, where the kernel can (CLONE_INTO_CGROUP in clone(2), Linux
 	// 5.7). Child.InCgroup says whether it could; if not, the child is in this

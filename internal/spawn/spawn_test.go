@@ -243,21 +243,6 @@ func newCgroup(t *testing.T) (int, string) {
 	return dir, name
 }
 
-func TestParentDeathEndsTheProgram(t *testing.T) {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
-	out, _ := output(t, spec(t, "parent"))
-	pid, err := strconv.Atoi(out)
-	if err != nil {
-		t.Fatal(out)
-	}
-	if ws := wait(t, Child{PID: pid, PIDFD: -1}); ws.Signal() != unix.SIGKILL {
-		t.Errorf("%#x", ws)
-	}
-}
-
 func TestThePIDFDIsTheChilds(t *testing.T) {
 	s := spec(t, "exit")
 	s.Argv = []string{"child", "3"}

@@ -1,0 +1,133 @@
+// Package peer acts on another hotinit that --pid-file names: start_server's
+// --restart and --stop.
+//
+// Invariant: a PID is acted on only while it is the process that was found at
+// first, which its start time proves.
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/proc"
+)
+
+// poll is how often the other hotinit is looked at: that works with
+// start_server itself, too.
+const poll = 20 * time.Millisecond
+
+// find reads a PID file.
+func find(pidFile string) (proc.Stat, error) {
+	b, err := os.ReadFile(pidFile)
+	if err != nil {
+		return proc.Stat{}, fmt.Errorf("cannot read --pid-file: %w", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 0 {
+		return proc.Stat{}, fmt.Errorf("--pid-file %s does not hold a PID", pidFile)
+	}
+	p, err := proc.Read(pid)
+	if err != nil {
+		return proc.Stat{}, fmt.Errorf("--pid-file %s names process %d, which does not run", pidFile, pid)
+	}
+	return p, nil
+}
+
+// gone reports whether a process has ended.
+func gone(p proc.Stat) bool {
+	now, err := proc.Read(p.PID)
+	return err != nil || now.Start != p.Start
+}
+
+// Stop sends SIGTERM and returns once the other hotinit has ended.
+func Stop(pidFile string) error {
+	p, err := find(pidFile)
+	if err == nil {
+		err = unix.Kill(p.PID, unix.SIGTERM)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot stop: %w", err)
+	}
+	for !gone(p) {
+		time.Sleep(poll)
+	}
+	return nil
+}
+
+// Restart asks for a new generation and returns once the status file names no
+// older one. start_server waits for ever if the new one fails; this asks the
+// other hotinit what became of it.
+func Restart(pidFile, statusFile string) error {
+	p, err := find(pidFile)
+	if err != nil {
+		return fmt.Errorf("cannot restart: %w", err)
+	}
+	before := generations(statusFile)
+	if len(before) == 0 {
+		return fmt.Errorf("cannot restart: --status-file %s names no generation", statusFile)
+	}
+	newest := before[len(before)-1]
+	if err := reload(p.PID); err != nil {
+		if errors.Is(err, errRejected) {
+			return fmt.Errorf("the new generation failed: %w", err)
+		}
+		// It does not answer: it is start_server itself, or is in another
+		// network namespace.
+		if err := unix.Kill(p.PID, unix.SIGHUP); err != nil {
+			return fmt.Errorf("cannot send HUP to process %d: %w", p.PID, err)
+		}
+	}
+	for {
+		now := generations(statusFile)
+		if len(now) > 0 && now[0] > newest {
+			return nil
+		}
+		if gone(p) {
+			return fmt.Errorf("process %d has ended", p.PID)
+		}
+		time.Sleep(poll)
+	}
+}
+
+// errRejected is the error of a generation that failed.
+var errRejected = errors.New("rejected")
+
+// reload asks another hotinit for a new generation and waits for its outcome.
+func reload(pid int) error {
+	var rejected error
+	err := control.Ask(pid, control.Request{Op: "reload", Wait: true}, func(r control.Response) bool {
+		if !r.OK {
+			rejected = fmt.Errorf("%w: %s", errRejected, r.Text)
+		}
+		return false
+	})
+	if err != nil {
+		return err
+	}
+	return rejected
+}
+
+// generations returns the numbers in a status file, in order.
+func generations(path string) []int {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var ns []int
+	for line := range strings.SplitSeq(string(b), "\n") {
+		text, _, _ := strings.Cut(line, ":")
+		if n, err := strconv.Atoi(text); err == nil {
+			ns = append(ns, n)
+		}
+	}
+	slices.Sort(ns)
+	return ns
+}
