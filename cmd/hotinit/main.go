@@ -7,6 +7,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/internal/version"
 )
 
@@ -27,11 +29,13 @@ func run(argv []string) int {
 	}
 	if name, args, ok := settings.Subcommand(argv); ok {
 		entry.Restore()
-		if name == "version" {
-			fmt.Println(settings.VersionText(argv[0], version.Number, version.Commit()))
-			return 0
+		return subcommand(argv[0], name, args)
+	}
+	if like := settings.SuggestCommand(argv); like != "" {
+		if _, err := spawn.LookPath(argv[1], os.Environ(), ""); err != nil {
+			fmt.Fprintf(os.Stderr, "hotinit: there is no program %q in PATH; did you mean `hotinit %s`?\n", argv[1], like)
+			return exitcode.NotFound
 		}
-		return control.Command(name, args, os.Stdout, os.Stderr)
 	}
 	if err := entry.EnsureBlocked(argv); err != nil {
 		fmt.Fprintln(os.Stderr, "hotinit:", err)
@@ -41,4 +45,31 @@ func run(argv []string) int {
 		handoff.Run(argv[1:])
 	}
 	return pid1.Run(argv)
+}
+
+// subcommand does what a first word like "status" asks for, and returns the
+// status to exit with.
+func subcommand(argv0, name string, args []string) int {
+	var text string
+	var err error
+	switch {
+	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h"):
+		text, err = settings.CommandHelp(argv0, []string{name})
+	case name == "help":
+		text, err = settings.CommandHelp(argv0, args)
+	case name == "version":
+		text = settings.VersionText(argv0, version.Number, version.Commit()) + "\n"
+	case name == "completion" && len(args) == 1:
+		text, err = settings.Completion(args[0])
+	case name == "completion":
+		err = errors.New(settings.CommandUsage(name))
+	default:
+		return control.Command(name, args, os.Stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "hotinit %s: %v\n", name, err)
+		return exitcode.Failure
+	}
+	fmt.Print(text)
+	return 0
 }

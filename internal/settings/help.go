@@ -15,7 +15,7 @@ func HelpText(argv0 string) string {
 	var b strings.Builder
 	b.WriteString("Usage: " + d.command() + " [flags] [--] COMMAND [ARG...]\n")
 	if d.name == "" {
-		b.WriteString("       hotinit status | reload | rollback | stop | health | version\n\n" +
+		b.WriteString(commandLines() + "\n" +
 			"Run COMMAND as the init of a container, and replace it with a new release when\n" +
 			"its executable changes, or on HUP, without losing a connection.\n")
 	} else {
@@ -50,10 +50,29 @@ func HelpText(argv0 string) string {
 		b.WriteString("\nDefaults are in brackets. Times are seconds or have a unit: 500ms.\n" +
 			"Each flag has a variable, and overrides it: HOTINIT_INTERVAL for --interval,\n" +
 			"HOTINIT_PORTS=8080,9000 for two --port, HOTINIT_PATHS for --path.\n" +
+			"hotinit help COMMAND says more of status, reload and the like.\n" +
 			"Exit codes: the app's own; 128+N if signal N ended it; 125 if hotinit itself\n" +
 			"failed; 126 if the command cannot be executed, 127 if it does not exist.\n")
 	}
 	return b.String()
+}
+
+// commandLines are the usage lines of the subcommands.
+func commandLines() string {
+	var b strings.Builder
+	line := "       hotinit"
+	for i, name := range commandNames() {
+		word := " " + name
+		if i > 0 {
+			word = " |" + word
+		}
+		if len(line)+len(word) > helpWidth {
+			b.WriteString(line + "\n")
+			line = "              "
+		}
+		line += word
+	}
+	return b.String() + line + "\n"
 }
 
 // helpFlag is how d writes o: "-g, --group" or "    --port SPEC"; "" if it has

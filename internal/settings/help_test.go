@@ -26,7 +26,7 @@ func golden(t *testing.T, file, text string) {
 		t.Fatal(err)
 	}
 	if text != string(want) {
-		t.Errorf("%s is stale: run go test ./config -update, and read the diff. The text is now:\n%s", file, text)
+		t.Errorf("%s is stale: run go test ./internal/settings -update, and read the diff. The text is now:\n%s", file, text)
 	}
 }
 

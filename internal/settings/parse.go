@@ -173,20 +173,6 @@ func (c *Config) checkDescriptors() error {
 	return nil
 }
 
-// Subcommand tells whether argv asks a running hotinit for something: its first
-// argument is status, reload, rollback, stop, health or version. Every other
-// command line, also `hotinit -- status`, starts a command.
-func Subcommand(argv []string) (name string, args []string, ok bool) {
-	if len(argv) < 2 || dialectOf(argv[0]).name != "" {
-		return "", nil, false
-	}
-	switch argv[1] {
-	case "status", "reload", "rollback", "stop", "health", "version":
-		return argv[1], argv[2:], true
-	}
-	return "", nil, false
-}
-
 // scan takes a command line apart into flags and words.
 //
 // tini is a trap here: built with glibc, it takes its flags after the command's

@@ -224,6 +224,7 @@ func TestSubcommandIsOnlyTheFirstWord(t *testing.T) {
 		"hotinit stop":                 "stop",
 		"hotinit health":               "health",
 		"hotinit version":              "version",
+		"hotinit help status":          "help status",
 		"hotinit -- status":            "",
 		"hotinit --no-watch -- status": "",
 		"hotinit -g status":            "",

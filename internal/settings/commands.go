@@ -1,0 +1,162 @@
+package settings
+
+import (
+	"fmt"
+	"strings"
+)
+
+// command is one subcommand: what a running hotinit is asked for, or what
+// hotinit prints by itself. Usage errors, `hotinit help`, the completions and
+// the man page are made from the table below.
+type command struct {
+	name  string
+	args  string // operands, as the usage line has them
+	help  string // one sentence without its full stop
+	more  string // what else help COMMAND says: exit codes, when to use it
+	flags []commandFlag
+}
+
+type commandFlag struct {
+	name string // with its dashes
+	arg  string // what its value is called, "" for a switch
+	help string
+}
+
+var (
+	flagPID  = commandFlag{"--pid", "PID", "ask the hotinit with this PID [1]"}
+	flagWait = commandFlag{"--wait", "", "wait for the outcome, and exit with 1 if the release was rejected"}
+	flagJSON = commandFlag{"--json", "", "print JSON"}
+)
+
+var commands = [...]command{
+	{name: "status", help: "print the generations, sockets and releases",
+		flags: []commandFlag{flagJSON, {"--watch", "", "print it again at each change"}, flagPID}},
+	{name: "reload", help: "start a new generation of what is on disk",
+		more:  "Exit codes: 0, or with --wait 1 if the new generation was rejected; the old one then stays.",
+		flags: []commandFlag{flagWait, flagPID}},
+	{name: "rollback", help: "go back to the release before",
+		more:  "Exit codes: 0, or 1 if there is no release to go back to or, with --wait, if it was rejected.",
+		flags: []commandFlag{flagWait, flagPID}},
+	{name: "stop", help: "stop the app and hotinit, as SIGTERM does",
+		flags: []commandFlag{flagPID}},
+	{name: "health", help: "exit with 0 while a generation serves, else with 1",
+		more:  "It is made for HEALTHCHECK in a Dockerfile: HEALTHCHECK CMD [\"hotinit\", \"health\"].",
+		flags: []commandFlag{flagPID}},
+	{name: "version", help: "print the version"},
+	{name: "help", args: "[COMMAND]", help: "print this help, or a command's"},
+	{name: "completion", args: "SHELL", help: "print the completion script for bash, zsh or fish",
+		more: "For bash: hotinit completion bash > /etc/bash_completion.d/hotinit"},
+}
+
+// findCommand finds a row by its name.
+func findCommand(name string) *command {
+	for i := range commands {
+		if commands[i].name == name {
+			return &commands[i]
+		}
+	}
+	return nil
+}
+
+// Subcommand reports whether argv names a subcommand: its first argument is a
+// name of the table. Every other command line, also `hotinit -- status`, starts
+// a program.
+func Subcommand(argv []string) (name string, args []string, ok bool) {
+	if len(argv) < 2 || dialectOf(argv[0]).name != "" || findCommand(argv[1]) == nil {
+		return "", nil, false
+	}
+	return argv[1], argv[2:], true
+}
+
+// SuggestCommand returns the subcommand that argv may have meant: its first
+// argument is not one, and is spelled like one. It returns "" where that is not
+// so. Whether such a program exists is for the caller to find out.
+func SuggestCommand(argv []string) string {
+	if len(argv) < 2 || dialectOf(argv[0]).name != "" || strings.HasPrefix(argv[1], "-") || strings.Contains(argv[1], "/") {
+		return ""
+	}
+	names := make([]string, len(commands))
+	for i := range commands {
+		names[i] = commands[i].name
+	}
+	return nearest(argv[1], names)
+}
+
+// CommandUsage is the line that names what a subcommand takes.
+func CommandUsage(name string) string {
+	c := findCommand(name)
+	if c == nil {
+		return ""
+	}
+	words := []string{"usage: hotinit", c.name}
+	for _, f := range c.flags {
+		words = append(words, "["+f.written()+"]")
+	}
+	if c.args != "" {
+		words = append(words, c.args)
+	}
+	return strings.Join(words, " ")
+}
+
+func (f *commandFlag) written() string {
+	if f.arg == "" {
+		return f.name
+	}
+	return f.name + " " + f.arg
+}
+
+// CommandHelp is what `hotinit help` prints: all of it without args, one command's help
+// with its name.
+func CommandHelp(argv0 string, args []string) (text string, err error) {
+	switch len(args) {
+	case 0:
+		return HelpText(argv0), nil
+	case 1:
+		if c := findCommand(args[0]); c != nil {
+			return c.helpText(), nil
+		}
+		hint := ""
+		if like := SuggestCommand([]string{argv0, args[0]}); like != "" {
+			hint = fmt.Sprintf(" (did you mean %q?)", like)
+		}
+		return "", fmt.Errorf("there is no command %q%s", args[0], hint)
+	}
+	return "", fmt.Errorf("help takes one command, not %d (%s)", len(args), CommandUsage("help"))
+}
+
+func (c *command) helpText() string {
+	var b strings.Builder
+	usage := CommandUsage(c.name)
+	b.WriteString(strings.ToUpper(usage[:1]) + usage[1:] + "\n\n")
+	writeWrapped(&b, strings.ToUpper(c.help[:1])+c.help[1:]+".")
+	if len(c.flags) > 0 {
+		b.WriteString("\n")
+		for i := range c.flags {
+			writeColumns(&b, "  "+c.flags[i].written(), c.flags[i].help)
+		}
+	}
+	if c.more != "" {
+		b.WriteString("\n")
+		writeWrapped(&b, c.more)
+	}
+	return b.String()
+}
+
+// writeWrapped writes text in lines that fit a terminal.
+func writeWrapped(b *strings.Builder, text string) {
+	column := 0
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case column == 0:
+		case column+1+len(word) > helpWidth:
+			b.WriteString("\n")
+			column = 0
+		default:
+			b.WriteString(" ")
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	b.WriteString("\n")
+}
