@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/peer"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
@@ -46,23 +47,23 @@ func told(err error) int {
 }
 
 // interrupted has a signal end what act does, as it would end any command.
-func (s *supervisor) interrupted(sig unix.Signal, seq uint64) {
-	switch sig {
+func (s *supervisor) interrupted(m *message.Signal) {
+	switch sig := unix.Signal(m.Signal); sig {
 	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
 		s.verdict(exitcode.Signaled(sig), 0)
 	}
-	s.acted(seq)
+	s.acted(m.Seq)
 }
 
 // pause is all of the life of a hotinit that runs no app (catatonit's -P, which
 // holds the namespaces of a pod): init reaps, until it is told to end. It does
 // not return.
 func (s *supervisor) pause() {
-	s.link.receive(func(sig unix.Signal, seq uint64) {
-		if sig == unix.SIGTERM || sig == unix.SIGINT {
+	s.link.receive(func(m *message.Signal) {
+		if sig := unix.Signal(m.Signal); sig == unix.SIGTERM || sig == unix.SIGINT || m.Hangup {
 			s.verdict(0, 0)
 		}
-		s.acted(seq)
+		s.acted(m.Seq)
 	})
 }
 

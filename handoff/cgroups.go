@@ -120,7 +120,7 @@ func (s *supervisor) inCgroup(n int) []int {
 	var pids []int
 	for _, pid := range cgroup.Members(c.dir, c.name(n)) {
 		// Linux before 5.2 lists zombies, too.
-		if st, err := proc.Read(pid); err == nil && st.State != 'Z' {
+		if st, err := proc.Read(pid); err == nil && st.Alive() {
 			pids = append(pids, pid)
 		}
 	}

@@ -116,7 +116,7 @@ func (s *supervisor) exit(status int) {
 		grace = max(grace-time.Since(s.stopped), 0)
 	}
 	s.endLog()
-	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond), Names: s.toldOf()})
+	_ = s.link.SendWait(&message.Exit{Status: status, Grace: grace, Terminated: s.toldOf()})
 }
 
 // removeFiles removes what hotinit has made: files of sockets, --pid-file,

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -13,65 +11,57 @@ import (
 	"github.com/hotinit/hotinit/internal/message"
 )
 
-// link is the handoff's end of the socket to init.
+// link is the handoff's connection to init, and what init keeps.
 type link struct {
-	fd int
+	*message.Link
 	// kept are this process's copies of the descriptors that init kept when it
 	// started this process, by name. Whoever takes one owns it.
 	kept map[string]int
-	// held are the names that init keeps something under.
+	// held are the names under which init keeps something.
 	held map[string]bool
 }
 
-// connect takes what init passed on: the socket, the kept descriptors, and the
-// first message.
-func connect() (*link, message.Message, error) {
-	l := &link{fd: message.Socket, kept: make(map[string]int), held: make(map[string]bool)}
-	message.Widen(l.fd)
-	buf, free := message.Buffer()
-	defer free()
-	m, err := message.Receive(l.fd, buf)
-	for err == unix.EAGAIN { // init comes up beside this, see package entry
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}, -1)
-		m, err = message.Receive(l.fd, buf)
+// connect takes what init passed on: the socket, the kept descriptors, the
+// working directory, and the record of each program.
+func connect() (l *link, dir string, records map[string][]byte, err error) {
+	l = &link{Link: message.NewLink(message.Socket), kept: make(map[string]int), held: make(map[string]bool)}
+	var start *message.Start
+	err = l.Next(func(m message.Message) { start, _ = m.(*message.Start) })
+	if err != nil || start == nil {
+		return nil, "", nil, fmt.Errorf("descriptor %d is not the socket to init (only hotinit itself starts this role)", message.Socket)
 	}
-	m.Blob = bytes.Clone(m.Blob)
-	if err != nil || m.Kind != message.Start {
-		return nil, m, fmt.Errorf("descriptor %d is not the socket to init (this role is for hotinit itself, not to be started by hand)", l.fd)
+	unix.CloseOnExec(message.Socket)
+	for _, k := range start.Kept {
+		unix.CloseOnExec(k.FD)
+		l.kept[k.Name], l.held[k.Name] = k.FD, true
 	}
-	unix.CloseOnExec(l.fd)
-	for i, name := range m.Names {
-		fd := message.FirstKept + i
-		if m.Value != 0 {
-			fd, _ = strconv.Atoi(strings.TrimPrefix(name, message.Inherited))
-			if fd == message.Socket {
-				fd = m.Value
+	records = make(map[string][]byte)
+	for range start.Records {
+		err := l.Next(func(m message.Message) {
+			if r, ok := m.(*message.Record); ok {
+				records[r.Program] = bytes.Clone(r.State)
 			}
-		}
-		unix.CloseOnExec(fd)
-		l.kept[name], l.held[name] = fd, true
-	}
-	return l, m, nil
-}
-
-// send sends a message, and waits where init has not read the ones before.
-func (l *link) send(m message.Message) error {
-	for {
-		err := message.Send(l.fd, m)
-		if err != unix.EAGAIN {
-			return err
-		}
-		poll := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLOUT}}
-		if _, err := unix.Poll(poll, -1); err != nil && err != unix.EINTR {
-			return err
+		})
+		if err != nil {
+			return nil, "", nil, fmt.Errorf("cannot receive the records that init keeps: %w", err)
 		}
 	}
+	return l, start.Dir, records, nil
 }
 
-// keep has init hold a copy of fd, so that it outlives this process.
+// keep makes init hold a copy of fd, so that it outlives this process.
 func (l *link) keep(name string, fd int) error {
-	if err := l.send(message.Message{Kind: message.Keep, Text: name, FD: fd}); err != nil {
-		return fmt.Errorf("cannot have init keep %s: %w", name, err)
+	return l.give(name, &message.Keep{Name: name, FD: fd})
+}
+
+// output makes init use fd as its standard output and error, and hold it.
+func (l *link) output(fd int) error {
+	return l.give(message.OutputName, &message.Output{FD: fd})
+}
+
+func (l *link) give(name string, m message.Message) error {
+	if err := l.SendWait(m); err != nil {
+		return fmt.Errorf("cannot make init keep %s: %w", name, err)
 	}
 	l.held[name] = true
 	return nil
@@ -88,34 +78,23 @@ func (l *link) take(name string) int {
 	return fd
 }
 
-// drop has init close what it keeps under name.
+// drop makes init close what it keeps under name.
 func (l *link) drop(name string) {
 	if l.held[name] {
 		delete(l.held, name)
-		_ = l.send(message.Message{Kind: message.Drop, Text: name})
+		_ = l.SendWait(&message.Drop{Name: name})
 	}
 }
 
 // receive calls handle with each signal that init passes on, until init is
-// gone. Without init nothing reaps and nothing holds the sockets, so that the
-// handoff ends with it.
-func (l *link) receive(handle func(sig unix.Signal, seq uint64)) {
-	file := os.NewFile(uintptr(l.fd), "init")
-	raw, err := file.SyscallConn()
-	buf := make([]byte, 4096) // init sends nothing larger after Start
-	for err == nil {
-		var m message.Message
-		var failed error
-		err = raw.Read(func(fd uintptr) bool {
-			m, failed = message.Receive(int(fd), buf)
-			return failed != unix.EAGAIN
-		})
-		if failed == unix.EPIPE {
-			break
+// gone. Without init nothing reaps and nothing holds the sockets, so the
+// handoff then ends too.
+func (l *link) receive(handle func(*message.Signal)) {
+	l.Receive(func(m message.Message) bool {
+		if sig, ok := m.(*message.Signal); ok {
+			handle(sig)
 		}
-		if err == nil && failed == nil && m.Kind == message.Signal {
-			handle(unix.Signal(m.Value), m.Seq)
-		}
-	}
+		return true
+	}, func(error) {})
 	os.Exit(exitcode.Failure)
 }

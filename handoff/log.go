@@ -41,7 +41,7 @@ func (s *supervisor) openLog() error {
 	if s.cfg.LogFile == "" {
 		return nil
 	}
-	open := s.link.take(message.Output)
+	open := s.link.take(message.OutputName)
 	if open >= 0 {
 		unix.Close(open) // init has it as 1 and 2, and so has this process
 	}
@@ -72,7 +72,7 @@ func (s *supervisor) output(fd int) error {
 			return fmt.Errorf("cannot write to --log-file: %w", err)
 		}
 	}
-	return s.link.keep(message.Output, fd)
+	return s.link.output(fd)
 }
 
 // reopenLog opens --log-file again if it was rotated: if its path leads to

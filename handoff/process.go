@@ -149,7 +149,7 @@ func (s *supervisor) tell(n, sig int) {
 // when the main process has ended. One that comes into the group just now has
 // two rather than none.
 func (p *process) noteTold() {
-	for _, st := range proc.All() {
+	for _, st := range proc.Descendants(os.Getppid()) {
 		if st.Group == p.group && st.PID != p.pid {
 			p.hasTold(st)
 		}
@@ -199,7 +199,8 @@ func (s *supervisor) kill(n int) {
 // main one: those of its group, those below it, those that left both but still
 // have its number in their environment, and whatever is in its cgroup.
 func (s *supervisor) members(p *process) []int {
-	all := proc.All()
+	init, self := os.Getppid(), os.Getpid()
+	all := proc.Descendants(init)
 	mine := make(map[int]bool)
 	groups := make(map[int]bool)
 	for _, o := range s.procs {
@@ -208,11 +209,10 @@ func (s *supervisor) members(p *process) []int {
 	for _, st := range proc.Below(all, p.pid) {
 		mine[st.PID] = true
 	}
-	init, self := os.Getppid(), os.Getpid()
 	generation := strconv.Itoa(p.n)
-	for _, st := range proc.Below(all, init) {
+	for _, st := range all {
 		switch others, known := groups[st.Group]; {
-		case st.State == 'Z' || st.PID == self || mine[st.PID]:
+		case !st.Alive() || st.PID == self || mine[st.PID]:
 		case known && others:
 		case st.Group == p.group:
 			mine[st.PID] = true
@@ -224,7 +224,7 @@ func (s *supervisor) members(p *process) []int {
 	}
 	var pids []int
 	for _, st := range all {
-		if mine[st.PID] && st.State != 'Z' {
+		if mine[st.PID] && st.Alive() {
 			pids = append(pids, st.PID)
 		}
 	}
@@ -343,7 +343,7 @@ func (s *supervisor) freeTerminal() {
 		return
 	}
 	defer unix.Close(pipe[0])
-	err := s.link.send(message.Message{Kind: message.Keep, Text: message.Terminal, Value: s.terminal, FD: pipe[1]})
+	err := s.link.SendWait(&message.Terminal{Number: s.terminal, FD: pipe[1]})
 	unix.Close(pipe[1])
 	if err == nil {
 		_, _ = unix.Read(pipe[0], make([]byte, 1)) // its end

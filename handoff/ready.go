@@ -153,7 +153,11 @@ func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
 	told := false
 	for wait := 5 * time.Millisecond; ; wait = min(wait*2, 100*time.Millisecond) {
 		readable := false
-		for _, pid := range append(proc.Descendants(p.pid), p.pid) {
+		pids := []int{p.pid}
+		for _, st := range proc.Descendants(p.pid) {
+			pids = append(pids, st.PID)
+		}
+		for _, pid := range pids {
 			accepts, ok := acceptsOn(pid, inodes)
 			if accepts {
 				s.loop.post(machine.Event{Kind: machine.Ready, N: p.n})

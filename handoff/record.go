@@ -21,6 +21,9 @@ import (
 	"github.com/hotinit/hotinit/reaper"
 )
 
+// programName is the name of the one program of the command line.
+const programName = "app"
+
 // record is what the next handoff needs to go on where this one ended. encode
 // writes it.
 type record struct {
@@ -40,7 +43,7 @@ func (s *supervisor) record(st machine.State, seq uint64) { s.store(st, seq, 0) 
 
 func (s *supervisor) acted(seq uint64) {
 	s.recordedSeq = seq
-	if err := s.link.send(message.Message{Kind: message.Record, Seq: seq}); err != nil {
+	if err := s.link.SendWait(&message.Acted{Seq: seq}); err != nil {
 		say.Line("cannot tell init of a signal: %v", err)
 	}
 }
@@ -79,7 +82,7 @@ func (s *supervisor) store(st machine.State, seq uint64, forked int) {
 	s.recorded, s.recordedSeq = b, seq
 	s.trim.Touch()
 	s.tellWatchers()
-	if err := s.link.send(message.Message{Kind: message.Record, Seq: seq, Blob: b}); err != nil {
+	if err := s.link.SendWait(&message.Record{Program: programName, Seq: seq, State: b}); err != nil {
 		say.Line("cannot hand the record to init: %v", err)
 	}
 }
@@ -190,7 +193,7 @@ func executed(pid int, start uint64) bool {
 	}
 	for range 1000 {
 		st, err := proc.Read(pid)
-		if err != nil || st.Start != start || st.State == 'Z' {
+		if err != nil || st.Start != start || !st.Alive() {
 			return false
 		}
 		exe, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")

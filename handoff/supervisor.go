@@ -76,7 +76,7 @@ func Run(argv []string) {
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptrOf(&name[0]), 0, 0, 0)
 
 	tune()
-	l, start, err := connect()
+	l, dir, records, err := connect()
 	if err != nil {
 		say.Line("%v", err)
 		os.Exit(exitcode.Failure)
@@ -84,8 +84,8 @@ func Run(argv []string) {
 	s := &supervisor{
 		link:     l,
 		trim:     trim.Timer{Collect: 12}, // about every second swap
-		home:     start.Text,
-		dir:      start.Text,
+		home:     dir,
+		dir:      dir,
 		procs:    make(map[int]*process),
 		releases: make(map[string]*heldRelease),
 		cancels:  make(map[int]chan struct{}),
@@ -108,10 +108,10 @@ func Run(argv []string) {
 		if err := s.daemonize(argv); err != nil {
 			s.fail(err)
 		}
-		_ = l.send(message.Message{Kind: message.Exit, Seq: message.LeaveRest})
+		_ = l.SendWait(&message.Exit{Leave: true})
 		os.Exit(0)
 	}
-	if err := s.run(start.Blob, report); err != nil {
+	if err := s.run(records[programName], report); err != nil {
 		s.removeFiles()
 		s.fail(err)
 	}
@@ -133,7 +133,7 @@ func (s *supervisor) verdict(status int, grace time.Duration) {
 	if s.loop != nil {
 		s.endLog()
 	}
-	_ = s.link.send(message.Message{Kind: message.Exit, Value: status, Seq: uint64(grace / time.Millisecond)})
+	_ = s.link.SendWait(&message.Exit{Status: status, Grace: grace})
 	os.Exit(0) // init reads what is in the socket still
 }
 
@@ -148,16 +148,15 @@ func (s *supervisor) run(recorded []byte, report int) error {
 	if len(recorded) == 0 {
 		s.sayWithoutPIDFDs()
 	}
-	hello := 0
-	if s.cfg.WarnOnReap && s.cfg.Verbosity > 0 {
-		hello |= message.HelloWarn
-	}
-	if s.cfg.Session || s.cfg.Compat == "dumb-init" {
+	hello := message.Hello{
+		Warn: s.cfg.WarnOnReap && s.cfg.Verbosity > 0,
 		// The app has no terminal of its own, so job control means hotinit.
-		hello |= message.HelloSuspend
+		Suspend:     s.cfg.Session || s.cfg.Compat == "dumb-init",
+		ParentDeath: int(s.cfg.ParentDeath),
+		Stops:       s.cfg.Compat == "" || s.cfg.Compat == "start_server",
+		StopTimeout: s.cfg.StopTimeout,
 	}
-	hello |= int(s.cfg.ParentDeath) << message.HelloDeathShift
-	if err := s.link.send(message.Message{Kind: message.Hello, Value: hello}); err != nil {
+	if err := s.link.SendWait(&hello); err != nil {
 		return err
 	}
 	if s.cfg.Pause {
@@ -371,17 +370,27 @@ func newPolicy(cfg *settings.Config) *machine.Policy {
 }
 
 // signal acts upon a signal that init received.
-func (s *supervisor) signal(sig unix.Signal, seq uint64) {
-	s.loop.postAndWait(s.translate(sig), seq)
+func (s *supervisor) signal(m *message.Signal) {
+	if m.Signal == 0 {
+		// Init wants to see that the loop acts.
+		s.ask(func() { s.acted(m.Seq) })
+		return
+	}
+	s.loop.postAndWait(s.translate(unix.Signal(m.Signal), m.Hangup), m.Seq)
 }
 
 // translate says what a signal means.
-func (s *supervisor) translate(sig unix.Signal) machine.Event {
+func (s *supervisor) translate(sig unix.Signal, hangup bool) machine.Event {
 	if to, ok := s.cfg.Rewrite[sig]; ok {
 		if to == 0 {
 			return machine.Event{Kind: machine.Nothing}
 		}
 		return machine.Event{Kind: machine.Relay, Signal: int(to)}
+	}
+	if hangup && len(s.policy.StopSignals) > 0 {
+		// The terminal is gone, which ends hotinit as it ends other inits. Only a
+		// process that sends SIGHUP asks for a new generation.
+		return machine.Event{Kind: machine.Halt, Signal: int(sig)}
 	}
 	if int(sig) == s.policy.ReloadSignal {
 		return machine.Event{Kind: machine.Reload}

@@ -2,7 +2,7 @@ package pid1
 
 import (
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,62 +11,90 @@ import (
 	"github.com/hotinit/hotinit/internal/cgroup"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/say"
 )
 
-// afterKill is how many milliseconds SIGKILL has to take effect.
-const afterKill = 1000
+const (
+	// afterKill is how long SIGKILL may take to have its effect.
+	afterKill = time.Second
+	// withoutHandoff is how long init waits for the handoff to be reaped.
+	withoutHandoff = 100 * time.Millisecond
+	// lastGrace is what the app gets where init ends everything by itself and no
+	// --stop-timeout is known.
+	lastGrace = 9 * time.Second
+)
 
-// end ends whatever is left of the app and returns the status to exit with.
-// What is left gets SIGTERM and then grace milliseconds to run its handlers
-// before SIGKILL. Those that told names had a SIGTERM already.
-func (p *pid1) end(status int, grace uint64, told []string) int {
+// end ends everything that is left of the app and returns the status to exit
+// with. What is left gets SIGTERM, and SIGKILL after the grace.
+func (p *pid1) end(m *message.Exit) int {
 	if p.hand != nil {
 		p.hand.kill()
 	}
-	if grace == message.LeaveRest {
-		return status
+	if m.Leave || p.alone() {
+		return m.Status
 	}
-	if childless() {
-		return status
-	}
-	killed := grace == 0
+	grace := m.Grace
+	killed := grace <= 0
 	if killed {
 		grace = afterKill
-		tellAll(unix.SIGKILL)
+		signalAll(unix.SIGKILL)
 	} else {
-		terminate(told)
-		tellAll(unix.SIGCONT) // one that is stopped could not act on it
+		terminate(m.Terminated)
 	}
-	wait := time.NewTimer(time.Duration(grace) * time.Millisecond)
+	wait := time.NewTimer(grace)
 	defer wait.Stop()
 	for !childless() {
 		select {
 		case <-p.reaped:
 			if killed {
-				// Children of what was killed are init's now.
-				tellAll(unix.SIGKILL)
+				// The children of what was killed are init's now.
+				signalAll(unix.SIGKILL)
 			}
-		case sig := <-p.signals:
+		case r := <-p.signals:
 			// Whoever stops hotinit a second time means what is left.
-			tellAll(sig)
+			signalAll(r.sig)
 		case <-wait.C:
 			if killed {
-				// What SIGKILL cannot end waits for a device in the kernel;
-				// the PID namespace waits for it, init need not.
-				return status
+				// SIGKILL does not end a process that waits for a device in the
+				// kernel, and it may not be sent to a process of another user. The
+				// PID namespace waits for such processes; init need not.
+				say.Line("some processes did not end %v after SIGKILL; hotinit exits without them", afterKill)
+				return m.Status
 			}
 			killed = true
-			tellAll(unix.SIGKILL)
-			wait.Reset(afterKill * time.Millisecond)
+			signalAll(unix.SIGKILL)
+			wait.Reset(afterKill)
 		case r := <-p.messages:
 			r.discard()
 		}
 	}
-	return status
+	return m.Status
 }
 
-// removeCgroups removes what is left of those that generations were in. One
-// that something is in still stays.
+// alone reports whether nothing is left but the handoff that was just killed.
+// To know that, it waits until the handoff is reaped: then a single system call
+// answers, where the processes of the machine would have to be read otherwise.
+func (p *pid1) alone() bool {
+	limit := time.NewTimer(withoutHandoff)
+	defer limit.Stop()
+	for !childless() {
+		if p.hand == nil || p.hand.reaped {
+			return false
+		}
+		select {
+		case pid := <-p.reaped:
+			p.noteReaped(pid)
+		case r := <-p.messages:
+			r.discard()
+		case <-limit.C:
+			return false
+		}
+	}
+	return true
+}
+
+// removeCgroups removes the generations' cgroups. One that still has a process
+// in it stays.
 func (p *pid1) removeCgroups() {
 	for _, k := range p.kept {
 		if prefix, ok := strings.CutPrefix(k.name, message.Cgroup); ok {
@@ -75,8 +103,8 @@ func (p *pid1) removeCgroups() {
 	}
 }
 
-// childless tells whether init has no child left, without reaping one
-// (waitid(2) with WNOWAIT), since go-reap does that.
+// childless reports whether init has no child left. It reaps none (waitid(2)
+// with WNOWAIT), since go-reap does that.
 func childless() bool {
 	for {
 		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
@@ -86,48 +114,68 @@ func childless() bool {
 	}
 }
 
+// mostLooks bounds how often terminate looks for processes that were forked
+// since it looked last. What forks on and on is left to SIGKILL.
 const mostLooks = 10
 
-// terminate sends SIGTERM to everything that is left but what told names.
-func terminate(told []string) {
-	self := os.Getpid()
-	link, _ := os.Readlink("/proc/self")
-	if len(told) == 0 || link != strconv.Itoa(self) { // a /proc of other PIDs, or none
-		tellAll(unix.SIGTERM)
+// terminate sends SIGTERM to everything that is left but the processes that
+// terminated names, and SIGCONT to all, since a stopped process could not act
+// upon SIGTERM.
+func terminate(terminated []string) {
+	if os.Getpid() == 1 && len(terminated) == 0 {
+		signalAll(unix.SIGTERM)
+		signalAll(unix.SIGCONT)
 		return
 	}
-	done := make(map[string]bool)
-	for _, key := range told {
-		done[key] = true
+	before := make(map[string]bool)
+	for _, key := range terminated {
+		before[key] = true
 	}
-	// What is forked meanwhile is seen by another look. What forks on and on is
-	// left to SIGKILL.
+	seen := make(map[string]bool)
 	for range mostLooks {
 		more := false
-		all := proc.All()
-		if self != 1 {
-			all = proc.Below(all, self)
-		}
-		for _, st := range all {
-			if st.PID != self && st.State != 'Z' && !done[st.Key()] {
-				more, done[st.Key()] = true, true
+		for _, st := range others() {
+			if !st.Alive() || seen[st.Key()] {
+				continue
+			}
+			more, seen[st.Key()] = true, true
+			if !before[st.Key()] {
 				_ = unix.Kill(st.PID, unix.SIGTERM)
 			}
+			_ = unix.Kill(st.PID, unix.SIGCONT)
 		}
 		if !more {
-			return
+			break
 		}
+	}
+	if len(seen) == 0 { // there is no /proc to find them in
+		signalAll(unix.SIGTERM)
+		signalAll(unix.SIGCONT)
 	}
 }
 
-// tellAll signals everything that is left.
-func tellAll(sig unix.Signal) {
+// others returns the processes that init ends: those below it and, where init is
+// PID 1, those that were put into its PID namespace from outside.
+func others() []proc.Stat {
+	if os.Getpid() != 1 {
+		return proc.Descendants(os.Getpid())
+	}
+	if self, err := os.Readlink("/proc/self"); err != nil || self != "1" {
+		return nil // a /proc of another PID namespace, or none
+	}
+	return slices.DeleteFunc(proc.All(), func(st proc.Stat) bool { return st.PID == 1 })
+}
+
+// signalAll signals everything that is left.
+func signalAll(sig unix.Signal) {
 	if os.Getpid() == 1 {
-		// All processes of the namespace but init itself, kill(2).
+		// These are all processes of the PID namespace but init itself, kill(2).
 		_ = unix.Kill(-1, sig)
 		return
 	}
-	for _, pid := range proc.Descendants(os.Getpid()) {
-		_ = unix.Kill(pid, sig)
+	for _, st := range others() {
+		if st.Alive() {
+			_ = unix.Kill(st.PID, sig)
+		}
 	}
 }

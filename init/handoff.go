@@ -3,6 +3,7 @@ package pid1
 import (
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,50 +15,49 @@ import (
 	"github.com/hotinit/hotinit/reaper"
 )
 
-const (
-	// answerWithin is how long the handoff may take to act on a signal. One
-	// that hangs is as bad as a dead one.
-	answerWithin = 5 * time.Second
-	// lateBy is how much more it gets once that is over.
-	lateBy = 500 * time.Millisecond
-	// lastGrace is what the app gets to end where no handoff can be started.
-	lastGrace = 9 * time.Second
-)
-
 // handoff is init's one child of its own.
 type handoff struct {
-	child  spawn.Child
-	start  uint64 // when it started, see reaper.StartTime
-	socket int    // init's end
-	sent   uint64 // the last signal that it was sent
+	child   spawn.Child
+	start   uint64 // when it started, see reaper.StartTime
+	link    *message.Link
+	sent    uint64 // the last signal that was sent to it
+	opening bool   // the records are being sent to it
+	reaped  bool
 }
 
-// received is a message, or why there will be none any more. Whoever takes it
-// answers on done, for the message lies in a buffer that is used again.
+// received is what a handoff's goroutine tells the loop. Whoever takes one with
+// a message must answer on done, since the message lies in a buffer that is used
+// again. One without a message means that the handoff is lost.
 type received struct {
 	from *handoff
 	m    message.Message
-	err  error
 	done chan struct{}
 
-	excused bool // with err: how it ended says nothing about the next one
+	opened bool // instead of a message: all records were sent to it
 }
 
 func (r received) discard() {
-	if r.err == nil {
-		if r.m.FD >= 0 {
-			unix.Close(r.m.FD)
+	switch m := r.m.(type) {
+	case nil:
+		if !r.opened {
+			return
 		}
-		r.done <- struct{}{}
+	case *message.Keep:
+		unix.Close(m.FD)
+	case *message.Output:
+		unix.Close(m.FD)
+	case *message.Terminal:
+		unix.Close(m.FD)
 	}
+	r.done <- struct{}{}
 }
 
 // start starts a handoff, or arms retry to try again.
-func (p *pid1) start(retry *time.Timer) {
+func (p *pid1) start() {
 	hand, err := p.spawn()
 	if err != nil {
-		p.attempts.failed(err)
-		retry.Reset(p.attempts.delay())
+		p.attempts.failed(err, len(p.records) > 0)
+		p.retry.Reset(p.attempts.delay())
 		return
 	}
 	p.hand = hand
@@ -74,26 +74,21 @@ func (p *pid1) spawn() (*handoff, error) {
 		return nil, err
 	}
 	defer unix.Close(theirs)
+	h := &handoff{link: message.NewLink(ours)}
 	files := []int{0, 1, 2, theirs}
-	m := message.Message{Kind: message.Start, Text: p.dir, Blob: p.record}
 	for i := range 3 {
 		if _, err := unix.FcntlInt(uintptr(i), unix.F_GETFD, 0); err != nil {
-			files[i] = -1 // it was closed when hotinit was started; so it stays
+			files[i] = -1 // it was closed when hotinit was started, and stays so
 		}
 	}
-	for _, k := range p.kept {
+	m := message.Start{Dir: p.dir, Records: len(p.records)}
+	for i, k := range p.kept {
 		files = append(files, k.fd)
-		m.Names = append(m.Names, k.name)
+		m.Kept = append(m.Kept, message.Kept{Name: k.name, FD: message.FirstKept + i})
 	}
-	h := &handoff{socket: ours}
-	if len(p.pending) > 0 {
-		h.sent = p.pending[0].seq - 1
-	} else {
-		h.sent = p.lastSeq
-	}
-	// It is sent before there is a reader, so that it is the first packet.
-	if err := message.Send(ours, m); err != nil {
-		unix.Close(ours)
+	// Start is sent before there is a reader, so that it is the first message.
+	if err := h.link.Send(&m); err != nil {
+		h.link.Close()
 		return nil, err
 	}
 	h.child, err = spawn.Start(&spawn.Spec{
@@ -109,7 +104,7 @@ func (p *pid1) spawn() (*handoff, error) {
 		Cgroup:     -1,
 	})
 	if err != nil {
-		unix.Close(ours)
+		h.link.Close()
 		return nil, err
 	}
 	return p.attend(h), nil
@@ -117,9 +112,28 @@ func (p *pid1) spawn() (*handoff, error) {
 
 // attend begins to listen to a handoff that was started.
 func (p *pid1) attend(h *handoff) *handoff {
+	h.sent = p.lastSeq
+	if len(p.pending) > 0 {
+		h.sent = p.pending[0].seq - 1
+	}
 	h.start, _ = reaper.StartTime(h.child.PID)
-	go p.receive(h)
+	go p.receive(h, p.open(h))
 	return h
+}
+
+// open sends the handoff the records. It returns those that the socket has no
+// room for yet: they are sent when the handoff reads, beside the loop.
+func (p *pid1) open(h *handoff) (later []*message.Record) {
+	for _, r := range p.records {
+		m := message.Record{Program: r.program, State: r.state}
+		if len(later) == 0 && h.link.Send(&m) == nil {
+			continue
+		}
+		m.State = slices.Clone(r.state)
+		later = append(later, &m)
+	}
+	h.opening = len(later) > 0
+	return later
 }
 
 // early takes over the handoff that the entry point has started, if there is one.
@@ -128,18 +142,21 @@ func (p *pid1) early() (*handoff, error) {
 	if !ok {
 		return nil, nil
 	}
-	message.Widen(e.Socket)
-	m := message.Message{Kind: message.Start, Value: message.StartInherited, Text: p.dir}
-	if e.Third > 0 {
-		m.Value = e.Third
-	}
+	// Until now init keeps only what hotinit was started with. The handoff has
+	// each of these descriptors at the same number, but for the one where the
+	// socket is.
+	m := message.Start{Dir: p.dir}
 	for _, k := range p.kept {
-		m.Names = append(m.Names, k.name)
+		fd := k.fd
+		if fd == message.Socket && e.Third > 0 {
+			fd = e.Third
+		}
+		m.Kept = append(m.Kept, message.Kept{Name: k.name, FD: fd})
 	}
-	h := &handoff{child: spawn.Child{PID: e.PID, PIDFD: e.PIDFD}, socket: e.Socket, sent: p.lastSeq}
-	// Where it has ended already another one is started, as at any other time.
-	if err := message.Send(e.Socket, m); err != nil && err != unix.EPIPE {
-		unix.Close(e.Socket)
+	h := &handoff{child: spawn.Child{PID: e.PID, PIDFD: e.PIDFD}, link: message.NewLink(e.Socket)}
+	// If it has ended already, another one is started, as at any other time.
+	if err := h.link.Send(&m); err != nil && err != unix.EPIPE {
+		h.link.Close()
 		return nil, err
 	}
 	return p.attend(h), nil
@@ -148,76 +165,52 @@ func (p *pid1) early() (*handoff, error) {
 // Name is the handoff's argv[0], by which the executable knows its role.
 const Name = "hotinit-handoff"
 
-// receive reads what the handoff says until it is gone and all is read.
-func (p *pid1) receive(h *handoff) {
-	file := os.NewFile(uintptr(h.socket), "handoff")
-	defer file.Close()
-	raw, err := file.SyscallConn()
-	buf, free := message.Buffer()
-	defer free()
+// receive reads what the handoff sends until the handoff is gone and everything
+// is read. Before that it sends the records that are left.
+func (p *pid1) receive(h *handoff, later []*message.Record) {
+	defer h.link.Close()
 	done := make(chan struct{})
-	for err == nil {
-		var m message.Message
-		var failed error
-		err = raw.Read(func(fd uintptr) bool {
-			m, failed = message.Receive(int(fd), buf)
-			return failed != unix.EAGAIN
-		})
-		if failed == unix.EPIPE {
-			err = failed
-		}
-		if err != nil {
+	tell := func(r received) {
+		r.from, r.done = h, done
+		p.messages <- r
+		<-done
+	}
+	for _, m := range later {
+		if h.link.SendWait(m) != nil {
 			break
 		}
-		if failed != nil {
-			say.Line("the handoff's %v; it is ignored", failed)
-			continue
-		}
-		p.messages <- received{from: h, m: m, done: done}
-		<-done
-		if m.Kind == message.Exit {
-			return
-		}
 	}
-	h.kill() // should it be alive without its socket
-	p.messages <- received{from: h, err: err, excused: h.wasExcused()}
+	if len(later) > 0 {
+		tell(received{opened: true})
+	}
+	verdict := false
+	h.link.Receive(func(m message.Message) bool {
+		tell(received{m: m})
+		_, verdict = m.(*message.Exit)
+		return !verdict
+	}, func(err error) {
+		say.Line("the handoff's %v; it is ignored", err)
+	})
+	if verdict {
+		return
+	}
+	h.kill() // it may be alive without its socket
+	p.messages <- received{from: h}
 }
 
-// wasExcused waits until the handoff has ended and tells whether that says
-// nothing about the next one: somebody killed it, or Go's runtime could not have
-// a thread, upon which it ends a process with goFatal. Where the kernel cannot
-// tell (before Linux 6.15, as go-reap takes the status) it counts as having
-// failed.
-func (h *handoff) wasExcused() bool {
-	if h.child.PIDFD < 0 {
-		return false
-	}
-	fd, err := unix.FcntlInt(uintptr(h.child.PIDFD), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	process := reaper.Adopt(h.child.PID, fd)
-	defer process.Close()
-	exit := process.Wait()
-	return exit.Known && (exit.Signal == unix.SIGKILL || exit.Signal == 0 && exit.Code == goFatal)
-}
-
-// goFatal is the exit status of a Go program that its runtime ends.
-const goFatal = 2
-
-// lost is told that the handoff's socket was closed: it was killed, or is
-// broken. Whatever it had said before was acted upon.
-func (p *pid1) lost(excused bool, retry *time.Timer) {
+// lost starts another handoff: the socket of the present one was closed, so that
+// it was killed or is broken. Everything that it sent before was acted upon.
+func (p *pid1) lost() {
 	if p.hand.child.PIDFD >= 0 {
 		unix.Close(p.hand.child.PIDFD)
 	}
 	p.hand = nil
-	p.attempts.died(excused && len(p.record) > 0)
-	retry.Reset(p.attempts.delay())
+	p.attempts.died(len(p.records) > 0)
+	p.retry.Reset(p.attempts.delay())
 }
 
-// kill ends the handoff. By pidfd, since go-reap may have reaped it already
-// and its PID may be somebody else's.
+// kill ends the handoff. It uses the pidfd, since go-reap may have reaped the
+// handoff already, and its PID may be that of another process.
 func (h *handoff) kill() {
 	if h.child.PIDFD >= 0 {
 		err := unix.PidfdSendSignal(h.child.PIDFD, unix.SIGKILL, nil, 0)
@@ -225,66 +218,69 @@ func (h *handoff) kill() {
 			return
 		}
 	}
-	// Without pidfds the time when it started tells whether it is still that one.
+	// Without a pidfd, the start time identifies the process.
 	if start, err := reaper.StartTime(h.child.PID); err == nil && h.start != 0 && start == h.start {
 		_ = unix.Kill(h.child.PID, unix.SIGKILL)
 	}
 }
 
-// attempts counts what became of the handoffs that were started, to tell one
-// that was killed (start another at once) from one that cannot work.
+// attempts counts what became of the handoffs that were started. Where none can
+// work, init gives up, but only while there is no app: whatever keeps a handoff
+// from starting (a limit of processes, memory or open files, a file that is being
+// replaced) may pass, and the app must not be ended for it.
 type attempts struct {
 	started time.Time
 	greeted bool // the one that runs has said Hello
 	deaths  int  // in a row, each soon after the start
 	mute    int  // in a row, without ever saying Hello
-	told    bool // that a fork failed
+	said    bool // that none can be started, and that init tries again
 }
 
 // mostMute is how many handoffs in a row may end without saying Hello.
 const mostMute = 5
 
-func (a *attempts) succeeded() { a.greeted, a.mute, a.told = true, 0, false }
+func (a *attempts) succeeded() { a.greeted, a.mute, a.said = true, 0, false }
 
-func (a *attempts) failed(err error) {
-	var e *spawn.Error
-	if errors.As(err, &e) && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM) {
-		// A limit of processes or memory was reached. That passes, and the
-		// app must not be ended for it.
-		a.deaths++
-		if !a.told {
-			a.told = true
-			say.Line("cannot start the handoff: %v; it is tried again", err)
+// failed notes that no handoff could be started.
+func (a *attempts) failed(err error, app bool) {
+	a.deaths++
+	if app || passes(err) {
+		if !a.said {
+			a.said = true
+			say.Line("cannot start the handoff: %v; init tries again until it succeeds", err)
 		}
 		return
 	}
-	a.deaths++
 	a.mute++
 	say.Line("cannot start the handoff: %v", err)
 }
 
-// died notes that a handoff has ended. That excused is true says that it did so
-// through no fault of its own while there is an app: however often that happens,
-// the app is served.
-func (a *attempts) died(excused bool) {
+// passes reports whether an error is a limit of processes or of memory.
+func passes(err error) bool {
+	var e *spawn.Error
+	return errors.As(err, &e) && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM)
+}
+
+// died notes that a handoff has ended.
+func (a *attempts) died(app bool) {
 	if time.Since(a.started) >= 10*time.Second {
 		a.deaths = 0
 	}
 	a.deaths++
-	if !a.greeted && !excused {
+	if !a.greeted && !app {
 		a.mute++
 	}
 	a.greeted = false
 	if a.mute < mostMute {
-		say.Line("the handoff was lost; another one takes over")
+		say.Line("the handoff was lost; init starts another one")
 	}
 }
 
 func (a *attempts) hopeless() bool { return a.mute >= mostMute }
 
-// delay is how long to wait before the next start: nothing after a first
-// death, then longer each time, so that a handoff that dies of what it does
-// burns no processor.
+// delay is how long to wait before the next start: not at all after a first
+// death, then longer each time, so that handoffs that die in a row use little
+// processor time.
 func (a *attempts) delay() time.Duration {
 	if a.deaths <= 1 {
 		return 0

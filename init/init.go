@@ -1,21 +1,25 @@
 // Package pid1 is init: the process that is PID 1 of a container, or the
 // outermost hotinit where it is not.
 //
-// Its invariant: it never ends before the handoff has given the verdict, or
-// could not be started at all. So it decides nothing and parses nothing. It
-// reaps whatever is reparented to it, keeps descriptors by name, remembers the
-// handoff's record, passes on signals by message, and starts the handoff
-// again when that is killed. All state belongs to the one loop in run;
-// everything else only waits for something and tells the loop.
+// Its invariant: init ends when the handoff has given the verdict, and otherwise
+// only where the handoff cannot do its work: where none can be started before
+// there is an app, or where none acts upon a signal to stop. So init decides
+// nothing and parses nothing. It reaps the processes that are reparented to it,
+// keeps descriptors by name, keeps the record of each program, passes signals on
+// as messages, and starts the handoff again when that is killed. All state
+// belongs to the one loop in run; every other goroutine only waits for something
+// and tells the loop.
 //
-// Read init.go for the loop, handoff.go for the life of the handoff,
-// signals.go for how signals come in, and end.go for how everything ends.
+// Read init.go for the loop, handoff.go for the life of the handoff, answer.go
+// for a handoff that does not act, signals.go for how signals come in, and
+// end.go for how everything ends.
 package pid1
 
 import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,37 +33,38 @@ import (
 	"github.com/hotinit/hotinit/reaper"
 )
 
-// mostPending bounds how many signals init remembers for a handoff that does
-// not take them. Beyond it they stay in the kernel's own queue.
+// mostPending bounds how many signals init keeps for a handoff that does not
+// act upon them. Further signals stay in the kernel's queue.
 const mostPending = 1024
 
-// spareThreads are for starting a handoff while orphans are reaped and lines
-// are written.
+// spareThreads is how many threads init keeps in reserve, to start a handoff
+// while orphans are reaped and lines are written.
 const spareThreads = 3
 
 type pid1 struct {
 	args []string // hotinit's own, for the handoff
 	dir  string   // the working directory that hotinit was started in
 
-	kept   []kept
-	record []byte
+	kept    []kept
+	records []record
 
 	hand     *handoff // nil while there is none
 	attempts attempts
+	retry    *time.Timer // starts a handoff
 
 	pending []signal // not acknowledged yet, oldest first
 	lastSeq uint64
+	answers answers
 
-	signals  chan unix.Signal
+	signals  chan signal
 	messages chan received
 	reaped   chan int
 
-	trim    trim.Timer
-	late    bool // answerWithin is over
-	warn    bool // say which orphans were reaped
-	suspend bool // stop with the app, where a shell means it by a job control signal
-	stop    bool // such a signal was passed on, and no SIGCONT came since
-	steps   int  // since the last garbage collection
+	trim      trim.Timer
+	warn      bool // print which orphans were reaped
+	suspend   bool // stop with the app, where a shell means hotinit by a job control signal
+	suspended bool // the app got such a signal, and no SIGCONT since
+	steps     int  // since the last garbage collection
 }
 
 // kept is a descriptor that init holds for the handoff.
@@ -68,32 +73,40 @@ type kept struct {
 	fd   int
 }
 
-// signal is one that the handoff has not acknowledged.
-type signal struct {
-	seq uint64
-	sig unix.Signal
+// record is what the handoff needs to know of one program if it is started again.
+type record struct {
+	program string
+	state   []byte
 }
 
-// Run is init's whole life. args is hotinit's own command line. It returns the
-// status to exit with, once the app has ended and nothing is left of it.
+// signal is one that the handoff has not acknowledged.
+type signal struct {
+	seq    uint64
+	sig    unix.Signal // 0 for none: only the acknowledgement is wanted
+	hangup bool        // SIGHUP from the kernel: the terminal is gone
+}
+
+// Run is init's whole life. args is hotinit's own command line. Run returns the
+// status to exit with, once the app and everything that it left has ended.
 func Run(args []string) int {
-	// The collector's periodic run would wake an idle PID 1 every two minutes
-	// for ever. collect does it instead, when there was something to do.
+	// The collector's periodic run would wake an idle PID 1 every two minutes.
+	// collect runs it instead, when there was something to do.
 	debug.SetGCPercent(-1)
 
 	p := &pid1{
 		args:     args,
-		signals:  make(chan unix.Signal),
+		retry:    stopped(),
+		answers:  newAnswers(),
+		signals:  make(chan signal),
 		messages: make(chan received),
 		reaped:   make(chan int),
 	}
-	// A relative command is looked for from here; init itself moves to / so
-	// that it keeps no mount busy.
+	// The handoff looks for a relative command in this directory. Init itself
+	// moves to /, so that it keeps no mount busy.
 	p.dir, _ = os.Getwd()
 	_ = unix.Chdir("/")
 	if os.Getpid() != 1 {
-		// What the app leaves behind comes to the subreaper, prctl(2). PID 1
-		// gets it anyway.
+		// The kernel gives orphans to PID 1, or to a subreaper, prctl(2).
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			say.Line("cannot become a subreaper: %v; orphans of the app go to the system's init", err)
 		}
@@ -103,14 +116,20 @@ func Run(args []string) int {
 		say.Line("%v", err)
 		return exitcode.Failure
 	}
-	go reaper.Orphans(func(pid int) { p.reaped <- pid })
 	status := p.run()
 	p.removeCgroups()
 	return status
 }
 
-// keepInherited keeps the descriptors beyond 0, 1 and 2 that hotinit was
-// started with: the app may get them. Go's own have close-on-exec set.
+// stopped returns a timer that does not run.
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// keepInherited keeps the descriptors beyond 0, 1 and 2 that hotinit was started
+// with, since the app may get them. Go's own descriptors are close-on-exec.
 func (p *pid1) keepInherited() {
 	dir, err := os.Open("/proc/self/fd")
 	if err != nil {
@@ -132,16 +151,9 @@ func (p *pid1) keepInherited() {
 
 // run is the loop that owns all of init's state.
 func (p *pid1) run() int {
-	retry := time.NewTimer(0)
-	<-retry.C
-	defer retry.Stop()
-	answer := time.NewTimer(0)
-	<-answer.C
-	defer answer.Stop()
-
-	p.start(retry)
-	// While the handoff starts, on which everything waits; nothing has been left
-	// behind yet.
+	p.start()
+	// Everything waits for the handoff to start, and there is no orphan yet: so
+	// the reaper starts meanwhile.
 	go reaper.Orphans(func(pid int) { p.reaped <- pid })
 	for {
 		signals := p.signals
@@ -149,67 +161,57 @@ func (p *pid1) run() int {
 			signals = nil // the kernel keeps them
 		}
 		select {
-		case sig := <-signals:
-			p.lastSeq++
-			p.pending = append(p.pending, signal{p.lastSeq, sig})
-			if len(p.pending) == 1 {
-				answer.Reset(answerWithin)
-			}
-			p.flush()
+		case s := <-signals:
+			p.queue(s)
 
 		case r := <-p.messages:
 			if r.from != p.hand {
 				r.discard()
-				break // of one that is gone, and was read to its end
+				break // its handoff is gone, and all that it sent was read
 			}
-			if r.err != nil {
-				p.lost(r.excused, retry)
+			if r.opened {
+				p.hand.opening = false
+				r.done <- struct{}{}
+				p.flush()
 				break
 			}
-			if r.m.Kind == message.Exit {
-				return p.end(r.m.Value, r.m.Seq, r.m.Names)
+			if r.m == nil {
+				p.lost()
+				break
 			}
-			p.late = false
+			if verdict, ok := r.m.(*message.Exit); ok {
+				return p.end(verdict)
+			}
 			p.handle(r.m)
 			r.done <- struct{}{}
-			if len(p.pending) == 0 {
-				answer.Stop()
-			} else {
-				answer.Reset(answerWithin)
-				p.flush()
-			}
+			p.flush()
 			p.stopWithApp()
 
 		case pid := <-p.reaped:
+			p.noteReaped(pid)
 			if p.warn && (p.hand == nil || pid != p.hand.child.PID) {
 				say.Line("reaped orphan process %d", pid)
 			}
 
-		case <-retry.C:
-			p.start(retry)
+		case <-p.retry.C:
+			p.start()
 
-		case <-answer.C:
-			if !p.late {
-				// Both may have been stopped or frozen for a while, and the
-				// answer be there: it gets a moment more.
-				p.late = true
-				answer.Reset(lateBy)
-				break
+		case <-p.answers.due.C:
+			if sig := p.unanswered(); sig != 0 {
+				return p.endByItself(sig)
 			}
-			p.late = false
-			if sig := p.stopping(); sig != 0 && !p.attempts.greeted {
-				say.Line("there was no handoff for %v to act on %s; everything is ended", answerWithin, unix.SignalName(sig))
-				return p.end(exitcode.Signaled(sig), uint64(lastGrace/time.Millisecond), nil)
-			}
-			if p.hand != nil {
-				say.Line("the handoff did not act on a signal for %v; it is killed and started again", answerWithin)
-				p.hand.kill()
-			}
-			answer.Reset(answerWithin)
+
+		case <-p.answers.probe.C:
+			p.queue(signal{})
+
+		case <-p.answers.last.C:
+			say.Line("not everything has ended %v after %s (--stop-timeout); hotinit ends it by itself",
+				time.Since(p.answers.since).Round(time.Millisecond), unix.SignalName(p.answers.stop))
+			return p.end(&message.Exit{Status: exitcode.Signaled(unix.SIGKILL)})
 		}
 		if p.hand == nil && p.attempts.hopeless() {
 			say.Line("the handoff cannot be started; everything is ended")
-			return p.end(exitcode.Failure, uint64(lastGrace/time.Millisecond), nil)
+			return p.end(&message.Exit{Status: exitcode.Failure, Grace: lastGrace})
 		}
 		p.collect()
 	}
@@ -217,58 +219,57 @@ func (p *pid1) run() int {
 
 // handle acts upon one message of the handoff.
 func (p *pid1) handle(m message.Message) {
-	switch m.Kind {
-	case message.Hello:
+	switch m := m.(type) {
+	case *message.Hello:
 		p.attempts.succeeded()
-		p.warn = m.Value&message.HelloWarn != 0
-		p.suspend = m.Value&message.HelloSuspend != 0
-		if sig := m.Value >> message.HelloDeathShift; sig != 0 {
-			// -p of tini: be told when init's own parent has died.
-			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(sig), 0, 0, 0)
+		p.warn, p.suspend = m.Warn, m.Suspend
+		p.answers.stops, p.answers.timeout = m.Stops, m.StopTimeout
+		if m.ParentDeath != 0 {
+			// -p of tini: init gets this signal when its own parent has ended.
+			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(m.ParentDeath), 0, 0, 0)
 		}
-	case message.Keep:
-		if m.Text == message.Terminal {
-			// The kernel tells the foreground group by SIGHUP and SIGCONT, which
-			// read knows as init's own, TIOCNOTTY(2const).
-			_ = unix.IoctlSetInt(m.Value, unix.TIOCNOTTY, 0)
-			unix.Close(m.FD)
-			break
+	case *message.Terminal:
+		// The kernel sends the foreground group SIGHUP and SIGCONT, and read
+		// recognises them as init's own, TIOCNOTTY(2const).
+		_ = unix.IoctlSetInt(m.Number, unix.TIOCNOTTY, 0)
+		unix.Close(m.FD)
+	case *message.Keep:
+		p.keep(m.Name, m.FD)
+	case *message.Output:
+		p.keep(message.OutputName, m.FD)
+		_ = unix.Dup3(m.FD, 1, 0)
+		_ = unix.Dup3(m.FD, 2, 0)
+	case *message.Drop:
+		p.drop(m.Name)
+	case *message.Record:
+		if p.records == nil {
+			go threads.Reserve(spareThreads) // the app is about to run
 		}
-		p.drop(m.Text)
-		p.kept = append(p.kept, kept{m.Text, m.FD})
-		if m.Text == message.Output {
-			_ = unix.Dup3(m.FD, 1, 0)
-			_ = unix.Dup3(m.FD, 2, 0)
-		}
-	case message.Drop:
-		p.drop(m.Text)
-	case message.Record:
-		if len(m.Blob) > 0 { // else it only acknowledges
-			if p.record == nil {
-				go threads.Reserve(spareThreads) // the app is about to run
-			}
-			p.trim.Touch()
-			p.record = append(p.record[:0], m.Blob...)
-		}
-		for len(p.pending) > 0 && p.pending[0].seq <= m.Seq {
-			p.noteStop(p.pending[0].sig)
-			p.pending = p.pending[1:]
-		}
-		if len(p.pending) == 0 {
-			p.pending = nil
-		}
+		p.trim.Touch()
+		p.record(m.Program, m.State)
+		p.acknowledged(m.Seq)
+	case *message.Forget:
+		p.records = slices.DeleteFunc(p.records, func(r record) bool { return r.program == m.Program })
+	case *message.Acted:
+		p.acknowledged(m.Seq)
 	}
 }
 
-// stopping is the signal to stop that waits for a handoff, 0 for none.
-func (p *pid1) stopping() unix.Signal {
-	for _, s := range p.pending {
-		switch s.sig {
-		case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
-			return s.sig
+// record keeps the state of a program. The message lies in a buffer that is used
+// again, so the state is copied.
+func (p *pid1) record(program string, state []byte) {
+	for i := range p.records {
+		if r := &p.records[i]; r.program == program {
+			r.state = append(r.state[:0], state...)
+			return
 		}
 	}
-	return 0
+	p.records = append(p.records, record{program, slices.Clone(state)})
+}
+
+func (p *pid1) keep(name string, fd int) {
+	p.drop(name)
+	p.kept = append(p.kept, kept{name, fd})
 }
 
 func (p *pid1) drop(name string) {
@@ -281,18 +282,50 @@ func (p *pid1) drop(name string) {
 	}
 }
 
-// flush sends the handoff the signals that it was not sent yet. Where its
-// socket is full the rest follows with its next message.
+// noteReaped notes that go-reap has reaped a process.
+func (p *pid1) noteReaped(pid int) {
+	if p.hand != nil && pid == p.hand.child.PID {
+		p.hand.reaped = true
+	}
+}
+
+// queue appends a signal for the handoff.
+func (p *pid1) queue(s signal) {
+	p.lastSeq++
+	s.seq = p.lastSeq
+	p.pending = append(p.pending, s)
+	p.expect(s)
+	p.flush()
+}
+
+// acknowledged removes the signals up to seq: the handoff has acted upon them.
+func (p *pid1) acknowledged(seq uint64) {
+	n := 0
+	for n < len(p.pending) && p.pending[n].seq <= seq {
+		p.noteStop(p.pending[n].sig)
+		p.answered(p.pending[n])
+		n++
+	}
+	p.pending = p.pending[n:]
+	if len(p.pending) == 0 {
+		p.pending = nil
+	}
+	if n > 0 {
+		p.expectNext()
+	}
+}
+
+// flush sends the handoff the signals that were not sent to it yet. Where its
+// socket is full, the rest follows after its next message.
 func (p *pid1) flush() {
-	if p.hand == nil {
+	if p.hand == nil || p.hand.opening {
 		return
 	}
 	for _, s := range p.pending {
 		if s.seq <= p.hand.sent {
 			continue
 		}
-		m := message.Message{Kind: message.Signal, Seq: s.seq, Value: int(s.sig)}
-		if message.Send(p.hand.socket, m) != nil {
+		if p.hand.link.Send(&message.Signal{Seq: s.seq, Signal: int(s.sig), Hangup: s.hangup}) != nil {
 			return
 		}
 		p.hand.sent = s.seq

@@ -12,12 +12,12 @@ import (
 	"github.com/hotinit/hotinit/internal/entry"
 )
 
-// listen has every signal that init receives come to p.signals, in order.
+// listen sends every signal that init receives to p.signals, in order.
 //
-// All signals are blocked in every thread since before Go's runtime started
-// (package entry), so they are taken from a signalfd(2): none is lost in the
-// first instant, and none costs the round trips that os/signal needs to
-// enable it. SIGCHLD is go-reap's.
+// Package entry blocks all signals in every thread before Go's runtime starts,
+// and listen takes them from a signalfd(2). So no signal is lost in the first
+// instant, and no signal costs the round trips that os/signal needs to enable
+// it. SIGCHLD belongs to go-reap.
 func (p *pid1) listen() error {
 	var set unix.Sigset_t
 	for sig := 1; sig <= 64; sig++ {
@@ -33,9 +33,9 @@ func (p *pid1) listen() error {
 	return p.catch()
 }
 
-// catch takes in the signals that cannot be blocked, by the handler of package
-// entry, or on architectures where there is none by os/signal, as far as that
-// hands them on.
+// catch receives the signals that cannot be blocked: by the handler of package
+// entry, or, on architectures that have none, by os/signal as far as that
+// delivers them.
 func (p *pid1) catch() error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -47,7 +47,7 @@ func (p *pid1) catch() error {
 			unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT, unix.SIGPROF)
 		go func() {
 			for sig := range c {
-				p.signals <- sig.(unix.Signal)
+				p.signals <- signal{sig: sig.(unix.Signal)}
 			}
 		}()
 		return nil
@@ -59,7 +59,7 @@ func (p *pid1) catch() error {
 			if n, err := file.Read(b[:]); err != nil || n == 0 {
 				return
 			}
-			p.signals <- unix.Signal(b[0])
+			p.signals <- signal{sig: unix.Signal(b[0])}
 		}
 	}()
 	return nil
@@ -67,7 +67,7 @@ func (p *pid1) catch() error {
 
 const wordBits = int(unsafe.Sizeof(unix.Sigset_t{}.Val[0])) * 8
 
-// read passes on what comes by the signalfd.
+// read passes on what the signalfd delivers.
 func (p *pid1) read(fd int) {
 	file := os.NewFile(uintptr(fd), "signalfd")
 	raw, err := file.SyscallConn()
@@ -75,8 +75,8 @@ func (p *pid1) read(fd int) {
 		return
 	}
 	self := uint32(os.Getpid())
-	// The descriptor never blocks, so these are raw system calls: the scheduler
-	// would wake its monitor thread for any other, at each signal.
+	// The descriptor never blocks, so these are raw system calls: at each
+	// ordinary one Go's scheduler would wake its monitor thread.
 	const one = unsafe.Sizeof(unix.SignalfdSiginfo{})
 	buf := make([]unix.SignalfdSiginfo, 8)
 	_ = raw.Read(func(fd uintptr) bool {
@@ -86,10 +86,10 @@ func (p *pid1) read(fd int) {
 				return false
 			}
 			for i := range n / one {
-				// Of our own are SIGPIPE, for a line that nobody read, and
-				// SIGURG, by which Go's runtime preempts a thread.
+				// hotinit sends itself SIGPIPE (a line that nobody reads) and
+				// SIGURG (preemption by Go's runtime); both are ignored.
 				if buf[i].Pid != self {
-					p.signals <- unix.Signal(buf[i].Signo)
+					p.signals <- translate(&buf[i])
 				}
 			}
 			if n < one*uintptr(len(buf)) {
@@ -99,27 +99,43 @@ func (p *pid1) read(fd int) {
 	})
 }
 
-// noteStop notes a signal that the app was told of.
+// siKernel is SI_KERNEL of sigaction(2): the kernel itself sent the signal.
+const siKernel = 0x80
+
+// translate distinguishes the two meanings of SIGHUP: a process that sends it
+// asks for a reload; the kernel sends it to the leader of a session when its
+// terminal is closed.
+func translate(info *unix.SignalfdSiginfo) signal {
+	sig := unix.Signal(info.Signo)
+	return signal{sig: sig, hangup: sig == unix.SIGHUP && info.Code == siKernel}
+}
+
+// stops reports whether a signal asks hotinit to stop.
+func (s signal) stops() bool {
+	return s.sig == unix.SIGTERM || s.sig == unix.SIGINT || s.sig == unix.SIGQUIT || s.hangup
+}
+
+// noteStop notes a job control signal that the handoff has acted upon.
 func (p *pid1) noteStop(sig unix.Signal) {
 	switch sig {
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-		p.stop = p.suspend
+		p.suspended = p.suspend
 	case unix.SIGCONT:
-		p.stop = false
+		p.suspended = false
 	}
 }
 
-// stopWithApp stops init where the app was told to stop, as dumb-init does: the
-// shell that hotinit is a job of waits for that, and sends SIGCONT to go on. To
-// PID 1 its own SIGSTOP means nothing, pid_namespaces(7).
+// stopWithApp stops init once the app got a job control signal, as dumb-init
+// does: the shell that runs hotinit as a job waits for that, and sends SIGCONT
+// later. PID 1 is immune to its own SIGSTOP, pid_namespaces(7).
 func (p *pid1) stopWithApp() {
-	if !p.stop {
+	if !p.suspended {
 		return
 	}
-	p.stop = false
+	p.suspended = false
 	for _, s := range p.pending {
 		if s.sig == unix.SIGCONT {
-			return // it was to go on before it could stop
+			return // SIGCONT came before init could stop
 		}
 	}
 	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)

@@ -47,14 +47,6 @@ func (p *Process) same() bool {
 		// It was gone when we came, or /proc is not mounted.
 		return unix.Kill(p.pid, 0) != unix.ESRCH
 	}
-	start, state := stat(p.pid)
-	return start == p.start && state != 'Z' && state != 'X'
-}
-
-func stat(pid int) (start uint64, state byte) {
-	st, err := proc.Read(pid)
-	if err != nil {
-		return 0, 0
-	}
-	return st.Start, st.State
+	st, err := proc.Read(p.pid)
+	return err == nil && st.Start == p.start && st.Alive()
 }

@@ -2,28 +2,36 @@ package reaper
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	reap "github.com/hashicorp/go-reap"
 	"golang.org/x/sys/unix"
 )
 
-// Orphans has go-reap collect every child of this process, for the rest of its
-// life. report is called, on one goroutine, with each PID collected.
+// running is whether Orphans was called.
+var running atomic.Bool
+
+// Orphans makes go-reap reap every child of this process, for the rest of its
+// life. It calls report, on one goroutine, with each PID. It must be called once:
+// a second go-reap would compete with the first one for each child.
 //
-// It returns once go-reap is at work; what had ended before is being collected
-// then, too. go-reap looks for children only after a SIGCHLD that comes after
-// it has subscribed, and does not tell when it has: children that end before
-// would stay zombies until some other ends. But it takes a lock first. So that
-// lock is kept from it, SIGCHLD sent, and when it is seen to wait for the lock,
-// it got the signal. (It then lacks the lock for a moment, and takes it for each
-// look afterwards, when nobody else wants it.)
+// Orphans returns once go-reap is at work, and what ended before is being reaped.
+// go-reap looks for children only after a SIGCHLD that comes after it has
+// subscribed, and does not say when it has: children that ended before would
+// stay zombies until another child ends. But go-reap takes a lock before it looks.
+// So Orphans holds that lock and sends SIGCHLD until go-reap waits for the lock,
+// which shows that go-reap got the signal. (From then on go-reap takes the lock
+// for each look, and nobody else wants it.)
 func Orphans(report func(pid int)) {
+	if running.Swap(true) {
+		panic("reaper: Orphans is called twice")
+	}
 	pids := make(reap.PidCh, 64)
 	var lock sync.RWMutex
 	lock.RLock()
-	// Its error channel is left out: what wait4(2) with WNOHANG can report
-	// besides ECHILD and EINTR, which go-reap handles, is EINVAL.
+	// The error channel is left out: besides ECHILD and EINTR, which go-reap
+	// handles, wait4(2) with WNOHANG can only report EINVAL.
 	go reap.ReapChildren(pids, nil, nil, &lock)
 	go func() {
 		for pid := range pids {
@@ -34,8 +42,8 @@ func Orphans(report func(pid int)) {
 	self := unix.Getpid()
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
 		_ = unix.Kill(self, unix.SIGCHLD)
-		// There is no event for "a writer waits"; a second try, if any, is all
-		// it takes in practice.
+		// There is no event for "a writer waits". In practice one or two tries
+		// suffice.
 		time.Sleep(pause)
 		if !lock.TryRLock() {
 			break

@@ -49,6 +49,8 @@ func orphans() {
 		<-reaped
 	}
 	fmt.Println("after")
+	defer func() { fmt.Println(recover()) }()
+	Orphans(func(int) {})
 }
 
 func TestOrphansCollectsWhatEndedBeforeAndAfter(t *testing.T) {
@@ -68,7 +70,7 @@ func TestOrphansCollectsWhatEndedBeforeAndAfter(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	if strings.Join(got, " ") != "before after" {
+	if strings.Join(got, ", ") != "before, after, reaper: Orphans is called twice" {
 		t.Errorf("%q", got)
 	}
 }

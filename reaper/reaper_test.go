@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/spawn"
 )
 
@@ -64,8 +65,8 @@ func TestAnEndedProcessIsAZombieUntilRelease(t *testing.T) {
 		p := own(shell(t, "exit 0"))
 		defer p.Close()
 		p.Wait()
-		if _, state := stat(p.PID()); state != 'Z' {
-			t.Errorf("its state is %c", state)
+		if st, _ := proc.Read(p.PID()); st.State != 'Z' {
+			t.Errorf("its state is %c", st.State)
 		}
 		p.Release()
 		if _, err := StartTime(p.PID()); err == nil {

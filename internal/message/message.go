@@ -1,258 +1,219 @@
 // Package message is what init and the handoff say to each other.
 //
-// The two are the same executable in two processes, joined by a pair of
-// SOCK_SEQPACKET sockets: one message is one packet, so a message is either
-// there as a whole or not at all, whenever either side is killed.
+// Its invariant: a message arrives whole or not at all, whenever either side is
+// killed. The two processes are joined by a pair of SOCK_SEQPACKET sockets, one
+// message is one packet, and a packet that the kernel had to cut is an error.
 //
-// Init says Start once, then Signal for each signal that PID 1 received. The
-// handoff says Hello once, and then Keep, Drop, Record and Exit. Nothing is
-// answered: a Record that carries the number of a signal is the
-// acknowledgement of that signal and of all before it.
+// Init sends Start once, then one Record for each program, then a Signal for
+// each signal that PID 1 receives. The handoff sends Hello once, and then Keep,
+// Output, Terminal, Drop, Record, Forget, Acted and at last Exit. No message has
+// a reply: a Record or an Acted with the number of a signal acknowledges that
+// signal and all before it.
+//
+// Read message.go for the messages, link.go for how they are sent and received,
+// and coder.go for their bytes.
 package message
 
-import (
-	"encoding/binary"
-	"fmt"
+import "time"
 
-	"golang.org/x/sys/unix"
-)
-
-// Kind tells what a message says.
-type Kind byte
-
-const (
-	// Start is init's first message to each handoff. Text is the working
-	// folder that hotinit was started in, Names are the descriptors that
-	// init keeps (they are the handoff's descriptors FirstKept and up, in
-	// this order), Blob is the last Record.
-	Start Kind = 1 + iota
-	// Signal says that PID 1 received signal Value. Seq counts them from 1.
-	Signal
-	// Hello says that the handoff is at work. Value is a bit set, see
-	// HelloWarn; the parent death signal is in the upper bits.
-	Hello
-	// Keep gives init the attached descriptor to hold under the name Text.
-	Keep
-	// Drop has init close what it keeps under the name Text.
-	Drop
-	// Record gives init the handoff's whole state, to hand to the next
-	// handoff if this one dies. Seq is the last signal acted upon. Without a
-	// Blob it only says so, and the record stays as it is.
-	Record
-	// Exit is the verdict: init ends what is left and exits with status
-	// Value. What is left gets SIGTERM, and Seq milliseconds before
-	// SIGKILL; LeaveRest in Seq means that it is left alone. Names are the
-	// processes (proc.Stat.Key) that had a SIGTERM: they get no second one.
-	Exit
-)
+// Message is one of the types below, as a pointer.
+type Message interface {
+	kind() byte
+	// fields names each field once, in the order of the packet; the coder
+	// writes or reads them.
+	fields(c *coder)
+}
 
 const (
 	// Socket is the handoff's descriptor of its end of the socket pair.
 	Socket = 3
-	// FirstKept is the handoff's descriptor of the first kept one.
+	// FirstKept is the handoff's descriptor of the first one that init keeps,
+	// but for a handoff that the entry point started.
 	FirstKept = 4
-	// LeaveRest in Exit's Seq: init exits and ends nobody.
-	LeaveRest = ^uint64(0)
 	// Inherited begins the names of the descriptors that hotinit itself was
 	// started with; the number that each had follows.
 	Inherited = "inherited/"
-	// Output in Keep's Text: init has the descriptor as its standard output
-	// and standard error too, from then on.
-	Output = "output"
-	// Terminal in Keep's Text: init, which leads the session, gives up its
-	// controlling terminal, its own descriptor Value, so that another session
-	// can have it, and then closes the attached descriptor.
-	Terminal = "terminal"
-	// Cgroup begins the name of the folder of hotinit's own cgroup. What begins
-	// the names of those that it makes there follows; init removes them in the
-	// end.
+	// OutputName is the name under which init keeps what Output carries.
+	OutputName = "output"
+	// Cgroup begins the name of the directory of hotinit's own cgroup. What
+	// follows begins the names of the cgroups that hotinit makes there; init
+	// removes them at the end.
 	Cgroup = "cgroup/"
-	// StartInherited or a descriptor in Start's Value: all that init keeps was
-	// inherited from whoever started hotinit, and is at the number that its name
-	// says; only 3, where the socket is, is at that descriptor. With 0, what init
-	// keeps is from FirstKept on, in the order of the names.
-	StartInherited = -1
-	// HelloWarn in Hello's Value: init says on stderr which orphans it reaped.
-	HelloWarn = 1
-	// HelloSuspend in Hello's Value: init stops itself after a job control
-	// signal that the handoff has acted upon.
-	HelloSuspend = 2
-	// HelloDeathShift is where the parent death signal is in Hello's Value.
-	HelloDeathShift = 8
 	// Max is the size in bytes of the largest message. It is below the
 	// default send buffer of a socket, which bounds a packet.
 	Max = 128 << 10
+	// MaxState is the size in bytes of the largest state in a Record.
+	MaxState = Max - 1024
 )
 
-// Message is one packet. Which fields mean something is up to Kind.
-type Message struct {
-	Kind  Kind
-	Seq   uint64
-	Value int
-	Text  string
-	Names []string
-	Blob  []byte
-	// FD is the attached descriptor of Keep, -1 with any other. Who
-	// receives it owns it; it has close-on-exec set.
-	FD int
+// Start is init's first message to each handoff.
+type Start struct {
+	Dir     string // the working directory that hotinit was started in
+	Kept    []Kept // what init keeps, and the handoff inherits
+	Records int    // this many messages of type Record follow at once
 }
 
-// Pair returns the two ends of a new socket pair, non-blocking and
-// close-on-exec.
-func Pair() (init, handoff int, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return -1, -1, fmt.Errorf("cannot make a socket pair: %w", err)
-	}
-	Widen(fds[0])
-	Widen(fds[1])
-	return fds[0], fds[1], nil
+// Kept is a descriptor that init keeps.
+type Kept struct {
+	Name string
+	FD   int // its number in the handoff
 }
 
-// Widen makes room for a record of several hundred generations, which must fit
-// whole, in what is sent on the socket fd. Where the limit (net.core.wmem_max)
-// is lower the default has to do.
-func Widen(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4*Max) }
-
-// Buffer is room for the largest message. Only what is used of it costs memory,
-// unlike with a slice, which Go clears. free is to be called once nothing refers
-// to it.
-func Buffer() (buf []byte, free func()) {
-	buf, err := unix.Mmap(-1, 0, Max, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return make([]byte, Max), func() {}
-	}
-	return buf, func() { _ = unix.Munmap(buf) }
+// Signal says that PID 1 received a signal.
+type Signal struct {
+	Seq    uint64 // counts the signals from 1
+	Signal int    // 0 for none: init only wants to see that the handoff acts
+	Hangup bool   // the kernel sent SIGHUP, since the terminal is gone
 }
 
-// Send sends m on the socket fd. It returns unix.EAGAIN where the other side
-// does not read and the socket is full, and unix.EPIPE where it is gone.
-func Send(fd int, m Message) error {
-	b := make([]byte, 0, 32+len(m.Text)+len(m.Blob))
-	b = append(b, byte(m.Kind))
-	b = binary.AppendUvarint(b, m.Seq)
-	b = binary.AppendVarint(b, int64(m.Value))
-	b = appendBytes(b, m.Text)
-	b = binary.AppendUvarint(b, uint64(len(m.Names)))
-	for _, n := range m.Names {
-		b = appendBytes(b, n)
-	}
-	b = appendBytes(b, m.Blob)
-	var rights []byte
-	if m.Kind == Keep {
-		rights = unix.UnixRights(m.FD)
-	}
-	for {
-		err := sendmsg(fd, b, rights)
-		if err != unix.EINTR {
-			return err
-		}
-	}
+// Hello says that the handoff is at work, and what the command line asks of init.
+type Hello struct {
+	Warn        bool // print which orphans were reaped
+	Suspend     bool // stop with the app after a job control signal
+	ParentDeath int  // the signal for init when its own parent ends, 0 for none
+	// Stops says that SIGTERM, SIGINT and SIGQUIT stop hotinit. Otherwise they
+	// are only passed on to the app.
+	Stops bool
+	// StopTimeout is how long the app may take to end after a signal to stop.
+	StopTimeout time.Duration
 }
 
-func appendBytes[T string | []byte](b []byte, s T) []byte {
-	b = binary.AppendUvarint(b, uint64(len(s)))
-	return append(b, s...)
+// Keep gives init a descriptor to hold under a name, in place of one that it
+// holds under the same name.
+type Keep struct {
+	Name string
+	FD   int
 }
 
-// Receive reads one message from the socket fd into buf, which is Max bytes
-// long; the message's Blob lies in buf. It returns unix.EAGAIN where there
-// is none yet and unix.EPIPE where the other side is gone.
-func Receive(fd int, buf []byte) (Message, error) {
-	oob := make([]byte, unix.CmsgSpace(4))
-	var n, oobn int
-	var err error
-	for {
-		n, oobn, err = recvmsg(fd, buf, oob)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	switch {
-	case err == unix.ECONNRESET || err == nil && n == 0:
-		// The other end was closed with packets unread, or without.
-		return Message{}, unix.EPIPE
-	case err != nil:
-		return Message{}, err
-	}
-	m, ok := decode(buf[:n])
-	m.FD = attached(oob[:oobn])
-	if !ok {
-		if m.FD >= 0 {
-			unix.Close(m.FD)
-		}
-		return Message{}, fmt.Errorf("message of %d bytes makes no sense", n)
-	}
-	return m, nil
+// Output gives init a descriptor to keep, and to use as its own standard output
+// and standard error.
+type Output struct{ FD int }
+
+// Terminal makes init, which leads the session, give up its controlling
+// terminal, so that another session can have it. Init closes FD when it has.
+type Terminal struct {
+	Number int // init's own descriptor of the terminal
+	FD     int
 }
 
-func attached(oob []byte) int {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(msgs) == 0 {
-		return -1
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) == 0 {
-		return -1
-	}
-	return fds[0]
+// Drop makes init close what it keeps under a name.
+type Drop struct{ Name string }
+
+// Record is all that a later handoff needs to know of one program.
+type Record struct {
+	Program string
+	Seq     uint64 // the last signal acted upon
+	State   []byte // a received one lies in the buffer of the receiver
 }
 
-// decode reads what Send wrote. A message of another version of hotinit
-// (the handoff can be replaced by one) must never crash PID 1, so each
-// length is checked.
-func decode(b []byte) (m Message, ok bool) {
-	if len(b) == 0 {
-		return m, false
-	}
-	d := decoder{b: b[1:]}
-	m.Kind = Kind(b[0])
-	m.Seq = d.uvarint()
-	m.Value = int(d.varint())
-	m.Text = string(d.bytes())
-	count := d.uvarint()
-	if count > uint64(len(d.b)) {
-		return m, false
-	}
-	for range count {
-		m.Names = append(m.Names, string(d.bytes()))
-	}
-	m.Blob = d.bytes()
-	return m, !d.bad && len(d.b) == 0
+// Forget makes init drop the record of a program.
+type Forget struct{ Program string }
+
+// Acted acknowledges signals that changed no record.
+type Acted struct{ Seq uint64 }
+
+// Exit is the verdict: init ends what is left of the app and exits with Status.
+type Exit struct {
+	Status int
+	// Grace is how long what is left has between SIGTERM and SIGKILL.
+	Grace time.Duration
+	// Leave makes init exit at once and end nobody.
+	Leave bool
+	// Terminated are the processes (proc.Stat.Key) that had a SIGTERM already:
+	// they get no second one.
+	Terminated []string
 }
 
-type decoder struct {
-	b   []byte
-	bad bool
+func (*Start) kind() byte    { return 1 }
+func (*Signal) kind() byte   { return 2 }
+func (*Hello) kind() byte    { return 3 }
+func (*Keep) kind() byte     { return 4 }
+func (*Output) kind() byte   { return 5 }
+func (*Terminal) kind() byte { return 6 }
+func (*Drop) kind() byte     { return 7 }
+func (*Record) kind() byte   { return 8 }
+func (*Forget) kind() byte   { return 9 }
+func (*Acted) kind() byte    { return 10 }
+func (*Exit) kind() byte     { return 11 }
+
+func empty(kind byte) Message {
+	switch kind {
+	case 1:
+		return new(Start)
+	case 2:
+		return new(Signal)
+	case 3:
+		return new(Hello)
+	case 4:
+		return new(Keep)
+	case 5:
+		return new(Output)
+	case 6:
+		return new(Terminal)
+	case 7:
+		return new(Drop)
+	case 8:
+		return new(Record)
+	case 9:
+		return new(Forget)
+	case 10:
+		return new(Acted)
+	case 11:
+		return new(Exit)
+	}
+	return nil
 }
 
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.b, d.bad = nil, true
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
+func (m *Start) fields(c *coder) {
+	c.string(&m.Dir)
+	list(c, &m.Kept, func(k *Kept) {
+		c.string(&k.Name)
+		c.int(&k.FD)
+	})
+	c.int(&m.Records)
 }
 
-func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.b, d.bad = nil, true
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
+func (m *Signal) fields(c *coder) {
+	c.uint(&m.Seq)
+	c.int(&m.Signal)
+	c.bool(&m.Hangup)
 }
 
-func (d *decoder) bytes() []byte {
-	n := d.uvarint()
-	if n > uint64(len(d.b)) {
-		d.b, d.bad = nil, true
-		return nil
-	}
-	v := d.b[:n:n]
-	d.b = d.b[n:]
-	return v
+func (m *Hello) fields(c *coder) {
+	c.bool(&m.Warn)
+	c.bool(&m.Suspend)
+	c.int(&m.ParentDeath)
+	c.bool(&m.Stops)
+	c.duration(&m.StopTimeout)
+}
+
+func (m *Keep) fields(c *coder) {
+	c.string(&m.Name)
+	c.attached(&m.FD)
+}
+
+func (m *Output) fields(c *coder) { c.attached(&m.FD) }
+
+func (m *Terminal) fields(c *coder) {
+	c.int(&m.Number)
+	c.attached(&m.FD)
+}
+
+func (m *Drop) fields(c *coder) { c.string(&m.Name) }
+
+func (m *Record) fields(c *coder) {
+	c.string(&m.Program)
+	c.uint(&m.Seq)
+	c.bytes(&m.State)
+}
+
+func (m *Forget) fields(c *coder) { c.string(&m.Program) }
+
+func (m *Acted) fields(c *coder) { c.uint(&m.Seq) }
+
+func (m *Exit) fields(c *coder) {
+	c.int(&m.Status)
+	c.duration(&m.Grace)
+	c.bool(&m.Leave)
+	list(c, &m.Terminated, c.string)
 }

@@ -2,44 +2,106 @@ package message
 
 import (
 	"bytes"
+	"errors"
+	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-func pair(t *testing.T) (int, int) {
+// pair returns two links that are closed with the test.
+func pair(t *testing.T) (*Link, *Link) {
 	t.Helper()
 	a, b, err := Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(a); unix.Close(b) })
-	return a, b
+	one, other := NewLink(a), NewLink(b)
+	t.Cleanup(func() { one.Close(); other.Close() })
+	return one, other
 }
 
-func TestEachKindArrivesAsItWasSent(t *testing.T) {
+// next returns a copy of the next message.
+func next(t *testing.T, l *Link) Message {
+	t.Helper()
+	var got Message
+	err := l.Next(func(m Message) {
+		if r, ok := m.(*Record); ok {
+			r.State = bytes.Clone(r.State)
+		}
+		got = m
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// fill sets every field to something that is not zero.
+func fill(v reflect.Value, r *rand.Rand) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), r)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1+r.IntN(3), 4))
+		for i := range v.Len() {
+			fill(v.Index(i), r)
+		}
+	case reflect.String:
+		v.SetString(strings.Repeat("x\xff", 1+r.IntN(200)))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(-1 - r.Int64())
+	case reflect.Uint8, reflect.Uint64:
+		v.SetUint(1 + r.Uint64()>>1&(1<<(v.Type().Bits()-1)-1))
+	default:
+		panic(v.Type())
+	}
+}
+
+// kinds are all kinds of messages.
+func kinds() (all []Message) {
+	for k := range 256 {
+		if m := empty(byte(k)); m != nil {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+func TestEachFieldOfEachKindArrives(t *testing.T) {
 	a, b := pair(t)
-	for _, m := range []Message{
-		{Kind: Start, Text: "/srv", Names: []string{"tcp:0.0.0.0:8080", "gen/1"}, Blob: []byte("record"), FD: -1},
-		{Kind: Signal, Seq: 1 << 40, Value: 64, FD: -1},
-		{Kind: Hello, Value: HelloWarn | 9<<HelloDeathShift, FD: -1},
-		{Kind: Drop, Text: "gen/1", FD: -1},
-		{Kind: Record, Seq: 3, Blob: bytes.Repeat([]byte("x"), Max-100), FD: -1},
-		{Kind: Exit, Seq: LeaveRest, Value: 143, FD: -1},
-	} {
-		if err := Send(a, m); err != nil {
-			t.Fatalf("Send(%v): %v", m.Kind, err)
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, m := range kinds() {
+		fill(reflect.ValueOf(m).Elem(), random)
+		fd := reflect.ValueOf(m).Elem().FieldByName("FD")
+		if fd.IsValid() {
+			fd.SetInt(0) // standard input
 		}
-		got, err := Receive(b, make([]byte, Max))
-		if err != nil {
-			t.Fatalf("Receive(%v): %v", m.Kind, err)
+		if err := a.Send(m); err != nil {
+			t.Fatalf("Send(%T): %v", m, err)
 		}
-		if got.Blob != nil && len(got.Blob) == 0 {
-			got.Blob = nil
+		got := next(t, b)
+		if fd.IsValid() {
+			unix.Close(int(reflect.ValueOf(got).Elem().FieldByName("FD").Int()))
+			reflect.ValueOf(got).Elem().FieldByName("FD").SetInt(0)
 		}
 		if !reflect.DeepEqual(got, m) {
 			t.Errorf("sent %+v, received %+v", m, got)
+		}
+	}
+}
+
+func TestEachKindHasANumberOfItsOwn(t *testing.T) {
+	for _, m := range kinds() {
+		if again := empty(m.kind()); reflect.TypeOf(again) != reflect.TypeOf(m) {
+			t.Errorf("%T has the number of %T", m, again)
 		}
 	}
 }
@@ -51,13 +113,13 @@ func TestKeepCarriesADescriptorWithCloseOnExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(p[0])
-	if err := Send(a, Message{Kind: Keep, Text: "pipe", FD: p[1]}); err != nil {
+	if err := a.Send(&Keep{Name: "pipe", FD: p[1]}); err != nil {
 		t.Fatal(err)
 	}
 	unix.Close(p[1])
-	m, err := Receive(b, make([]byte, Max))
-	if err != nil {
-		t.Fatal(err)
+	m, ok := next(t, b).(*Keep)
+	if !ok || m.Name != "pipe" {
+		t.Fatalf("received %+v", m)
 	}
 	defer unix.Close(m.FD)
 	if flags, err := unix.FcntlInt(uintptr(m.FD), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
@@ -68,23 +130,150 @@ func TestKeepCarriesADescriptorWithCloseOnExec(t *testing.T) {
 	}
 }
 
-func TestReceiveTellsAnEmptySocketFromAClosedOne(t *testing.T) {
+func TestAnEmptySocketIsNotAClosedOne(t *testing.T) {
 	a, b := pair(t)
-	if _, err := Receive(b, make([]byte, Max)); err != unix.EAGAIN {
+	if _, err := receive(b.fd, make([]byte, Max)); err != unix.EAGAIN {
 		t.Errorf("empty socket: %v, want EAGAIN", err)
 	}
-	if err := unix.Shutdown(a, unix.SHUT_RDWR); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Receive(b, make([]byte, Max)); err != unix.EPIPE {
+	a.Close()
+	if _, err := receive(b.fd, make([]byte, Max)); err != unix.EPIPE {
 		t.Errorf("closed socket: %v, want EPIPE", err)
 	}
-	if err := Send(b, Message{Kind: Hello}); err != unix.EPIPE {
+	if err := b.Send(&Hello{}); err != unix.EPIPE {
 		t.Errorf("send to a closed socket: %v, want EPIPE", err)
 	}
 }
 
-func FuzzDecodeNeverPanics(f *testing.F) {
-	f.Add([]byte{byte(Record), 0, 0, 0, 0, 1, 'x'})
-	f.Fuzz(func(t *testing.T, b []byte) { decode(b) })
+// The descriptor's number may be another file's by then.
+func TestNothingIsSentOnALinkThatWasClosed(t *testing.T) {
+	a, _ := pair(t)
+	number := a.fd
+	a.Close()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	if err := a.Send(&Acted{}); err != unix.EPIPE {
+		t.Errorf("descriptor %d, pipe %v: %v, want EPIPE", number, p, err)
+	}
+	a.Close() // must not close the pipe
+	if _, err := unix.Write(p[1], []byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheLargestRecordArrives(t *testing.T) {
+	a, b := pair(t)
+	want := &Record{Program: strings.Repeat("n", 200), Seq: 1 << 60, State: bytes.Repeat([]byte("x"), MaxState)}
+	if err := a.Send(want); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(t, b); !reflect.DeepEqual(got, want) {
+		t.Error("it is not what was sent")
+	}
+}
+
+func TestATooLargeMessageIsNotSent(t *testing.T) {
+	a, _ := pair(t)
+	if err := a.Send(&Record{State: make([]byte, Max)}); err != unix.EMSGSIZE {
+		t.Errorf("%v, want EMSGSIZE", err)
+	}
+}
+
+// What the kernel cut may still read as a message: a record with half a state.
+func TestACutMessageIsNoMessage(t *testing.T) {
+	a, b := pair(t)
+	whole, _ := encode(&Acted{Seq: 1})
+	if err := sendmsg(a.fd, append(whole, 1, 2, 3), nil); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := receive(b.fd, make([]byte, len(whole))); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("received %+v, %v", m, err)
+	}
+}
+
+// A descriptor is cut off where the receiver has too many open files.
+func TestAMessageThatLostItsDescriptorIsNoMessage(t *testing.T) {
+	a, b := pair(t)
+	if err := a.Send(&Keep{Name: "x", FD: 0}); err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 3
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	m, err := receive(b.fd, make([]byte, Max))
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err == nil || !strings.Contains(err.Error(), "descriptor") {
+		t.Errorf("received %+v, %v", m, err)
+	}
+}
+
+func TestReceiveReadsEverythingAndEndsWithTheOtherSide(t *testing.T) {
+	a, b := pair(t)
+	var got []uint64
+	var odd []error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.Receive(func(m Message) bool {
+			got = append(got, m.(*Acted).Seq)
+			return true
+		}, func(err error) { odd = append(odd, err) })
+	}()
+	for seq := range uint64(3000) { // more than the socket holds
+		if err := a.SendWait(&Acted{Seq: seq}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sendmsg(a.fd, []byte{250, 1}, nil); err != nil && !errors.Is(err, unix.EAGAIN) {
+		t.Fatal(err)
+	}
+	a.Close()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("Receive does not end")
+	}
+	for i, seq := range got {
+		if seq != uint64(i) {
+			t.Fatalf("message %d is number %d", i, seq)
+		}
+	}
+	if len(got) != 3000 || len(odd) > 1 {
+		t.Errorf("%d messages, and %v", len(got), odd)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, m := range kinds() {
+		fill(reflect.ValueOf(m).Elem(), random)
+		b, _ := encode(m)
+		f.Add(b, true)
+		f.Add(b, false)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, attached bool) {
+		fd := -1
+		if attached {
+			fd = 99
+		}
+		m, ok := decode(b, fd)
+		if !ok {
+			return
+		}
+		again, fd2 := encode(m)
+		if m2, ok := decode(again, fd2); !ok || fd2 != fd || !reflect.DeepEqual(m, m2) {
+			t.Errorf("%+v is written as %x, and read as %+v", m, again, m2)
+		}
+	})
 }

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The socket never blocks, so the scheduler need not be told of these calls:
-// that would wake its monitor thread each time, two switches a message.
+// The socket never blocks, so these are raw system calls. Go's scheduler would
+// wake its monitor thread at each ordinary one: two switches for each message.
 
 func sendmsg(fd int, b, rights []byte) error {
 	iov := unix.Iovec{Base: unsafe.SliceData(b)}
@@ -26,7 +26,7 @@ func sendmsg(fd int, b, rights []byte) error {
 	return nil
 }
 
-func recvmsg(fd int, b, oob []byte) (n, oobn int, err error) {
+func recvmsg(fd int, b, oob []byte) (n, oobn, flags int, err error) {
 	iov := unix.Iovec{Base: unsafe.SliceData(b)}
 	iov.SetLen(len(b))
 	msg := unix.Msghdr{Iov: &iov}
@@ -35,7 +35,7 @@ func recvmsg(fd int, b, oob []byte) (n, oobn int, err error) {
 	msg.SetControllen(len(oob))
 	r, _, e := syscall.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 	if e != 0 {
-		return 0, 0, e
+		return 0, 0, 0, e
 	}
-	return int(r), int(msg.Controllen), nil
+	return int(r), int(msg.Controllen), int(msg.Flags), nil
 }

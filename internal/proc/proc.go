@@ -1,30 +1,44 @@
-// Package proc reads what /proc tells of other processes, proc(5).
+// Package proc reads what /proc shows of other processes, proc(5).
 //
-// A process can be gone, and its PID be another's, the moment after it was
-// read. So nothing here is proof: callers signal by pidfd, or compare Start.
+// Its invariant: nothing that it returns is proof of what is true now. A process
+// can end, and its PID can go to another process, the moment after it was read.
+// Callers signal by pidfd, or compare Stat.Start.
 package proc
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// Stat is what /proc/PID/stat says of a process.
+// Stat is what /proc/PID/stat says about a process.
 type Stat struct {
-	PID    int
-	State  byte // R, S, D, T, Z, ...
-	Parent int
-	Group  int
-	Start  uint64 // in clock ticks since boot; with PID it names one process
+	PID     int
+	State   byte // R, S, D, T, Z, ... of its first thread
+	Parent  int
+	Group   int
+	Threads int
+	Start   uint64 // in clock ticks since boot; with PID it identifies one process
 }
 
-// Key names one process, among all that ever had its PID.
+// Key identifies one process among all that ever have its PID.
 func (s Stat) Key() string { return strconv.Itoa(s.PID) + "@" + strconv.FormatUint(s.Start, 10) }
 
-// Read reads one process. Its error is the file's, os.ErrNotExist for a
+// Alive reports whether the process runs: whether it is no zombie. A process
+// whose first thread has called pthread_exit(3) has the state of a zombie too,
+// but it still has other threads.
+func (s Stat) Alive() bool {
+	switch s.State {
+	case 'Z', 'X', 'x':
+		return s.Threads > 1
+	}
+	return true
+}
+
+// Read reads one process. Its error is that of the file: os.ErrNotExist for a
 // process that is gone.
 func Read(pid int) (Stat, error) {
 	b, err := readSmall("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -34,8 +48,8 @@ func Read(pid int) (Stat, error) {
 	return parse(pid, b)
 }
 
-// readSmall is os.ReadFile for /proc: one read(2) has it all, and no second
-// one or fstat(2) is needed.
+// readSmall is os.ReadFile for a small file of /proc: a single read(2) returns
+// all of it, without a second one and without fstat(2).
 func readSmall(path string) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -52,7 +66,7 @@ func readSmall(path string) ([]byte, error) {
 
 func parse(pid int, b []byte) (Stat, error) {
 	s := Stat{PID: pid}
-	// The name is in parentheses and may hold spaces and parentheses itself.
+	// The name is in parentheses and may contain spaces and parentheses.
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
 		return s, unix.EINVAL
@@ -62,20 +76,69 @@ func parse(pid int, b []byte) (Stat, error) {
 		return s, unix.EINVAL
 	}
 	s.State = f[0][0]
-	var errs [3]error
+	var errs [4]error
 	s.Parent, errs[0] = strconv.Atoi(string(f[1]))
 	s.Group, errs[1] = strconv.Atoi(string(f[2]))
-	s.Start, errs[2] = strconv.ParseUint(string(f[19]), 10, 64)
-	for _, err := range errs {
-		if err != nil {
-			return s, err
-		}
-	}
-	return s, nil
+	s.Threads, errs[2] = strconv.Atoi(string(f[17]))
+	s.Start, errs[3] = strconv.ParseUint(string(f[19]), 10, 64)
+	return s, errors.Join(errs[:]...)
 }
 
-// All reads every process that there is. It returns none where /proc is not
-// mounted.
+// Descendants returns the processes below root, zombies included, each parent
+// before its children. It returns none where /proc is not mounted, or is that of
+// another PID namespace, whose PIDs would mean other processes.
+//
+// Linux can list the children of each thread (CONFIG_PROC_CHILDREN). Where it
+// does not, every process of the machine is read, once.
+func Descendants(root int) []Stat {
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
+	if _, err := os.Lstat(taskDir(root) + strconv.Itoa(root) + "/children"); err != nil {
+		return Below(All(), root)
+	}
+	var found []Stat
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		for _, pid := range children(queue[0]) {
+			if s, err := Read(pid); err == nil {
+				found = append(found, s)
+				queue = append(queue, pid)
+			}
+		}
+	}
+	return found
+}
+
+func taskDir(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/task/" }
+
+// threads returns the thread IDs of a process.
+func threads(pid int) []string {
+	d, err := os.Open(taskDir(pid))
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return names
+}
+
+// children reads the lists of children of all threads of a process.
+func children(pid int) (pids []int) {
+	for _, tid := range threads(pid) {
+		b, err := os.ReadFile(taskDir(pid) + tid + "/children")
+		if err != nil {
+			continue
+		}
+		for word := range bytes.FieldsSeq(b) {
+			if n, err := strconv.Atoi(string(word)); err == nil {
+				pids = append(pids, n)
+			}
+		}
+	}
+	return pids
+}
+
+// All reads every process. It returns none where /proc is not mounted.
 func All() []Stat {
 	d, err := os.Open("/proc")
 	if err != nil {
@@ -96,21 +159,11 @@ func All() []Stat {
 	return all
 }
 
-// Descendants returns the processes below root, the zombies left out.
-func Descendants(root int) []int {
-	var found []int
-	for _, s := range Below(All(), root) {
-		if s.State != 'Z' {
-			found = append(found, s.PID)
-		}
-	}
-	return found
-}
-
-// Below picks from all the processes that descend from root.
-func Below(all []Stat, root int) []Stat {
-	children := make(map[int][]Stat, len(all))
-	for _, s := range all {
+// Below returns those of the processes that descend from root, each parent
+// before its children.
+func Below(processes []Stat, root int) []Stat {
+	children := make(map[int][]Stat, len(processes))
+	for _, s := range processes {
 		children[s.Parent] = append(children[s.Parent], s)
 	}
 	var found []Stat
@@ -123,13 +176,22 @@ func Below(all []Stat, root int) []Stat {
 	return found
 }
 
-// Getenv returns the value that a process was started with for a variable.
-// ok is false where it has none, or where it may not be read (another user's
-// process, ptrace(2)).
+// Getenv returns the value that a variable had when the process was executed.
+// ok is false where the variable was not set, and where the environment may not
+// be read (another user's process, ptrace(2)).
 func Getenv(pid int, name string) (value string, ok bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return "", false
+	}
+	if len(b) == 0 {
+		// The first thread has ended, and its memory can only be seen by way of
+		// another thread.
+		for _, tid := range threads(pid) {
+			if b, _ = os.ReadFile(taskDir(pid) + tid + "/environ"); len(b) > 0 {
+				break
+			}
+		}
 	}
 	prefix := []byte(name + "=")
 	for v := range bytes.SplitSeq(b, []byte{0}) {

@@ -24,7 +24,7 @@ func TestANameWithParenthesesIsNoTrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Stat{PID: 7, State: 'S', Parent: 1, Group: 7, Start: 4711}); s != want {
+	if want := (Stat{PID: 7, State: 'S', Parent: 1, Group: 7, Threads: 1, Start: 4711}); s != want {
 		t.Errorf("parse = %+v, want %+v", s, want)
 	}
 }
@@ -69,7 +69,10 @@ func TestDescendantsHasChildrenAndTheirChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := Descendants(os.Getpid())
+	var found []int
+	for _, st := range Descendants(os.Getpid()) {
+		found = append(found, st.PID)
+	}
 	if !slices.Contains(found, cmd.Process.Pid) || !slices.Contains(found, grandchild) {
 		t.Errorf("Descendants = %v, want %d and %d in it", found, cmd.Process.Pid, grandchild)
 	}

@@ -295,10 +295,10 @@ func limited(t *testing.T, more int) (b *box.Box, address string, lift func()) {
 func TestTermWithoutAHandoffEndsEverything(t *testing.T) {
 	b, address, _ := limited(t, 0)
 	b.KillHandoff()
-	b.Line(`cannot start the handoff: .*; it is tried again$`)
+	b.Line(`cannot start the handoff: .*; init tries again until it succeeds$`)
 	b.Answers(address, "v0 generation 1 ")
 	b.Signal(unix.SIGTERM)
-	b.Line(`there was no handoff .* to act on SIGTERM; everything is ended$`)
+	b.Line(`no handoff has acted on SIGTERM for .*; init ends everything by itself$`)
 	b.Line(`: told to go$`)
 	ended(t, b, 128+15)
 }
@@ -309,7 +309,7 @@ func TestAHandoffThatGetsNoThreadIsTriedAgain(t *testing.T) {
 	b, address, lift := limited(t, 2)
 	b.KillHandoff()
 	for range 8 {
-		b.Line(`the handoff was lost; another one takes over$`)
+		b.Line(`the handoff was lost; init starts another one$`)
 	}
 	b.Answers(address, "v0 generation 1 ")
 	lift()

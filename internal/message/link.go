@@ -1,0 +1,217 @@
+package message
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Link is one end of the socket pair. Send may be called from any goroutine;
+// only one may receive.
+type Link struct {
+	mu     sync.Mutex // guards fd against Close
+	fd     int        // -1 once it is closed
+	file   *os.File   // the same in Go's poller, once Receive was called
+	closed bool
+}
+
+// NewLink is the link over one end of a socket pair, which it takes over.
+func NewLink(fd int) *Link {
+	widen(fd)
+	return &Link{fd: fd}
+}
+
+// Pair returns the descriptors of the two ends of a new socket pair, which are
+// non-blocking and close-on-exec.
+func Pair() (init, handoff int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, -1, fmt.Errorf("cannot make a socket pair: %w", err)
+	}
+	return fds[0], fds[1], nil
+}
+
+// widen makes room for several messages of the largest size. Where the limit
+// (net.core.wmem_max) is lower, the default must do.
+func widen(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4*Max) }
+
+// buffer is room for the largest message. Unlike a slice, which Go clears, it
+// costs only the memory that is used. Nothing may refer to it after free.
+func buffer() (buf []byte, free func()) {
+	buf, err := unix.Mmap(-1, 0, Max, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return make([]byte, Max), func() {}
+	}
+	return buf, func() { _ = unix.Munmap(buf) }
+}
+
+// Send sends a message. It does not wait: its error is unix.EAGAIN where the
+// other side does not read and the socket is full, unix.EPIPE where the other
+// side is gone, and unix.EMSGSIZE for a message of more than Max bytes.
+func (l *Link) Send(m Message) error {
+	b, fd := encode(m)
+	if len(b) > Max {
+		return unix.EMSGSIZE
+	}
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return unix.EPIPE
+	}
+	for {
+		err := sendmsg(l.fd, b, rights)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// SendWait sends a message, and waits while the socket is full.
+func (l *Link) SendWait(m Message) error {
+	for {
+		err := l.Send(m)
+		if err != unix.EAGAIN {
+			return err
+		}
+		if err := l.poll(unix.POLLOUT); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Link) poll(events int16) error {
+	_, err := unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: events}}, -1)
+	if err == unix.EINTR {
+		return nil
+	}
+	return err
+}
+
+// Next waits for one message, with a thread. It is for those who know that the
+// message is there, or will be at once, and comes before Receive.
+func (l *Link) Next(handle func(Message)) error {
+	buf, free := buffer()
+	defer free()
+	for {
+		m, err := receive(l.fd, buf)
+		switch err {
+		case nil:
+			handle(m)
+			return nil
+		case unix.EAGAIN:
+		default:
+			return err
+		}
+		if err := l.poll(unix.POLLIN); err != nil {
+			return err
+		}
+	}
+}
+
+// Receive calls handle with each message, until handle returns false or the
+// other side is gone and all that it sent is read. odd is called for what is no
+// message.
+func (l *Link) Receive(handle func(Message) bool, odd func(error)) {
+	buf, free := buffer()
+	defer free()
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.file = os.NewFile(uintptr(l.fd), "link")
+	raw, err := l.file.SyscallConn()
+	l.mu.Unlock()
+	for err == nil {
+		var m Message
+		var failed error
+		err = raw.Read(func(fd uintptr) bool {
+			m, failed = receive(int(fd), buf)
+			return failed != unix.EAGAIN
+		})
+		switch {
+		case err != nil || failed == unix.EPIPE:
+			return
+		case failed != nil:
+			odd(failed)
+			if _, ok := failed.(unix.Errno); ok {
+				return // the socket itself fails, and would do so again
+			}
+		case !handle(m):
+			return
+		}
+	}
+}
+
+// Close closes this end. Whoever sends later gets unix.EPIPE.
+func (l *Link) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
+	if l.file != nil {
+		l.file.Close()
+	} else {
+		unix.Close(l.fd)
+	}
+}
+
+// receive reads one message from the socket fd into buf, which is Max bytes
+// long. It returns unix.EAGAIN where there is none yet and unix.EPIPE where the
+// other side is gone.
+func receive(fd int, buf []byte) (Message, error) {
+	oob := make([]byte, unix.CmsgSpace(4))
+	var n, oobn, flags int
+	var err error
+	for {
+		n, oobn, flags, err = recvmsg(fd, buf, oob)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case err == unix.ECONNRESET || err == nil && n == 0:
+		// The other end was closed with packets unread, or without.
+		return nil, unix.EPIPE
+	case err != nil:
+		return nil, err
+	}
+	attached := attachedTo(oob[:oobn])
+	m, ok := decode(buf[:n], attached)
+	switch {
+	// The kernel cuts what does not fit, recvmsg(2): bytes beyond the buffer, and
+	// a descriptor where this process cannot have any more.
+	case flags&unix.MSG_TRUNC != 0:
+		err = fmt.Errorf("message has more than %d bytes", len(buf))
+	case flags&unix.MSG_CTRUNC != 0:
+		err = fmt.Errorf("message lost its descriptor (are there too many open files?)")
+	case !ok:
+		err = fmt.Errorf("message of %d bytes makes no sense", n)
+	default:
+		return m, nil
+	}
+	if attached >= 0 {
+		unix.Close(attached)
+	}
+	return nil, err
+}
+
+func attachedTo(oob []byte) int {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(msgs) == 0 {
+		return -1
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) == 0 {
+		return -1
+	}
+	return fds[0]
+}
