@@ -1,17 +1,17 @@
 // Package cgroup gives each generation a cgroup (v2) of its own, below the one
 // that hotinit itself is in, see cgroups(7).
 //
-// Its one invariant: a process can leave its group, its session, its parent and
-// its environment, but not its cgroup, unless it may write there. So whatever
-// descends from a generation is found in that generation's.
+// The invariant: a process can leave its process group, its session, its parent
+// and its environment, but not its cgroup, unless it may write there. So every
+// descendant of a generation is found in that generation's cgroup.
 //
-// No controller is enabled for these cgroups (cgroup.subtree_control is left
-// alone). So the kernel's rule that processes are either in a cgroup or below
-// it, which is for those with controllers, does not bite, and hotinit may stay
-// where it is. Limits of the cgroup that hotinit is in hold for all below it.
+// No controller is enabled for these cgroups (cgroup.subtree_control stays as it
+// is). The kernel's rule against processes in inner cgroups applies only with
+// controllers, so hotinit may stay in its own. The limits of hotinit's cgroup
+// apply to everything below it.
 //
-// Nothing is remembered: a cgroup is its name in the directory of hotinit's own,
-// and so a handoff that takes over finds all that the one before has made.
+// The package keeps no state: a cgroup is a name in the directory of hotinit's
+// own cgroup, so a handoff that takes over finds all that the last one made.
 //
 // Read own.go for where cgroups may be made, and this file for what is done
 // with them.
@@ -30,8 +30,8 @@ const Prefix = "hotinit-"
 
 const directory = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
 
-// Make returns the directory of the cgroup name in the directory parent, and makes it
-// where it is not there yet: a handoff that was killed may have.
+// Make returns a descriptor of the cgroup name below parent. It creates the cgroup
+// unless a handoff that was killed already has.
 func Make(parent int, name string) (int, error) {
 	if err := unix.Mkdirat(parent, name, 0o755); err != nil && err != unix.EEXIST {
 		return -1, err
@@ -44,14 +44,14 @@ func Enter(dir, pid int) error {
 	return write(dir, "cgroup.procs", strconv.Itoa(pid))
 }
 
-// Kill sends SIGKILL to all processes in the cgroup name and below it at once,
-// so that none can fork in between. Linux before 5.14 has no cgroup.kill.
+// Kill sends SIGKILL to all processes in the cgroup name and below it at once, so
+// that none can fork in between. Linux before 5.14 has no cgroup.kill: ENOENT.
 func Kill(parent int, name string) error {
 	return write(parent, name+"/cgroup.kill", "1")
 }
 
-// Members returns the processes in the cgroup name and in those below it, which
-// the app may have made. There are none where there is no such cgroup.
+// Members returns the processes in the cgroup name and in the cgroups below it,
+// which the app may have made. It returns none if the cgroup does not exist.
 func Members(parent int, name string) []int {
 	dir, err := unix.Openat(parent, name, directory, 0)
 	if err != nil {
@@ -65,8 +65,8 @@ func Members(parent int, name string) []int {
 	return pids
 }
 
-// Remove removes the cgroup name and those below it, the deepest first. One
-// with a process in it stays, and so do those above it.
+// Remove removes the cgroup name and the cgroups below it, the deepest first. A
+// cgroup that still has a process in it stays, and so do its parents.
 func Remove(parent int, name string) error {
 	err := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
 	if err != unix.EBUSY && err != unix.ENOTEMPTY {
@@ -81,7 +81,7 @@ func Remove(parent int, name string) error {
 	}
 	defer unix.Close(dir)
 	if populated(dir) {
-		return unix.EBUSY // those below it that are empty may be needed yet
+		return unix.EBUSY // its empty children may still be needed
 	}
 	for _, child := range children(dir) {
 		if err := Remove(dir, child); err != nil {
@@ -91,14 +91,14 @@ func Remove(parent int, name string) error {
 	return unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
 }
 
-// RemoveAll is Remove for each cgroup whose name begins so.
+// RemoveAll removes each cgroup whose name has the prefix.
 func RemoveAll(parent int, prefix string) {
 	for _, name := range Names(parent, prefix) {
 		_ = Remove(parent, name)
 	}
 }
 
-// Names returns the cgroups in a directory whose names begin so.
+// Names returns the cgroups below parent whose names have the prefix.
 func Names(parent int, prefix string) []string {
 	var names []string
 	for _, name := range children(parent) {
@@ -109,8 +109,8 @@ func Names(parent int, prefix string) []string {
 	return names
 }
 
-// processes reads which processes are in the cgroup of a directory. Those of
-// another PID namespace show as 0, and cannot be signalled.
+// processes returns the processes in a cgroup. Processes of another PID namespace
+// are listed as 0; they cannot be signalled, and are left out.
 func processes(dir int) []int {
 	b, _ := read(dir, "cgroup.procs")
 	var pids []int
@@ -122,15 +122,15 @@ func processes(dir int) []int {
 	return pids
 }
 
-// populated reports whether there is a process in the cgroup or below it.
+// populated reports whether a process is in the cgroup or below it.
 func populated(dir int) bool {
 	b, err := read(dir, "cgroup.events")
 	return err == nil && bytes.Contains(b, []byte("populated 1"))
 }
 
-// children returns the names of the cgroups in a directory.
+// children returns the names of the cgroups directly below one.
 func children(dir int) []string {
-	// An open directory has one position, and this one may be shared.
+	// An open directory has one read position, and dir may be shared with others.
 	own, err := unix.Openat(dir, ".", directory, 0)
 	if err != nil {
 		return nil
@@ -147,10 +147,9 @@ func children(dir int) []string {
 	}
 }
 
-// directories picks the names of directories from what getdents64(2) gives: the inode
-// and the offset (8 bytes each), the length of the entry (2), its type, and its
-// name with a NUL behind it. A file of a cgroup is no directory, and all that is
-// one is a cgroup.
+// directories returns the names of the directories in the entries that
+// getdents64(2) wrote: inode and offset (8 bytes each), length of the entry (2),
+// type (1), and the name with a final NUL. Every directory there is a cgroup.
 func directories(b []byte) (names []string) {
 	for len(b) > 19 {
 		length := int(native.Uint16(b[16:]))

@@ -13,27 +13,26 @@ import (
 
 var native = binary.NativeEndian
 
-// places are where the hierarchy is mounted in nearly every container and on
-// nearly every machine; the second where v1 is in use beside it.
+// places are the usual mount points of cgroup2; the second one where cgroup v1 is
+// in use as well.
 var places = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
 
-// Own returns the directory of the cgroup that hotinit is in, where it may make
-// others there without being asked to. That is so
+// Own returns the directory of hotinit's own cgroup, if hotinit may create others
+// below it without being told to. It may
 //
-//   - in a container: hotinit is its PID 1, or its cgroup is the root of a
-//     cgroup namespace (under docker run --init, or where the containers of a
-//     pod share a PID namespace);
-//   - elsewhere, where that was delegated: systemd takes what is below its
-//     cgroups for its own, and marks those that it leaves to a service
-//     (Delegate=yes) by an attribute.
+//   - in a container: hotinit is PID 1 there, or its cgroup is the root of a
+//     cgroup namespace (docker run --init, or a pod whose containers share a
+//     PID namespace);
+//   - elsewhere, if the cgroup was delegated: systemd owns everything below its
+//     cgroups, and marks the ones it leaves to a service (Delegate=yes) with an
+//     extended attribute.
 //
-// It is not so where that cgroup has a limit of memory or processor time. Many
-// an app looks for its limits in its own cgroup and not above (Java up to 23,
-// Go's runtime, Node), and would find none there: it would take all of the
-// machine for itself, and be killed for it.
+// It may not where that cgroup limits memory or processor time. Many apps look for
+// their limits in their own cgroup only (Java up to 23, Go's runtime, Node). They
+// would find none, size themselves by the whole machine, and be killed for it.
 //
-// In most containers nothing may be written, and this runs before the app is
-// started: one system call then tells, or two.
+// This runs before the app starts. In most containers the mount is read-only,
+// which one or two system calls tell.
 func Own(pid1 bool) (int, error) {
 	place, err := writable()
 	if err != nil {
@@ -49,10 +48,10 @@ func Own(pid1 bool) (int, error) {
 	}
 	switch {
 	case unix.Faccessat(dir, "cgroup.events", unix.F_OK, 0) != nil:
-		// Of all cgroups only the machine's root has no such file.
-		err = errors.New("hotinit is in the root of all cgroups, which is whoever's that manages the machine")
+		// Only the machine's root cgroup has no such file.
+		err = errors.New("hotinit is in the root cgroup, which belongs to the host's cgroup manager")
 	case !pid1 && path != "/" && !delegated(dir):
-		err = errors.New("hotinit is not PID 1, and the cgroup that it is in is not delegated (Delegate=yes of systemd)")
+		err = errors.New("hotinit is not PID 1, and its cgroup is not delegated (Delegate=yes in systemd)")
 	default:
 		err = unlimited(dir)
 	}
@@ -63,8 +62,8 @@ func Own(pid1 bool) (int, error) {
 	return dir, nil
 }
 
-// OwnAnywhere is Own where somebody asked for it: it is looked for in all
-// mounts, and whose it is and what limits it has is not.
+// OwnAnywhere is Own for --cgroup on: it searches all mounts, and ignores
+// ownership and limits.
 func OwnAnywhere() (int, error) {
 	path, err := ownPath()
 	if err != nil {
@@ -93,13 +92,12 @@ func OwnAnywhere() (int, error) {
 
 func errReadOnly(place string) error { return fmt.Errorf("%s is mounted read-only", place) }
 
-// writable returns which of the usual places is a mount of the hierarchy that
-// can be written to.
+// writable returns the usual place at which cgroup2 is mounted writable.
 func writable() (string, error) {
 	for _, place := range places {
 		var st unix.Statfs_t
 		if unix.Statfs(place, &st) != nil {
-			break // there is nothing below it either
+			break // the second place is below the first
 		}
 		if st.Type == unix.CGROUP2_SUPER_MAGIC {
 			if st.Flags&unix.ST_RDONLY != 0 {
@@ -113,9 +111,9 @@ func writable() (string, error) {
 
 // open opens the directory of this process's own cgroup, path, below a mount.
 func open(point, path string) (int, error) {
-	// What is listed in is one's own. This is all where the mount shows the
-	// hierarchy from the same point on as /proc does: in a container with a
-	// cgroup namespace, and without one.
+	// The cgroup that lists this process is its own. The path of /proc is enough
+	// where the mount has the same root as /proc's view: in a container with a
+	// cgroup namespace, and on a machine without one.
 	if dir := has(point+path, os.Getpid()); dir >= 0 {
 		return dir, nil
 	}
@@ -140,10 +138,10 @@ func open(point, path string) (int, error) {
 			}
 		}
 	}
-	return -1, fmt.Errorf("the cgroup that hotinit is in, %s, is not to be seen in %s", path, point)
+	return -1, fmt.Errorf("hotinit's cgroup %s is not visible in %s", path, point)
 }
 
-// ownPath returns which cgroup this process is in, from the root of its cgroup
+// ownPath returns the path of this process's cgroup from the root of its cgroup
 // namespace.
 func ownPath() (string, error) {
 	text, err := read(unix.AT_FDCWD, "/proc/self/cgroup")
@@ -153,10 +151,10 @@ func ownPath() (string, error) {
 	if path, ok := parsePath(text); ok {
 		return path, nil
 	}
-	return "", errors.New("hotinit is in no cgroup (v2)")
+	return "", errors.New("hotinit is in no cgroup of version 2")
 }
 
-// parsePath finds the line of v2, "0::PATH", in a text of cgroups(7).
+// parsePath returns PATH of the line for version 2, "0::PATH", see cgroups(7).
 func parsePath(text []byte) (string, bool) {
 	for line := range bytes.Lines(text) {
 		if path, ok := bytes.CutPrefix(line, []byte("0::/")); ok {
@@ -166,7 +164,7 @@ func parsePath(text []byte) (string, bool) {
 	return "", false
 }
 
-// has opens the directory of a cgroup if that process is in it, -1 if not.
+// has opens the directory of a cgroup if the process is in it; else it returns -1.
 func has(path string, pid int) int {
 	dir, err := unix.Open(path, directory, 0)
 	if err != nil {
@@ -181,11 +179,11 @@ func has(path string, pid int) int {
 	return -1
 }
 
-// below says where a cgroup is in a mount that shows the hierarchy from root
-// on; both are paths from the root of this cgroup namespace. Where the mount
-// begins above that, as /sys/fs/cgroup of the machine does in a container, the
-// names on the way down are not to be known, but their number up is: root is
-// "/../..", cgroup_namespaces(7).
+// below returns where the cgroup path is in a mount whose root is root. Both are
+// paths from the root of this cgroup namespace. A mount may begin above that, as
+// the machine's /sys/fs/cgroup does in a container: root is then "/../..", see
+// cgroup_namespaces(7). The names of the levels in between are unknown; up is
+// their number.
 func below(root, path string) (rest string, up int, ok bool) {
 	if root == "/" {
 		return path, 0, true
@@ -203,8 +201,7 @@ func below(root, path string) (rest string, up int, ok bool) {
 // mostLooks bounds search on machines with many containers.
 const mostLooks = 2000
 
-// search looks for the cgroup with that process in it so many levels below a
-// directory.
+// search looks for the cgroup of a process exactly levels below path.
 func search(path string, levels, pid int) int {
 	paths := []string{path}
 	for looks := 0; levels > 0; levels-- {
@@ -232,10 +229,10 @@ func search(path string, levels, pid int) int {
 	return -1
 }
 
-// mount is one of the hierarchy.
+// mount is a mount of cgroup2.
 type mount struct{ root, point string }
 
-// mounts reads where the hierarchy is mounted.
+// mounts returns all mounts of cgroup2.
 func mounts() ([]mount, error) {
 	text, err := read(unix.AT_FDCWD, "/proc/self/mountinfo")
 	if err != nil {
@@ -244,8 +241,8 @@ func mounts() ([]mount, error) {
 	return parseMounts(string(text)), nil
 }
 
-// parseMounts reads mountinfo as proc(5) has it: the root is the fourth field,
-// the point the fifth, and the type the first behind a lone hyphen.
+// parseMounts parses mountinfo, proc(5): the root is the fourth field, the mount
+// point the fifth, and the type the first after a lone hyphen.
 func parseMounts(text string) (found []mount) {
 	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	for line := range strings.Lines(text) {
@@ -258,8 +255,8 @@ func parseMounts(text string) (found []mount) {
 	return found
 }
 
-// delegated reports whether systemd left the cgroup to those in it. The second
-// attribute is for root's eyes only, and older.
+// delegated reports whether systemd delegated the cgroup. The second attribute is
+// older, and only root can read it.
 func delegated(dir int) bool {
 	for _, name := range []string{"user.delegate", "trusted.delegate"} {
 		b := make([]byte, 8)
@@ -270,12 +267,12 @@ func delegated(dir int) bool {
 	return false
 }
 
-// unlimited returns an error where the cgroup has a limit that an app may look
-// up to choose its size by.
+// unlimited returns an error if the cgroup has a limit that apps size themselves
+// by.
 func unlimited(dir int) error {
 	for _, file := range []string{"memory.max", "memory.high", "cpu.max"} {
 		if b, err := read(dir, file); err == nil && !bytes.HasPrefix(b, []byte("max")) {
-			return fmt.Errorf("an app may look for its limit (%s) in its own cgroup, and would not find it there", file)
+			return fmt.Errorf("apps look for their limit (%s) in their own cgroup, and would not find it in a new one", file)
 		}
 	}
 	return nil

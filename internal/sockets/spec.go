@@ -28,10 +28,10 @@ const (
 	UnixSeqpacket
 )
 
-// Unix says whether n is an AF_UNIX socket.
+// Unix reports whether n is an AF_UNIX socket.
 func (n Network) Unix() bool { return n >= UnixStream }
 
-// Listens says whether connections are accepted from a socket of kind n.
+// Listens reports whether connections are accepted from a socket of kind n.
 func (n Network) Listens() bool { return n == TCP || n == UnixStream || n == UnixSeqpacket }
 
 // String is the word for n in a spec's Key.
@@ -213,7 +213,7 @@ func (s *Spec) setHost(host string) error {
 	return nil
 }
 
-// hostname says whether s may be a name or an IPv4 address. What is refused
+// hostname reports whether s may be a name or an IPv4 address. What is refused
 // would be taken for another part of a spec, or of SERVER_STARTER_PORT.
 func hostname(s string) bool {
 	for _, c := range []byte(s) {
@@ -343,7 +343,7 @@ func nameByte(c byte) bool {
 	return ' ' < c && c <= '~' && c != ':' && c != ';' && c != ','
 }
 
-// hasFile says whether s is a unix socket with a name in the file system.
+// hasFile reports whether s is a unix socket with a name in the file system.
 func (s Spec) hasFile() bool { return s.Network.Unix() && !strings.HasPrefix(s.Path, "@") }
 
 // number reads a plain decimal number: no sign, no underscore.

@@ -70,9 +70,9 @@ func (s Spec) setOwner(uid, gid int, mode uint32) error {
 func bindUnixAdvice(err error) string {
 	switch {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return " (its folder must be writable for hotinit)"
+		return " (hotinit must be able to write to its directory)"
 	case errors.Is(err, unix.ENOENT):
-		return " (create its folder first)"
+		return " (create its directory first)"
 	case errors.Is(err, unix.EROFS):
 		return " (put it on a volume or tmpfs)"
 	case errors.Is(err, unix.EADDRINUSE):
@@ -81,8 +81,8 @@ func bindUnixAdvice(err error) string {
 	return ""
 }
 
-// removeStale removes the socket file at s.Path if nobody serves it: connect(2)
-// is refused where the file is left of a process that is gone.
+// removeStale removes the socket file at s.Path if nobody serves it: a connect(2)
+// to the file that a dead process left is refused.
 func (s Spec) removeStale() error {
 	var stat unix.Stat_t
 	if err := unix.Lstat(s.Path, &stat); err != nil {
