@@ -13,19 +13,12 @@ import (
 	"github.com/hotinit/hotinit/internal/peer"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
-	"github.com/hotinit/hotinit/internal/version"
 )
 
-// act does what a command line asks for that starts no app, and returns the
-// status to exit with.
-func act(cfg *settings.Config, argv []string) int {
+// act carries out --restart or --stop, which start no app, and returns the status
+// to exit with. cmd/hotinit has answered --help, --version and --license.
+func act(cfg *settings.Config) int {
 	switch cfg.Action {
-	case settings.Help:
-		fmt.Print(settings.HelpText(argv[0]))
-	case settings.Version:
-		fmt.Println(settings.VersionText(argv[0], version.Number, version.Commit()))
-	case settings.License:
-		fmt.Print("hotinit is under the MIT licence; the file LICENSE comes with its source.\n")
 	case settings.Restart:
 		return told(peer.Restart(cfg.PidFile, cfg.StatusFile))
 	case settings.Stop:
@@ -34,7 +27,6 @@ func act(cfg *settings.Config, argv []string) int {
 		fmt.Fprintf(os.Stderr, "hotinit: action %d is not known\n", cfg.Action)
 		return exitcode.Failure
 	}
-	return 0
 }
 
 // told prints what went wrong, if anything did, and returns the status for it.

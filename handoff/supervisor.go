@@ -101,7 +101,7 @@ func Run(argv []string) {
 		// Neither process keeps a folder busy for longer than this takes.
 		_ = unix.Chdir(s.home)
 		go s.link.receive(s.interrupted)
-		s.verdict(act(cfg, argv), 0)
+		s.verdict(act(cfg), 0)
 	}
 	report := s.findReport()
 	if cfg.Daemonize && !s.daemon {

@@ -3,46 +3,64 @@
 //
 // One executable has three roles: init, which the command line starts; the
 // handoff, which init starts; and the client of the subcommands. docs/design.md
-// says how they work together.
+// says how they work together. A command line that asks for a text alone (--help,
+// --version) is answered here, before a second process is started.
 package main
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/hotinit/hotinit/handoff"
 	pid1 "github.com/hotinit/hotinit/init"
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/internal/version"
 )
 
+// unknownGo is the warning about entry.Fallback.
+const unknownGo = "built with a Go whose signal table is not known: a signal in the first instant can be lost"
+
 func main() { os.Exit(run(os.Args)) }
 
 func run(argv []string) int {
 	if len(argv) == 0 {
-		argv = []string{"hotinit"} // execve(2) allows for none at all
+		argv = []string{"hotinit"} // execve(2) allows an empty argv
 	}
-	if name, args, ok := settings.Subcommand(argv); ok {
-		entry.Restore()
-		return subcommand(argv[0], name, args)
-	}
-	if like := settings.SuggestCommand(argv); like != "" {
-		if _, err := spawn.LookPath(argv[1], os.Environ(), ""); err != nil {
-			fmt.Fprintf(os.Stderr, "hotinit: there is no program %q in PATH; did you mean `hotinit %s`?\n", argv[1], like)
-			return exitcode.NotFound
+	isHandoff := argv[0] == pid1.Name && len(argv) > 1
+	if !isHandoff {
+		if name, args, ok := settings.Subcommand(argv); ok {
+			entry.Restore()
+			return subcommand(argv[0], name, args)
+		}
+		if asked, ok := settings.Asked(argv, os.Environ()); ok {
+			entry.DropHandoff()
+			entry.Restore()
+			fmt.Print(answer(asked, argv[0]))
+			return 0
+		}
+		if like := settings.SuggestCommand(argv); like != "" {
+			if _, err := spawn.LookPath(argv[1], os.Environ(), ""); err != nil {
+				fmt.Fprintf(os.Stderr, "hotinit: there is no program %q in PATH; did you mean `hotinit %s`?\n", argv[1], like)
+				return exitcode.NotFound
+			}
 		}
 	}
 	if err := entry.EnsureBlocked(argv); err != nil {
 		fmt.Fprintln(os.Stderr, "hotinit:", err)
 		return exitcode.Failure
 	}
-	if argv[0] == pid1.Name && len(argv) > 1 {
+	if isHandoff {
 		handoff.Run(argv[1:])
+	}
+	if entry.Fallback() {
+		say.Line("%s", unknownGo)
 	}
 	return pid1.Run(argv)
 }
@@ -58,7 +76,7 @@ func subcommand(argv0, name string, args []string) int {
 	case name == "help":
 		text, err = settings.CommandHelp(argv0, args)
 	case name == "version":
-		text = settings.VersionText(argv0, version.Number, version.Commit()) + "\n"
+		text = versionText(argv0)
 	case name == "completion" && len(args) == 1:
 		text, err = settings.Completion(args[0])
 	case name == "completion":
@@ -72,4 +90,26 @@ func subcommand(argv0, name string, args []string) int {
 	}
 	fmt.Print(text)
 	return 0
+}
+
+// answer returns the text that the command line asks for.
+func answer(asked settings.Action, argv0 string) string {
+	switch asked {
+	case settings.Help:
+		return settings.HelpText(argv0)
+	case settings.Version:
+		return versionText(argv0)
+	}
+	return "hotinit is under the MIT licence; the file LICENSE comes with its source.\n"
+}
+
+// versionText is the version, and under hotinit's own name a second line in
+// entry.Fallback. Programs read the version under a peer's name, so that stays
+// one line.
+func versionText(argv0 string) string {
+	text := settings.VersionText(argv0, version.Number, version.Commit()) + "\n"
+	if entry.Fallback() && strings.HasPrefix(text, "hotinit ") {
+		text += unknownGo + "\n"
+	}
+	return text
 }

@@ -7,23 +7,22 @@ import (
 	"syscall"
 )
 
-// carrier is the environment variable by which EnsureBlocked hands the signal
+// carrier is the environment variable in which EnsureBlocked passes the signal
 // state to the hotinit that it executes: PID:BLOCKED:IGNORED, the sets in
-// hexadecimal. execve(2) keeps the PID, so a value that leaked from elsewhere
-// does not fit.
+// hexadecimal. execve(2) keeps the PID, so a value that another process left in
+// the environment does not match.
 const carrier = "HOTINIT_ENTRY"
 
-// EnsureBlocked makes sure that hotinit runs with all signals blocked in all
-// its threads, but for those that CatchUnblockable and os/signal are for.
+// EnsureBlocked makes sure that all signals are blocked in all threads, except
+// those that CatchUnblockable and os/signal receive.
 //
-// Where the entry point ran this is so already, and nothing happens. Else a
-// thread's mask could be set, but not that of the others, which inherited
-// theirs: so all is blocked in this thread, and hotinit executed again, as
-// execve(2) keeps the mask. It does not return then. The limit RLIMIT_NOFILE
-// is put back by syscall.Exec.
+// Where the entry point ran nothing is left to do. Otherwise it blocks all signals
+// in this thread and executes hotinit again, because execve(2) keeps the mask and
+// the other threads' masks cannot be changed. It does not return then.
+// syscall.Exec restores RLIMIT_NOFILE.
 //
-// argv is the command line to go on with, argv[0] included. To be called first
-// thing in main.
+// argv is the command line of the second execution, argv[0] included. main calls
+// EnsureBlocked before it does anything else.
 func EnsureBlocked(argv []string) error {
 	if entered || carried {
 		return nil
@@ -39,14 +38,14 @@ func EnsureBlocked(argv []string) error {
 	env := append(syscall.Environ(), carrier+"="+encode(inherited, syscall.Getpid()))
 	err := syscall.Exec("/proc/self/exe", argv, env)
 	_ = procmask(sigSetMask, &before, nil)
-	return &Error{"execute /proc/self/exe again, so as to start with all signals blocked " +
-		"(is /proc mounted? building with -ldflags '-E hotinit_entry' makes it needless)", err}
+	return &Error{"execute /proc/self/exe again with all signals blocked " +
+		"(is /proc mounted? a build with -ldflags '-E hotinit_entry' does not need this)", err}
 }
 
-// carried tells that this is the second execution, after EnsureBlocked.
+// carried is true in the second execution, after EnsureBlocked.
 var carried bool
 
-// Error says what could not be done.
+// Error is an operation that failed, and why.
 type Error struct {
 	Op  string
 	Err error

@@ -3,5 +3,5 @@ package entry
 // SA_SIGINFO | SA_ONSTACK | SA_RESTART, see sigaction(2)
 const catchFlags = 0x4 | 0x08000000 | 0x10000000
 
-// handler gives the address of hotinit_catch; the vDSO has the restorer.
+// handler returns the address of hotinit_catch. The vDSO has the restorer.
 func handler() (catch, restorer uintptr)

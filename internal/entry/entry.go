@@ -1,50 +1,51 @@
-// Package entry knows what hotinit was started with, and that no signal sent
-// since then was lost.
+// Package entry knows the signal state and the limits that hotinit was started
+// with, and keeps signals from being lost before hotinit can read them.
 //
-// Invariant: from hotinit's first instruction on every signal that can be
-// blocked is blocked, so that it waits (pending) until init reads it; and
-// Inherited tells what an app must get back, as if it had been executed
-// directly.
+// Invariant: every signal that can be blocked is blocked from hotinit's first
+// instruction on. It stays pending until init reads it. Inherited returns the
+// signal state that an app must get, as if the app had been executed directly.
 //
-// Go's runtime installs handlers for nearly all signals before main runs: a
-// SIGTERM that arrives then kills the process, and which signals were ignored
-// is forgotten. There are two ways around it, and one code path after both:
+// Go's runtime installs handlers for nearly all signals before main runs. A
+// SIGTERM that arrives before that kills the process, and the runtime does not
+// remember which signals were ignored. There are two ways around this, and both
+// lead to the same state:
 //
-//   - The official build is linked with -ldflags '-E hotinit_entry'. Then the
-//     kernel starts hotinit_entry (entry_GOARCH.s) instead of Go's own entry
+//   - The official build is linked with -ldflags '-E hotinit_entry'. The kernel
+//     then starts hotinit_entry (entry_GOARCH.s) instead of Go's own entry
 //     point. Exact reports true.
-//   - A plain build learns what it still can (init below), and EnsureBlocked
-//     executes hotinit a second time with all signals blocked. Those that Go's
-//     runtime unblocks (stubborn, deadly) are not: they have their default
-//     action until CatchUnblockable.
+//   - A plain build reads the state that the runtime has left (init below).
+//     EnsureBlocked then executes hotinit a second time with all signals blocked.
+//     The signals that the runtime unblocks (stubborn, deadly) have their default
+//     action until CatchUnblockable is called.
 //
-// What hotinit_entry does before it goes on to Go's own entry point:
+// hotinit_entry does the following, and then jumps to Go's own entry point,
+// _rt0_GOARCH_linux, with the stack as the kernel made it. docs/design.md has a
+// table with the reason for each step and what it saves.
 //
-//   - It saves the mask and the dispositions, and blocks all signals.
-//   - It starts the handoff (amd64), as spawn would, with a pair of sockets, so that
-//     the two Go runtimes come up side by side and not one after the other: a
-//     sixth of a start. Init takes it over, see TakeHandoff. The child shares the
-//     memory until it executes itself, so it has a stack and an argv of its own.
-//   - It changes the flags that Go's table of signals (runtime.sigtable) has for
-//     those that the runtime would unblock in every thread (signals.h), so that
-//     they stay blocked. SIGURG is unblocked all the same, for preemption: it
-//     gets a handler at once, and Go none. (Threads are preempted at calls then,
-//     which they make all the time.) SEGV, BUS and FPE, which become panics, are
-//     let go once they have one, see catchFaults. If the table looks other than
-//     expected, nothing of this is done.
-//   - It sets how often Go's monitor thread wakes to see whether two minutes have
-//     passed without a garbage collection (runtime.forcegcperiod) to never:
-//     hotinit collects by itself.
-//   - It puts GOMAXPROCS=1 into the environment that Go's runtime sees. What each
-//     further processor of its scheduler needs costs time at each start, and
-//     memory for good, and it starts fewer threads with one. What is started
-//     with GOMAXPROCS of its own gets it, see init.
+//   - It saves the signal mask and the dispositions, and blocks all signals.
+//   - It starts the handoff (amd64), with one end of a pair of sockets, so that
+//     the Go runtimes of both processes start at the same time. Init takes it
+//     over with TakeHandoff. The child shares the memory until it executes
+//     hotinit, so it has a stack and an argv of its own.
+//   - It changes Go's table of signals (runtime.sigtable, see signals.h): the
+//     signals that the runtime would unblock in every thread stay blocked. SIGURG
+//     is not blocked, since Go uses it for preemption: it gets a handler at once,
+//     and no signal from Go reaches a goroutine. (Goroutines are preempted at
+//     function calls only.) SIGSEGV, SIGBUS and SIGFPE, which become panics, are
+//     unblocked once they have a handler, see catchFaults.
+//   - It puts GOMAXPROCS=1 into the environment that Go's runtime sees. Each
+//     further processor of the scheduler costs time at the start, memory, and
+//     threads. init restores the variable for the app.
+//
+// The table is found by its content. If a Go release changes it, hotinit_entry
+// leaves it alone, and Fallback reports true: the signals that the runtime
+// unblocks are then as in a plain build.
 //
 // Read entry.go, then entry_amd64.s, then catch.go for the signals that are
-// neither blocked nor handed on by Go's runtime.
+// neither blocked nor passed on by Go's runtime.
 //
-// Only internal/early and small packages of the standard library are imported:
-// this must be ready before nearly everything else.
+// The package imports internal/early and a few small packages of the standard
+// library, because it must be initialised before nearly everything else.
 package entry
 
 import (
@@ -68,44 +69,47 @@ const (
 	setSize    = 8 // sizeof(kernel sigset_t)
 )
 
-// Written by hotinit_entry before there is a Go runtime. The pointers lead
-// outside the heap: the garbage collector has no interest in them.
+// Written by hotinit_entry before Go's runtime starts. The pointers lead outside
+// the heap, so the garbage collector ignores them.
 var (
 	entered      bool
 	savedMask    uint64
 	savedActions [signals]sigaction // the one for signal N is at N-1
 
-	table unsafe.Pointer // Go's table of signals, where it was found and changed
+	table unsafe.Pointer // Go's table of signals; nil where it was not recognised
 	//lint:ignore U1000 hotinit_catch reads it
 	self uint32 // PID
 	//lint:ignore U1000 hotinit_entry fills it
-	urgent sigaction // SIGURG's, where the table was found
+	urgent sigaction // for SIGURG, where the table was found
 
-	processors *byte // GOMAXPROCS=VALUE, where it was in the environment
+	processors *byte // GOMAXPROCS=VALUE of the environment; nil where it was not set
 
 	handoffPID   int
 	handoffPIDFD = int32(-1)
 	handoffPair  [2]int32
-	handoffThird int32 // a copy of descriptor 3, where that was inherited
+	handoffThird int32 // a copy of descriptor 3, where 3 was inherited
 	//lint:ignore U1000 hotinit_entry fills it
 	handoffArgv [62]uintptr
-	//lint:ignore U1000 the handoff's until it has executed itself
+	//lint:ignore U1000 the handoff's stack until it has executed hotinit
 	handoffStack [4096]byte
 )
 
 // Early is a handoff that hotinit_entry has started.
 type Early struct {
 	PID, PIDFD int
-	Socket     int // init's end of the pair of sockets, of which it has the other at 3
-	// Third is where it has the descriptor 3 that hotinit was started with, 0 if
-	// there was none. All others that were inherited have their own numbers.
+	Socket     int // init's end of the pair of sockets; the handoff has the other end as 3
+	// Third is the number in the handoff of the descriptor 3 that hotinit was
+	// started with, 0 if there was none. All other inherited descriptors have
+	// their own numbers there.
 	Third int
 }
 
-// TakeHandoff gives the handoff that hotinit_entry has started, if any, once.
+// TakeHandoff returns the handoff that hotinit_entry has started. A second call
+// returns none.
 //
-// It is there, on amd64, where the command line began with a flag or a path,
-// 0, 1 and 2 were open, and GOMAXPROCS was not in the environment.
+// hotinit_entry starts one on amd64 where the command line begins with a flag or
+// a path and has no flag that looks like --help or --version, where 0, 1 and 2
+// are open, and where GOMAXPROCS is not in the environment.
 func TakeHandoff() (Early, bool) {
 	if handoffPID == 0 {
 		return Early{}, false
@@ -119,8 +123,35 @@ func TakeHandoff() (Early, bool) {
 	return e, true
 }
 
-// held tells whether the signals of signals.h are kept from Go's runtime.
+// DropHandoff ends the handoff that hotinit_entry has started, if there is one,
+// for a command line that needs none.
+func DropHandoff() {
+	e, ok := TakeHandoff()
+	if !ok {
+		return
+	}
+	_ = syscall.Close(e.Socket)
+	_ = syscall.Close(e.PIDFD)
+	// It is this process's child and has not been waited for, so the PID is its.
+	_ = syscall.Kill(e.PID, syscall.SIGKILL)
+	for {
+		if _, err := syscall.Wait4(e.PID, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// held reports whether the signals of signals.h are kept from Go's runtime.
 func held() bool { return table != nil }
+
+// Fallback reports whether the entry point ran and did not recognise Go's table
+// of signals: hotinit was built with a Go release that it does not know, and a
+// signal that arrives before CatchUnblockable is called can be lost.
+func Fallback() bool { return entered && !held() }
+
+// Table returns the address of Go's table of signals as hotinit_entry found it,
+// nil if it did not. Tests compare it with the executable's symbol table.
+func Table() unsafe.Pointer { return table }
 
 var inherited Signals
 
@@ -133,7 +164,7 @@ func init() {
 		restoreProcessors()
 	}
 	if v, ok := syscall.Getenv(carrier); ok {
-		// It is hotinit's own: no app may see it.
+		// The variable is hotinit's own: no app may see it.
 		_ = syscall.Unsetenv(carrier)
 		if s, ok := decode(v, syscall.Getpid()); ok && !entered {
 			inherited, carried = s, true
@@ -141,7 +172,7 @@ func init() {
 	}
 }
 
-// restoreProcessors makes the environment what it was.
+// restoreProcessors undoes hotinit_entry's change of the environment.
 func restoreProcessors() {
 	if processors == nil {
 		_ = syscall.Unsetenv(gomaxprocs)
@@ -166,9 +197,9 @@ func saved() Signals {
 		}
 		return s
 	}
-	// Go's runtime leaves SIGHUP and SIGINT alone where they were ignored, and
-	// has no handler for SIGTSTP, SIGTTIN, SIGTTOU, 32 and 34. It has unblocked
-	// in this thread the signals that it needs itself.
+	// Go's runtime keeps SIGHUP and SIGINT ignored where they were, and installs
+	// no handler for SIGTSTP, SIGTTIN, SIGTTOU, 32 and 34. It has unblocked the
+	// signals that it needs in this thread.
 	var s Signals
 	_ = procmask(sigBlock, nil, &s.Blocked)
 	for n := 1; n <= signals; n++ {
@@ -180,24 +211,23 @@ func saved() Signals {
 	return s
 }
 
-// Inherited is the signal state that hotinit itself was started with.
+// Inherited returns the signal state that hotinit was started with.
 func Inherited() Signals { return inherited }
 
-// Exact reports whether the entry point ran. If not, the dispositions other
-// than those of HUP, INT, TSTP, TTIN, TTOU, 32 and 34 are taken to be the
-// default, and the signals that Go's runtime needs to be unblocked.
+// Exact reports whether the entry point ran. If it did not, Inherited is partly
+// a guess: only HUP, INT, TSTP, TTIN, TTOU, 32 and 34 can be known to be ignored,
+// and the signals that Go's runtime needs count as not blocked.
 func Exact() bool { return entered }
 
-// NoFile is the RLIMIT_NOFILE that hotinit was started with, before Go's
-// package syscall raised it. It is not known on architectures other than amd64
-// and arm64.
+// NoFile returns the RLIMIT_NOFILE that hotinit was started with, before Go's
+// package syscall raised it. It is known on amd64 and arm64 only.
 func NoFile() (syscall.Rlimit, bool) {
 	return syscall.Rlimit{Cur: early.NoFile.Cur, Max: early.NoFile.Max}, early.Known
 }
 
-// Restore gives the process the mask and the dispositions that it was started
-// with, for a command that is no init: Ctrl-C ends it. Faults, SIGCHLD and
-// SIGURG stay Go's.
+// Restore sets the mask and the dispositions that the process was started with,
+// for a command that does not run as init, so that Ctrl-C ends it. Faults,
+// SIGCHLD and SIGURG stay with Go's runtime.
 func Restore() {
 	if !entered {
 		return
@@ -205,13 +235,13 @@ func Restore() {
 	mask := savedMask
 	for n := 1; n <= signals; n++ {
 		if s := syscall.Signal(n); s != syscall.SIGCHLD && s != syscall.SIGURG && !slices.Contains(faults[:], s) {
-			_ = action(n, &savedActions[n-1], nil) // of KILL and STOP there is none
+			_ = action(n, &savedActions[n-1], nil) // fails for KILL and STOP
 		} else {
 			mask &^= 1 << (n - 1)
 		}
 	}
-	// In this thread alone, which suffices: a signal to the process goes to a
-	// thread that does not block it, signal(7).
+	// One thread is enough: the kernel delivers a signal to a thread that does not
+	// block it, signal(7).
 	_ = procmask(sigSetMask, &mask, nil)
 }
 
@@ -225,7 +255,7 @@ func procmask(how int, set, old *uint64) error {
 	return nil
 }
 
-// action is rt_sigaction(2). os/signal cannot ask for a disposition.
+// action is rt_sigaction(2). os/signal cannot read a disposition.
 func action(n int, set, old *sigaction) error {
 	_, _, e := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(n),
 		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)

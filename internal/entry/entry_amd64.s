@@ -12,7 +12,7 @@ GLOBL executable<>(SB), RODATA|NOPTR, $16
 
 // hotinit_entry is where the kernel (or ld.so, for -buildmode=pie) starts the
 // process: there is a stack with argc, argv and the environment, and nothing
-// else. What it does, and why, is said in entry.go.
+// else. entry.go lists what it does, and why.
 TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	// rt_sigprocmask(SIG_SETMASK, &everySignal, &savedMask, 8)
 	MOVQ	$2, DI
@@ -45,11 +45,11 @@ further:
 
 present:
 	MOVQ	AX, ·processors(SB)
-	JMP	tables	// the other process would share the change below
+	JMP	tables	// a child would share the environment that is changed below
 
 absent:
-	// Start the handoff, where the command line is one of init's: it begins
-	// with a flag or a path, and is of an ordinary length.
+	// Start the handoff, if the command line is that of an init: it begins with
+	// a flag or a path, and has no more than MOST_ARGUMENTS arguments.
 	LEAQ	-2(CX), AX
 	CMPQ	AX, $(MOST_ARGUMENTS-2)
 	JHI	tables	// unsigned
@@ -64,12 +64,49 @@ role:
 	LEAQ	handoff<>(SB), R9
 	MOVQ	0(R9), DX
 	CMPQ	DX, 0(AX)
-	JNE	pair
+	JNE	help
 	MOVQ	8(R9), DX
 	CMPQ	DX, 8(AX)
 	JEQ	tables
 
-pair:
+	// A command line that may ask for help, the version or the license (-h, -V,
+	// -L, -l, -ve..., --h..., --ve...) gets no second process.
+help:
+	LEAQ	16(SP), R13
+flag:
+	MOVQ	0(R13), AX
+	TESTQ	AX, AX
+	JEQ	sockets
+	ADDQ	$8, R13
+	CMPB	0(AX), $'-'
+	JNE	flag
+	INCQ	AX
+	CMPB	0(AX), $'-'
+	JNE	letter
+	INCQ	AX
+	CMPB	0(AX), $0
+	JEQ	sockets	// --: the rest is the app's
+letter:
+	MOVBLZX	0(AX), DX
+	CMPB	DX, $'h'
+	JEQ	tables
+	CMPB	DX, $'V'
+	JEQ	tables
+	CMPB	DX, $'L'
+	JEQ	tables
+	CMPB	DX, $'l'
+	JEQ	license
+	CMPB	DX, $'v'
+	JNE	flag
+	CMPB	1(AX), $'e'
+	JEQ	tables
+	JMP	flag
+license:
+	CMPB	1(AX), $0
+	JEQ	tables
+	JMP	flag
+
+sockets:
 	// socketpair(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC|SOCK_NONBLOCK, 0, handoffPair)
 	MOVL	$1, DI
 	MOVL	$0x80805, SI
@@ -81,9 +118,9 @@ pair:
 	JNE	tables
 	MOVL	·handoffPair+0(SB), DI
 	CMPL	DI, $3
-	JLT	unpair	// one of 0, 1 and 2 is closed; both are not above
+	JLT	unpair	// one of 0, 1 and 2 was closed, and the socket has its number
 	JEQ	arguments
-	// 3 is inherited, and must be the handoff's socket, see message.Socket:
+	// 3 was inherited, but must be the handoff's socket, see message.Socket:
 	// fcntl(3, F_DUPFD_CLOEXEC, 3)
 	MOVL	$3, DI
 	MOVL	$1030, SI
@@ -134,7 +171,7 @@ unpair:
 	JMP	tables
 
 child:
-	// fcntl(3 or what 3 was, F_SETFD, 0)
+	// fcntl(3, or the copy of the inherited 3, F_SETFD, 0)
 	MOVL	·handoffThird(SB), DI
 	TESTL	DI, DI
 	JNE	inherit
@@ -144,7 +181,7 @@ inherit:
 	XORL	DX, DX
 	MOVL	$72, AX
 	SYSCALL
-	// dup2(handoffPair[0], 3): nothing where it is that
+	// dup2(handoffPair[0], 3), which does nothing if it is 3
 	MOVL	·handoffPair+0(SB), DI
 	MOVL	$3, SI
 	MOVL	$33, AX
@@ -162,7 +199,7 @@ inherit:
 	MOVQ	R13, DX
 	MOVL	$59, AX
 	SYSCALL
-	// exit_group(127): init reads the end of the socket, and starts another.
+	// exit_group(127): init sees the socket closed, and starts another handoff.
 	MOVL	$127, DI
 	MOVL	$231, AX
 	SYSCALL
@@ -186,8 +223,9 @@ action:
 	CMPQ	BX, $64
 	JLE	action
 
-	// Go's table of signals has to be looked for in the data segment: the
-	// linker allows no reference to it.
+	// Go's table of signals is looked for in the data segment, by its content:
+	// the linker allows no reference to it. The first eight bytes of a name are
+	// read only where the flags and the lengths of all names fit.
 	LEAQ	runtime·data(SB), R8
 	LEAQ	runtime·edata(SB), R11
 	SUBQ	$(65*24), R11
@@ -205,9 +243,20 @@ check:
 	MOVQ	16(AX), DX
 	CMPQ	DX, 16(R9)
 	JNE	other
-	ADDQ	$32, R9
+	ADDQ	$HELD_SIZE, R9
 	DECQ	CX
 	JNZ	check
+	LEAQ	held<>(SB), R9
+	MOVQ	$HELD_COUNT, CX
+name:
+	MOVQ	0(R9), AX
+	MOVQ	8(R8)(AX*1), AX
+	MOVQ	0(AX), DX
+	CMPQ	DX, 32(R9)
+	JNE	other
+	ADDQ	$HELD_SIZE, R9
+	DECQ	CX
+	JNZ	name
 	JMP	found
 other:
 	ADDQ	$8, R8
@@ -221,7 +270,7 @@ patch:
 	MOVQ	0(R9), AX
 	MOVQ	24(R9), DX
 	MOVL	DX, 0(R8)(AX*1)
-	ADDQ	$32, R9
+	ADDQ	$HELD_SIZE, R9
 	DECQ	CX
 	JNZ	patch
 
@@ -248,30 +297,6 @@ patch:
 
 start:
 	MOVB	$1, ·entered(SB)
-
-	// How often Go's monitor thread wakes. The variable is looked for by its
-	// value; unless there is exactly one such, nothing is done.
-	LEAQ	runtime·noptrdata(SB), R8
-	LEAQ	runtime·enoptrdata(SB), R11
-	SUBQ	$8, R11
-	MOVQ	$120000000000, AX
-	XORQ	R9, R9
-period:
-	CMPQ	R8, R11
-	JHI	last
-	CMPQ	AX, 0(R8)
-	JNE	skip
-	TESTQ	R9, R9
-	JNE	environment
-	MOVQ	R8, R9
-skip:
-	ADDQ	$8, R8
-	JMP	period
-last:
-	TESTQ	R9, R9
-	JEQ	environment
-	MOVQ	$0x3fffffffffffffff, AX
-	MOVQ	AX, 0(R9)
 
 environment:
 	// GOMAXPROCS=1 takes the place of the one in the environment. If there is
@@ -300,11 +325,11 @@ move:
 // hotinit_catch is a signal handler, called by the kernel on the signal stack:
 // DI is the signal, SI its siginfo_t, DX the context.
 //
-// One that somebody sent by kill(2) or sigqueue(3) (si_code SI_USER, 0, or
-// SI_QUEUE, -1), or another process by tgkill(2) (SI_TKILL, -6), is written
-// down; as long as there is nowhere to write it, it is remembered in sentEarly.
-// Any other, such as a fault, goes on to the handler that was there before.
-// Where there was none, it is a SIGURG of this process's own.
+// It handles a signal that was sent by kill(2) or sigqueue(3) (si_code SI_USER, 0,
+// or SI_QUEUE, -1), or by another process with tgkill(2) (SI_TKILL, -6): it writes
+// the number to catchFD, or sets its bit in sentEarly while there is no catchFD.
+// Any other signal, such as a fault, goes on to the handler that was installed
+// before. Where there was none, it is a SIGURG that this process sent itself.
 TEXT hotinit_catch(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVL	8(SI), AX
 	CMPL	AX, $-6
@@ -325,20 +350,10 @@ chain:
 	JZ	release
 	JMP	AX
 release:
-	// uc_sigmask is what the thread goes on with, see releaseThreads.
+	// uc_sigmask is the thread's mask after the handler, see releaseThreads.
 	MOVQ	·faultMask(SB), AX
 	NOTQ	AX
 	ANDQ	AX, 296(DX)
-	// gettid(2)
-	MOVL	$186, AX
-	SYSCALL
-	CMPL	AX, ·monitor(SB)
-	JNE	done
-	// prctl(PR_SET_TIMERSLACK, 1 ms), see releaseThreads
-	MOVL	$29, DI
-	MOVL	$1000000, SI
-	MOVL	$157, AX
-	SYSCALL
 	RET
 keep:
 	MOVQ	·catchFD(SB), R8
@@ -362,8 +377,8 @@ write:
 done:
 	RET
 
-// hotinit_return ends a handler: rt_sigreturn(2). The kernel has none of its
-// own on amd64.
+// hotinit_return ends a handler with rt_sigreturn(2). On amd64 the kernel needs
+// a restorer from the program.
 TEXT hotinit_return(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVQ	$15, AX
 	SYSCALL

@@ -3,7 +3,7 @@
 
 // hotinit_entry is where the kernel (or ld.so, for -buildmode=pie) starts the
 // process: there is a stack with argc, argv and the environment, and nothing
-// else. What it does, and why, is said in entry.go.
+// else. entry.go lists what it does, and why.
 TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	// rt_sigprocmask(SIG_SETMASK, &everySignal, &savedMask, 8)
 	MOVD	$2, R0
@@ -28,8 +28,9 @@ action:
 	CMP	$64, R19
 	BLE	action
 
-	// Go's table of signals has to be looked for in the data segment: the
-	// linker allows no reference to it.
+	// Go's table of signals is looked for in the data segment, by its content:
+	// the linker allows no reference to it. The first eight bytes of a name are
+	// read only where the flags and the lengths of all names fit.
 	MOVD	$runtime·data(SB), R8
 	MOVD	$runtime·edata(SB), R11
 	SUB	$(65*24), R11
@@ -49,9 +50,22 @@ check:
 	MOVD	16(R9), R2
 	CMP	R1, R2
 	BNE	other
-	ADD	$32, R9
+	ADD	$HELD_SIZE, R9
 	SUB	$1, R10
 	CBNZ	R10, check
+	MOVD	$held<>(SB), R9
+	MOVD	$HELD_COUNT, R10
+name:
+	MOVD	0(R9), R0
+	ADD	R8, R0
+	MOVD	8(R0), R0
+	MOVD	0(R0), R1
+	MOVD	32(R9), R2
+	CMP	R1, R2
+	BNE	other
+	ADD	$HELD_SIZE, R9
+	SUB	$1, R10
+	CBNZ	R10, name
 	JMP	found
 other:
 	ADD	$8, R8
@@ -66,7 +80,7 @@ patch:
 	MOVD	24(R9), R1
 	ADD	R8, R0
 	MOVW	R1, 0(R0)
-	ADD	$32, R9
+	ADD	$HELD_SIZE, R9
 	SUB	$1, R10
 	CBNZ	R10, patch
 
@@ -93,29 +107,6 @@ patch:
 start:
 	MOVD	$1, R0
 	MOVB	R0, ·entered(SB)
-
-	// How often Go's monitor thread wakes. The variable is looked for by its
-	// value; unless there is exactly one such, nothing is done.
-	MOVD	$runtime·noptrdata(SB), R8
-	MOVD	$runtime·enoptrdata(SB), R11
-	SUB	$8, R11
-	MOVD	$120000000000, R0
-	MOVD	$0, R9
-period:
-	CMP	R11, R8
-	BHI	last
-	MOVD	0(R8), R1
-	CMP	R0, R1
-	BNE	skip
-	CBNZ	R9, environment
-	MOVD	R8, R9
-skip:
-	ADD	$8, R8
-	JMP	period
-last:
-	CBZ	R9, environment
-	MOVD	$0x3fffffffffffffff, R0
-	MOVD	R0, 0(R9)
 
 environment:
 	// GOMAXPROCS=1 takes the place of the one in the environment. If there is
@@ -162,14 +153,14 @@ go:
 	JMP	_rt0_arm64_linux(SB)
 
 // hotinit_catch is a signal handler, called by the kernel on the signal stack:
-// R0 is the signal, R1 its siginfo_t, R2 the context, and R30 leads to
-// rt_sigreturn(2) in the vDSO.
+// R0 is the signal, R1 its siginfo_t, R2 the context, and R30 the
+// address of rt_sigreturn(2) in the vDSO.
 //
-// One that somebody sent by kill(2) or sigqueue(3) (si_code SI_USER, 0, or
-// SI_QUEUE, -1), or another process by tgkill(2) (SI_TKILL, -6), is written
-// down; as long as there is nowhere to write it, it is remembered in sentEarly.
-// Any other, such as a fault, goes on to the handler that was there before.
-// Where there was none, it is a SIGURG of this process's own.
+// It handles a signal that was sent by kill(2) or sigqueue(3) (si_code SI_USER, 0,
+// or SI_QUEUE, -1), or by another process with tgkill(2) (SI_TKILL, -6): it writes
+// the number to catchFD, or sets its bit in sentEarly while there is no catchFD.
+// Any other signal, such as a fault, goes on to the handler that was installed
+// before. Where there was none, it is a SIGURG that this process sent itself.
 TEXT hotinit_catch(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVW	8(R1), R3
 	CMPW	$-6, R3
@@ -192,22 +183,11 @@ chain:
 	CBZ	R3, release
 	JMP	(R3)
 release:
-	// uc_sigmask is what the thread goes on with, see releaseThreads.
+	// uc_sigmask is the thread's mask after the handler, see releaseThreads.
 	MOVD	·faultMask(SB), R3
 	MOVD	40(R2), R4
 	BIC	R3, R4
 	MOVD	R4, 40(R2)
-	// gettid(2)
-	MOVD	$178, R8
-	SVC
-	MOVWU	·monitor(SB), R3
-	CMPW	R3, R0
-	BNE	done
-	// prctl(PR_SET_TIMERSLACK, 1 ms), see releaseThreads
-	MOVD	$29, R0
-	MOVD	$1000000, R1
-	MOVD	$167, R8
-	SVC
 	RET
 keep:
 	MOVD	·catchFD(SB), R5

@@ -4,5 +4,5 @@ package entry
 
 const catchFlags = 0
 
-// handler has no hotinit_catch to give.
+// handler returns 0: there is no hotinit_catch on this architecture.
 func handler() (catch, restorer uintptr) { return 0, 0 }

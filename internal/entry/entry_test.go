@@ -17,7 +17,7 @@ import (
 	"github.com/hotinit/hotinit/internal/spawn"
 )
 
-// each runs a test with both builds that have the entry point.
+// each runs a test with both official builds, which have the entry point.
 func each(t *testing.T, f func(*testing.T, build)) {
 	for _, b := range []build{exact, pie} {
 		t.Run(b.name, func(t *testing.T) { f(t, b) })
@@ -32,6 +32,60 @@ func TestExactTellsWhetherTheEntryPointRan(t *testing.T) {
 	})
 	if plain.run(t, spawn.Spec{}, "report").Exact {
 		t.Error("it ran in a plain build")
+	}
+}
+
+func TestFallbackReportsThatTheTableWasNotRecognised(t *testing.T) {
+	if rep := unknown.run(t, spawn.Spec{}, "report"); !rep.Exact || !rep.Fallback || rep.Table != 0 {
+		t.Errorf("with a table that is not known: %+v", rep)
+	}
+	each(t, func(t *testing.T, b build) {
+		if b.run(t, spawn.Spec{}, "report").Fallback {
+			t.Error("true in an official build with", runtime.Version(), "- has its table of signals changed?")
+		}
+	})
+	if plain.run(t, spawn.Spec{}, "report").Fallback {
+		t.Error("true in a plain build, which has no entry point to fall back from")
+	}
+}
+
+// TestTheTableIsTheRuntimes compares the address that hotinit_entry found by
+// content with the symbol table of the executable.
+func TestTheTableIsTheRuntimes(t *testing.T) {
+	got := exact.run(t, spawn.Spec{}, "report").Table
+	out, err := exec.Command("go", "tool", "nm", exact.path(t)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[2] != "runtime.sigtable" {
+			continue
+		}
+		want, err := strconv.ParseUint(f[0], 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uintptr(want) != got {
+			t.Errorf("the entry point took %#x for runtime.sigtable, which is at %#x", got, want)
+		}
+		return
+	}
+	t.Error("there is no runtime.sigtable in", runtime.Version())
+}
+
+func TestWithoutATableNothingElseIsLost(t *testing.T) {
+	s := entry.Signals{Blocked: set(unix.SIGTERM), Ignored: set(unix.SIGHUP, unix.SIGUSR1)}
+	rep := unknown.run(t, spawn.Spec{Signals: s}, "ensure")
+	if rep.Inherited != s {
+		t.Errorf("got %+x, want %+x", rep.Inherited, s)
+	}
+	rep.Exact = false // the runtime unblocks what it unblocks in a plain build
+	allBlocked(t, rep)
+	cmd := exec.Command(unknown.path(t), "processors")
+	cmd.Env = []string{"A=1"}
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "1\nA=1\nprocessors\n" {
+		t.Errorf("%v: %q", err, out)
 	}
 }
 
@@ -92,7 +146,7 @@ func allBlocked(t *testing.T, rep report) {
 		t.Errorf("only %d threads were seen", len(rep.Threads))
 	}
 	for _, got := range rep.Threads {
-		// One that is just being started blocks even more.
+		// A thread that is just being started blocks even more.
 		if got&want != want {
 			t.Errorf("a thread blocks %x, without some of %x", got, want)
 		}
@@ -168,9 +222,9 @@ func TestNoFileIsTheLimitBeforeGoRaisedIt(t *testing.T) {
 	}
 }
 
-// stoppedAtEntry starts the exact probe, and calls f with its PID while it is
-// stopped after its first system call, which is the entry point's, long before
-// Go's runtime. It gives what the probe prints.
+// stoppedAtEntry starts the exact probe and calls f with its PID while it is
+// stopped after its first system call, which is the entry point's and comes long
+// before Go's runtime. It returns the probe's output.
 func stoppedAtEntry(t *testing.T, what string, f func(pid int)) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	runtime.LockOSThread() // all ptrace(2) requests come from one thread
@@ -270,7 +324,7 @@ func TestNoSignalSentBeforeMainIsLostOrEndsTheProcess(t *testing.T) {
 }
 
 func TestCatchUnblockableWritesTheNumberOfEachSignal(t *testing.T) {
-	for _, b := range []build{exact, pie, plain} {
+	for _, b := range []build{exact, pie, unknown, plain} {
 		t.Run(b.name, func(t *testing.T) {
 			cmd := exec.Command(b.path(t), "catch")
 			out, err := cmd.StdoutPipe()
@@ -293,7 +347,7 @@ func TestCatchUnblockableWritesTheNumberOfEachSignal(t *testing.T) {
 			}
 			expect("ready")
 			all := []int{7, 8, 11, 23, 7}
-			if b.name == plain.name {
+			if b.name == plain.name || b.name == unknown.name {
 				all = append(all, 34, 33, 32, 34, 4, 5, 16, 27, 1, 2, 3, 6, 15, 31)
 			}
 			for _, n := range all {
@@ -312,7 +366,7 @@ func TestCatchUnblockableWritesTheNumberOfEachSignal(t *testing.T) {
 }
 
 func TestFaultsInAnyThreadBecomePanics(t *testing.T) {
-	for _, b := range []build{exact, pie, plain} {
+	for _, b := range []build{exact, pie, unknown, plain} {
 		t.Run(b.name, func(t *testing.T) {
 			out, err := exec.Command(b.path(t), "fault").CombinedOutput()
 			if err != nil || string(out) != strings.Repeat("recovered\n", 8) {
@@ -323,7 +377,7 @@ func TestFaultsInAnyThreadBecomePanics(t *testing.T) {
 }
 
 func TestRestoreLetsSignalsEndTheProcess(t *testing.T) {
-	for _, b := range []build{exact, pie, plain} {
+	for _, b := range []build{exact, pie, unknown, plain} {
 		for _, n := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
 			cmd := exec.Command(b.path(t), "restore")
 			out, err := cmd.StdoutPipe()
@@ -347,8 +401,8 @@ func TestRestoreLetsSignalsEndTheProcess(t *testing.T) {
 	}
 }
 
-// In a build with the entry point 33 is blocked, and nothing in hotinit has all
-// its threads make a system call.
+// In an official build 33 is blocked, and nothing in hotinit makes a system call
+// in all threads.
 func TestCatchUnblockableLeavesGoItsOwnUseOf33(t *testing.T) {
 	out, err := exec.Command(plain.path(t), "allthreads").CombinedOutput()
 	if err != nil || string(out) != "done\n" {

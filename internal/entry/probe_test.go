@@ -27,6 +27,9 @@ var (
 	exact = build{"exact", []string{"-ldflags=-E hotinit_entry"}}
 	pie   = build{"pie", []string{"-buildmode=pie", "-ldflags=-E hotinit_entry"}}
 	plain = build{"plain", nil}
+	// unknown has the entry point and does not recognise Go's table of signals.
+	unknown = build{"unknown", []string{"-ldflags=-E hotinit_entry",
+		"-asmflags=github.com/hotinit/hotinit/internal/entry=-D=UNKNOWN_TABLE"}}
 )
 
 var (
@@ -46,7 +49,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// path builds the probe at its first use.
+// path returns the probe's file, and builds it at its first use.
 func (b build) path(t *testing.T) string {
 	t.Helper()
 	if len(b.args) > 0 && runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
@@ -72,6 +75,8 @@ func (b build) path(t *testing.T) string {
 
 type report struct {
 	Exact      bool
+	Fallback   bool
+	Table      uintptr
 	Inherited  entry.Signals
 	Threads    []uint64
 	Pending    uint64
@@ -138,8 +143,8 @@ func set(sigs ...unix.Signal) uint64 {
 }
 
 var (
-	// insisted are the signals that Go's runtime unblocks in every thread, and
-	// kept those that it does unless the entry point prevents it.
+	// insisted are the signals that Go's runtime unblocks in every thread. kept are
+	// those that it unblocks unless the entry point prevents it.
 	insisted = set(unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGCHLD, unix.SIGURG)
 	kept     = set(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGTERM, unix.SIGSYS,
 		unix.SIGILL, unix.SIGTRAP, unix.SIGSTKFLT, unix.SIGPROF, 32, 33, 34)

@@ -1,36 +1,48 @@
 // What Go's runtime has in its table of signals, runtime.sigtable, for those
-// that it would unblock in every thread or keep for itself: where (each signal
-// has 24 bytes: flags, name), the flags, the length of the name; and last the
-// flags that it gets instead:
+// signals that it would unblock in every thread or keep for itself. Each signal
+// has 24 bytes there: its flags, and the pointer to its name and the name's
+// length. A row here is where that is, the flags, the length, the flags that
+// hotinit_entry sets instead, and the first eight bytes of the name.
 //
-//	1    _SigNotify, as SIGUSR1 has: it stays blocked
+// The flags that are set:
+//
+//	1    _SigNotify, as SIGUSR1 has: the signal stays blocked
 //	8    _SigPanic without _SigUnblock: it stays blocked until catchFaults
-//	273  with _SigDefault: the runtime leaves its disposition alone
-#define HELD(I, SIGNAL, FLAGS, LENGTH, INSTEAD) \
-	DATA held<>+(I*32+0)(SB)/8, $(SIGNAL*24) \
-	DATA held<>+(I*32+8)(SB)/8, $FLAGS \
-	DATA held<>+(I*32+16)(SB)/8, $LENGTH \
-	DATA held<>+(I*32+24)(SB)/8, $INSTEAD
+//	273  with _SigDefault: the runtime does not touch its disposition
+#define HELD_SIZE 40
+#define HELD(I, SIGNAL, FLAGS, LENGTH, INSTEAD, NAME) \
+	DATA held<>+(I*HELD_SIZE+0)(SB)/8, $(SIGNAL*24) \
+	DATA held<>+(I*HELD_SIZE+8)(SB)/8, $FLAGS \
+	DATA held<>+(I*HELD_SIZE+16)(SB)/8, $LENGTH \
+	DATA held<>+(I*HELD_SIZE+24)(SB)/8, $INSTEAD \
+	DATA held<>+(I*HELD_SIZE+32)(SB)/8, $NAME
 
-HELD(0, 1, 3, 28, 1)	// SIGHUP
-HELD(1, 2, 3, 17, 1)	// SIGINT
-HELD(2, 3, 5, 13, 1)	// SIGQUIT
-HELD(3, 4, 132, 27, 1)	// SIGILL
-HELD(4, 5, 132, 19, 1)	// SIGTRAP
-HELD(5, 6, 5, 14, 1)	// SIGABRT
-HELD(6, 7, 136, 17, 8)	// SIGBUS
-HELD(7, 8, 136, 32, 8)	// SIGFPE
-HELD(8, 11, 136, 31, 8)	// SIGSEGV
-HELD(9, 15, 3, 20, 1)	// SIGTERM
-HELD(10, 16, 132, 22, 1)	// SIGSTKFLT
-HELD(11, 23, 257, 34, 273)	// SIGURG
-HELD(12, 27, 129, 30, 1)	// SIGPROF
-HELD(13, 31, 4, 23, 1)	// SIGSYS
-HELD(14, 32, 192, 9, 1)	// 32
-HELD(15, 33, 192, 9, 1)	// 33
-HELD(16, 34, 192, 9, 1)	// 34
+// A test builds with UNKNOWN_TABLE: then no Go has such a table.
+#ifdef UNKNOWN_TABLE
+#define HUP_NAME "SIGNONE:"
+#else
+#define HUP_NAME "SIGHUP: "
+#endif
+
+HELD(0, 1, 3, 28, 1, HUP_NAME)
+HELD(1, 2, 3, 17, 1, "SIGINT: ")
+HELD(2, 3, 5, 13, 1, "SIGQUIT:")
+HELD(3, 4, 132, 27, 1, "SIGILL: ")
+HELD(4, 5, 132, 19, 1, "SIGTRAP:")
+HELD(5, 6, 5, 14, 1, "SIGABRT:")
+HELD(6, 7, 136, 17, 8, "SIGBUS: ")
+HELD(7, 8, 136, 32, 8, "SIGFPE: ")
+HELD(8, 11, 136, 31, 8, "SIGSEGV:")
+HELD(9, 15, 3, 20, 1, "SIGTERM:")
+HELD(10, 16, 132, 22, 1, "SIGSTKFL")
+HELD(11, 23, 257, 34, 273, "SIGURG: ")
+HELD(12, 27, 129, 30, 1, "SIGPROF:")
+HELD(13, 31, 4, 23, 1, "SIGSYS: ")
+HELD(14, 32, 192, 9, 1, "signal 3")
+HELD(15, 33, 192, 9, 1, "signal 3")
+HELD(16, 34, 192, 9, 1, "signal 3")
 #define HELD_COUNT 17
-GLOBL held<>(SB), RODATA|NOPTR, $(HELD_COUNT*32)
+GLOBL held<>(SB), RODATA|NOPTR, $(HELD_COUNT*HELD_SIZE)
 
 DATA everySignal<>+0(SB)/8, $-1
 GLOBL everySignal<>(SB), RODATA|NOPTR, $8

@@ -173,6 +173,27 @@ func (c *Config) checkDescriptors() error {
 	return nil
 }
 
+// Asked reports what argv asks for if that is a text alone: Help, Version or
+// License. It is false too where the command line or the environment has an
+// error, which Parse returns.
+func Asked(argv, environ []string) (Action, bool) {
+	d := dialectOf(argv[0])
+	_, strict := lookup(environ, "POSIXLY_CORRECT")
+	given, _, err := d.scan(argv[1:], d.permute && !strict)
+	if err != nil || !endsEarly(given) {
+		return Run, false
+	}
+	c, err := Parse(argv, environ)
+	if err != nil {
+		return Run, false
+	}
+	switch c.Action {
+	case Help, Version, License:
+		return c.Action, true
+	}
+	return Run, false
+}
+
 // scan takes a command line apart into flags and words.
 //
 // tini is a trap here: built with glibc, it takes its flags after the command's

@@ -2,5 +2,5 @@
 
 package early
 
-// noFile would need a system call made without package syscall.
+// noFile reports false: a system call without package syscall needs assembly.
 func noFile(*Limit) bool { return false }

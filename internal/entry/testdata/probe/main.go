@@ -1,4 +1,4 @@
-// probe tells the tests what package entry knows in a process of its own.
+// probe reports what package entry knows in a process of its own, for tests.
 package main
 
 import (
@@ -48,7 +48,7 @@ func report() error {
 	release := make(chan struct{})
 	defer close(release)
 	started := make(chan struct{})
-	for range 4 { // more threads than the runtime has by itself
+	for range 4 { // more threads than the runtime starts by itself
 		go func() {
 			runtime.LockOSThread()
 			started <- struct{}{}
@@ -77,7 +77,8 @@ func report() error {
 	}
 	_, leaked := os.LookupEnv("HOTINIT_ENTRY")
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"Exact": entry.Exact(), "Inherited": entry.Inherited(), "Threads": threads, "Pending": pending,
+		"Exact": entry.Exact(), "Fallback": entry.Fallback(), "Table": uintptr(entry.Table()),
+		"Inherited": entry.Inherited(), "Threads": threads, "Pending": pending,
 		"Limit": limit, "Known": known, "Now": now, "Leaked": leaked, "Args": os.Args[1:],
 	})
 }
@@ -111,8 +112,8 @@ func catch() error {
 	}
 }
 
-// fault makes real SIGSEGVs, in threads of all kinds: the first one, those that
-// there were before main, and new ones.
+// fault causes SIGSEGV in threads of all kinds: the first one, those that were
+// started before main, and new ones.
 func fault() error {
 	if err := entry.CatchUnblockable(-1); err != nil {
 		return err
@@ -134,7 +135,7 @@ func fault() error {
 			runtime.LockOSThread()
 			one()
 			done <- struct{}{}
-			select {} // so that the next one is in another thread
+			select {} // the next goroutine then runs in another thread
 		}()
 		<-done
 	}
@@ -153,7 +154,7 @@ func allThreads() error {
 	if err := entry.CatchUnblockable(-1); err != nil {
 		return err
 	}
-	runtime.LockOSThread() // so that there are others to be signalled
+	runtime.LockOSThread() // the runtime then needs other threads, which get the signal
 	_, _, e := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 0, 0)
 	if e != 0 {
 		return e

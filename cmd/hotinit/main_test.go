@@ -1,0 +1,151 @@
+package main_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	official = "-ldflags=-E hotinit_entry"
+	// unknown makes a build whose entry point does not recognise Go's table of signals.
+	unknown = "-asmflags=github.com/hotinit/hotinit/internal/entry=-D=UNKNOWN_TABLE"
+
+	warning = "built with a Go whose signal table is not known: a signal in the first instant can be lost"
+)
+
+// build builds hotinit under the name of its file.
+func build(t *testing.T, name string, flags ...string) string {
+	t.Helper()
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("there is no entry point for", runtime.GOARCH)
+	}
+	file := filepath.Join(t.TempDir(), name)
+	cmd := exec.Command("go", append(append([]string{"build", "-o", file}, flags...), ".")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return file
+}
+
+// forks runs a command and counts the processes, but not the threads, that it and
+// its threads start.
+func forks(t *testing.T, file string, args ...string) int {
+	t.Helper()
+	runtime.LockOSThread() // all ptrace(2) requests come from one thread
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command(file, args...)
+	cmd.SysProcAttr = &unix.SysProcAttr{Ptrace: true}
+	if err := cmd.Start(); err != nil {
+		t.Skip("processes cannot be traced here:", err)
+	}
+	pid := cmd.Process.Pid
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || !ws.Stopped() {
+		t.Fatal("it did not stop at its execve:", err, ws)
+	}
+	const options = unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_EXITKILL
+	if err := unix.PtraceSetOptions(pid, options); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for who := pid; ; {
+		sig := 0
+		if ws.Stopped() {
+			switch {
+			case ws.TrapCause() == unix.PTRACE_EVENT_FORK, ws.TrapCause() == unix.PTRACE_EVENT_VFORK:
+				n++
+			case ws.StopSignal() != unix.SIGTRAP && ws.StopSignal() != unix.SIGSTOP:
+				sig = int(ws.StopSignal())
+			}
+			_ = unix.PtraceCont(who, sig) // it may have been killed meanwhile
+		} else if who == pid {
+			if !ws.Exited() || ws.ExitStatus() != 0 {
+				t.Errorf("%s %q: %v", file, args, ws)
+			}
+			return n
+		}
+		var err error
+		if who, err = unix.Wait4(-1, &ws, unix.WALL, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestATextIsPrintedWithoutASecondProcess(t *testing.T) {
+	file := build(t, "hotinit", official)
+	tini := filepath.Join(filepath.Dir(file), "tini")
+	startServer := filepath.Join(filepath.Dir(file), "start_server")
+	for _, link := range []string{tini, startServer} {
+		if err := os.Symlink(file, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, argv := range [][]string{
+		{file, "--help"}, {file, "-h"}, {file, "--version"}, {file, "-V"}, {file, "version"},
+		{file, "--port", "8080", "--help"}, {file, "-l"},
+		{tini, "-h"}, {tini, "--version"}, {tini, "-l"},
+		{startServer, "--help"}, {startServer, "-version"}, {startServer, "--ver"},
+		{file, "-vh"}, // the entry point does not see the h, and main ends what it started
+	} {
+		n := forks(t, argv[0], argv[1:]...)
+		if argv[1] == "-vh" && runtime.GOARCH == "amd64" {
+			n--
+		}
+		if n != 0 {
+			t.Errorf("%q started %d processes", argv[1:], n)
+		}
+	}
+	if n := forks(t, file, "--", "/bin/true"); n < 2 {
+		t.Errorf("a command was run with %d processes beside init: this test sees none", n)
+	}
+}
+
+func TestAnErrorInTheEnvironmentIsReportedBesideHelpToo(t *testing.T) {
+	file := build(t, "hotinit", official)
+	for _, args := range [][]string{{"--help"}, {"--", "/bin/true"}} {
+		cmd := exec.Command(file, args...)
+		cmd.Env = append(os.Environ(), "HOTINIT_INTERVAL=never")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "HOTINIT_INTERVAL") {
+			t.Errorf("%q: %v: %s", args, err, out)
+		}
+	}
+}
+
+func TestABuildWithAnUnknownTableOfSignalsSaysSo(t *testing.T) {
+	file := build(t, "hotinit", official, unknown)
+	for _, arg := range []string{"version", "--version"} {
+		out, err := exec.Command(file, arg).Output()
+		if err != nil || !strings.HasSuffix(string(out), "\n"+warning+"\n") {
+			t.Errorf("%s: %v: %q", arg, err, out)
+		}
+	}
+	out, err := exec.Command(file, "--", "/bin/true").CombinedOutput()
+	if err != nil || string(out) != "hotinit: "+warning+"\n" {
+		t.Errorf("at a start: %v: %q, which is not the warning once", err, out)
+	}
+
+	known := build(t, "hotinit", official)
+	for _, args := range [][]string{{"version"}, {"--", "/bin/true"}} {
+		out, err := exec.Command(known, args...).CombinedOutput()
+		if err != nil || strings.Contains(string(out), warning) {
+			t.Errorf("an official build: %q: %v: %s", args, err, out)
+		}
+	}
+}
+
+// Programs read the version under another tool's name.
+func TestTheVersionUnderAPeersNameIsOneLine(t *testing.T) {
+	file := build(t, "tini", official, unknown)
+	out, err := exec.Command(file, "--version").CombinedOutput()
+	if err != nil || strings.Count(string(out), "\n") != 1 || !strings.HasPrefix(string(out), "tini version ") {
+		t.Errorf("%v: %q", err, out)
+	}
+}
