@@ -265,10 +265,10 @@ func TestBindRefusesAFileThatIsNoSocket(t *testing.T) {
 	}
 }
 
-func TestBindNamesAMissingFolder(t *testing.T) {
+func TestBindNamesAMissingDirectory(t *testing.T) {
 	s := unixSpec(t, "")
 	s.Path = filepath.Dir(s.Path) + "/none/s"
-	if _, err := Bind(s, 0); err == nil || !strings.HasSuffix(err.Error(), "no such file or directory (create its folder first)") {
+	if _, err := Bind(s, 0); err == nil || !strings.HasSuffix(err.Error(), "no such file or directory (create its directory first)") {
 		t.Errorf("Bind says %v", err)
 	}
 }
