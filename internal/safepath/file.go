@@ -1,0 +1,352 @@
+package safepath
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens a file, or with O_CREAT makes it. It waits for nobody: neither
+// for the other end of a FIFO nor for a device.
+func Open(path string, flags int, mode uint32) (int, error) {
+	return open(nil, path, flags, mode)
+}
+
+// Open opens a file by its path below the directory.
+func (d *Dir) Open(path string, flags int, mode uint32) (int, error) {
+	return open(d, path, flags, mode)
+}
+
+// Stat looks at what a path leads to.
+func Stat(path string) (unix.Stat_t, error) {
+	t, err := walk(nil, path, true)
+	if err != nil {
+		return unix.Stat_t{}, err
+	}
+	t.dir.Close()
+	if t.stat.Mode == 0 {
+		return unix.Stat_t{}, unix.ENOENT
+	}
+	return t.stat, nil
+}
+
+func open(start *Dir, path string, flags int, mode uint32) (int, error) {
+	// Made and removed by turns, a file can be missed both ways.
+	for range 8 {
+		t, err := walk(start, path, true)
+		if err != nil {
+			return -1, err
+		}
+		fd, err := t.open(flags, mode)
+		t.dir.Close()
+		if err == unix.EEXIST && flags&unix.O_EXCL == 0 || err == unix.ENOENT && flags&unix.O_CREAT != 0 && t.stat.Mode != 0 {
+			continue
+		}
+		return fd, err
+	}
+	return -1, unix.EAGAIN
+}
+
+func (t *target) open(flags int, mode uint32) (int, error) {
+	if t.stat.Mode == 0 {
+		if flags&unix.O_CREAT == 0 {
+			return -1, unix.ENOENT
+		}
+		return openat(t.dir.fd, t.name, flags|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_NOCTTY, mode)
+	}
+	if flags&unix.O_EXCL != 0 {
+		return -1, unix.EEXIST
+	}
+	if err := t.judge(&t.stat); err != nil {
+		return -1, err
+	}
+	// Without O_CREAT: in a sticky directory the kernel forbids that for a file
+	// of somebody else, fs.protected_regular in proc_sys_fs(5).
+	flags = flags&^unix.O_CREAT | unix.O_NONBLOCK | unix.O_NOCTTY
+	if !t.follow {
+		flags |= unix.O_NOFOLLOW
+	}
+	fd, err := openat(t.dir.fd, t.name, flags, 0)
+	switch {
+	case err == unix.ENXIO && t.stat.Mode&unix.S_IFMT == unix.S_IFIFO:
+		return -1, &Refused{t.dir.join(t.name), "is a FIFO that nobody reads"}
+	case err != nil:
+		return -1, err
+	}
+	// What was opened is judged, and not what was there before.
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = t.judge(&st)
+	}
+	if err == nil {
+		// Others get the open file too, and expect it to wait as usual.
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags&^unix.O_NONBLOCK)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// judge says why a file is not opened, or nil.
+func (t *target) judge(st *unix.Stat_t) error {
+	kind := st.Mode & unix.S_IFMT
+	switch {
+	case kind == unix.S_IFDIR:
+		return unix.EISDIR
+	case t.dir.settled:
+		return nil
+	case kind != unix.S_IFREG:
+		return &Refused{t.dir.join(t.name), "is not a regular file, in a directory that others than root can change"}
+	case st.Nlink > 1:
+		return &Refused{t.dir.join(t.name), "has another name elsewhere (a hard link), in a directory that others than root can change"}
+	}
+	return nil
+}
+
+// IsRegular reports whether path, below the directory, leads to a regular
+// file. The error says that it cannot be told.
+func (d *Dir) IsRegular(path string) (bool, error) {
+	t, err := walk(d, path, true)
+	if err != nil {
+		return false, err
+	}
+	t.dir.Close()
+	return t.stat.Mode&unix.S_IFMT == unix.S_IFREG, nil
+}
+
+// ReadFile reads a file of at most max bytes.
+func ReadFile(path string, max int) ([]byte, error) {
+	fd, err := Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(fd, max)
+}
+
+// ReadFile reads a file of at most max bytes by its path below the directory.
+func (d *Dir) ReadFile(path string, max int) ([]byte, error) {
+	fd, err := d.Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(fd, max)
+}
+
+// readAll reads to the end and closes fd. Only of a regular file is an end
+// certain.
+func readAll(fd, max int) ([]byte, error) {
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("it is not a regular file: %w", unix.EINVAL)
+	}
+	var b []byte
+	buf := make([]byte, min(max+1, 32<<10))
+	for {
+		n, err := unix.Read(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return b, nil
+		}
+		if b = append(b, buf[:n]...); len(b) > max {
+			return nil, fmt.Errorf("it is longer than %d bytes: %w", max, unix.EFBIG)
+		}
+	}
+}
+
+// Names lists the directory.
+func (d *Dir) Names() ([]string, error) {
+	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), d.path)
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+// Replace writes a file so that nobody ever reads half of it. A link that has
+// its name is replaced, and not followed.
+func Replace(path string, b []byte, mode uint32) error {
+	d, name, err := Parent(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	temporary := "." + name[:min(len(name), 200)] + "." + random()
+	fd, err := openat(d.fd, temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = writeAll(fd, b); err == nil {
+		err = unix.Fchmod(fd, mode)
+	}
+	if closed := unix.Close(fd); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = unix.Renameat(d.fd, temporary, d.fd, name)
+	}
+	if err != nil {
+		_ = unix.Unlinkat(d.fd, temporary, 0)
+	}
+	return err
+}
+
+func writeAll(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func random() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Remove removes a file; a link that has its name is removed, and not
+// followed.
+func Remove(path string) error {
+	d, name, err := Parent(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Remove(name)
+}
+
+// Remove removes a file of the directory.
+func (d *Dir) Remove(name string) error { return unix.Unlinkat(d.fd, name, 0) }
+
+// MakeDir makes a directory with a random name that begins with prefix, which
+// only hotinit's own user may enter, and opens it. RemoveDir removes it.
+func (d *Dir) MakeDir(prefix string) (*Dir, string, error) {
+	name := prefix + random()
+	if err := unix.Mkdirat(d.fd, name, 0o700); err != nil {
+		return nil, "", err
+	}
+	made, err := d.openMade(name)
+	if err != nil {
+		_ = d.RemoveDir(name)
+		return nil, "", err
+	}
+	return made, name, nil
+}
+
+// openMade opens the directory that was just made. Whoever may write to d can
+// have put another in its place, but none that is ours and closed to them.
+func (d *Dir) openMade(name string) (*Dir, error) {
+	fd, err := openat(d.fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0) {
+		err = &Refused{d.join(name), "was replaced as soon as it was made"}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	// What happens to its name is nothing to those who have it open.
+	return &Dir{fd: fd, path: d.join(name), owner: st.Uid, holds: true, settled: true}, nil
+}
+
+// RemoveDir removes an empty directory.
+func (d *Dir) RemoveDir(name string) error {
+	return unix.Unlinkat(d.fd, name, unix.AT_REMOVEDIR)
+}
+
+// Pinned is one file that was found, and stays the same whatever becomes of
+// its name.
+type Pinned struct {
+	Stat unix.Stat_t
+	fd   int
+	path string
+}
+
+// Pin finds a file, which may be of any kind, also a link.
+func (d *Dir) Pin(name string) (*Pinned, error) {
+	fd, err := openat(d.fd, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pinned{fd: fd, path: d.join(name)}
+	if err := unix.Fstat(fd, &p.Stat); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close forgets the file.
+func (p *Pinned) Close() { unix.Close(p.fd) }
+
+// Chown is chown(2); -1 leaves the user or the group as it is.
+func (p *Pinned) Chown(uid, gid int) error {
+	return unix.Fchownat(p.fd, "", uid, gid, unix.AT_EMPTY_PATH)
+}
+
+// Chmod is chmod(2).
+func (p *Pinned) Chmod(mode uint32) error {
+	if p.Stat.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return unix.ELOOP
+	}
+	// fchmod(2) takes no descriptor that was opened with O_PATH, and a socket's
+	// file can be opened in no other way. fchmodat2(2) is there since Linux 6.6;
+	// before, the link in /proc leads to the very file.
+	if err := unix.Fchmodat(p.fd, "", mode, unix.AT_EMPTY_PATH); err == nil {
+		return nil
+	}
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", p.fd), mode)
+}
+
+// inside is held by who has changed the working directory of the process.
+var inside sync.Mutex
+
+// Inside calls f with the directory as the working directory, for system calls
+// that take no directory: bind(2), connect(2).
+func (d *Dir) Inside(f func() error) error {
+	inside.Lock()
+	defer inside.Unlock()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := openat(unix.AT_FDCWD, ".", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(before)
+	if err := unix.Fchdir(d.fd); err != nil {
+		return err
+	}
+	err = f()
+	if back := unix.Fchdir(before); err == nil {
+		err = back
+	}
+	return err
+}
