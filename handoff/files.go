@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/safepath"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
@@ -25,7 +25,7 @@ func (s *supervisor) openPidFile() error {
 		return nil
 	}
 	path := s.fromStart(s.cfg.PidFile)
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY, 0o644)
+	fd, err := safepath.Open(path, unix.O_RDWR|unix.O_CREAT, 0o644)
 	if err != nil {
 		return fmt.Errorf("cannot open --pid-file %s: %w", path, err)
 	}
@@ -35,8 +35,9 @@ func (s *supervisor) openPidFile() error {
 		unix.Close(fd)
 		return fmt.Errorf("--pid-file %s belongs to a hotinit that runs (PID %s)", path, bytes.TrimSpace(b[:max(n, 0)]))
 	}
-	var open, there unix.Stat_t
-	if unix.Fstat(fd, &open) != nil || unix.Stat(path, &there) != nil || open.Ino != there.Ino || open.Dev != there.Dev {
+	var open unix.Stat_t
+	there, err := safepath.Stat(path)
+	if err != nil || unix.Fstat(fd, &open) != nil || open.Ino != there.Ino || open.Dev != there.Dev {
 		// The one that had it ended meanwhile and removed it.
 		unix.Close(fd)
 		return s.openPidFile()
@@ -67,7 +68,7 @@ func (s *supervisor) writeStatusFile(st machine.State) {
 		return
 	}
 	path := s.fromStart(s.cfg.StatusFile)
-	if err := replaceFile(path, b); err != nil {
+	if err := safepath.Replace(path, b, 0o644); err != nil {
 		if !s.statusFailed {
 			say.Line("cannot write --status-file %s: %v; hotinit goes on without", path, err)
 		}
@@ -75,28 +76,6 @@ func (s *supervisor) writeStatusFile(st machine.State) {
 		return
 	}
 	s.statusText, s.statusFailed = b, false
-}
-
-// replaceFile writes a file so that nobody ever reads half of it.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }
 
 // exit gives the verdict.
@@ -127,10 +106,10 @@ func (s *supervisor) removeFiles() {
 		_ = sockets.Remove(spec)
 	}
 	if s.link.held["pid-file"] {
-		os.Remove(s.fromStart(s.cfg.PidFile))
+		_ = safepath.Remove(s.fromStart(s.cfg.PidFile))
 	}
 	if s.cfg.StatusFile != "" && len(s.statusText) > 0 {
-		os.Remove(s.fromStart(s.cfg.StatusFile))
+		_ = safepath.Remove(s.fromStart(s.cfg.StatusFile))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/safepath"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/reaper"
@@ -57,7 +58,7 @@ func (s *supervisor) openLog() error {
 }
 
 func (s *supervisor) openLogFile() error {
-	fd, err := unix.Open(s.logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY, 0o644)
+	fd, err := safepath.Open(s.logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
 	if err != nil {
 		return fmt.Errorf("cannot open --log-file %s: %w", s.logPath, err)
 	}
@@ -83,11 +84,12 @@ func (s *supervisor) reopenLog() {
 	if s.logPath == "" {
 		return
 	}
-	var open, there unix.Stat_t
-	if unix.Fstat(1, &open) == nil && unix.Stat(s.logPath, &there) == nil && open.Dev == there.Dev && open.Ino == there.Ino {
+	var open unix.Stat_t
+	there, err := safepath.Stat(s.logPath)
+	if err == nil && unix.Fstat(1, &open) == nil && open.Dev == there.Dev && open.Ino == there.Ino {
 		return
 	}
-	err := s.openLogFile()
+	err = s.openLogFile()
 	if err != nil && !s.logFailed {
 		say.Line("%v; the one that was open is written on", err)
 	}

@@ -8,14 +8,13 @@ package contract
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/safepath"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
@@ -129,21 +128,29 @@ func (c *Contract) fromDir(env []string) ([]string, error) {
 	if c.EnvDir == "" {
 		return env, nil
 	}
-	files, err := os.ReadDir(c.EnvDir)
+	dir, err := safepath.OpenDir(c.EnvDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read --envdir %s: %w", c.EnvDir, err)
 	}
-	for _, f := range files {
-		name := f.Name()
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read --envdir %s: %w", c.EnvDir, err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
 		if strings.HasPrefix(name, ".") || strings.Contains(name, "=") {
 			continue
 		}
-		path := filepath.Join(c.EnvDir, name)
-		b, err := os.ReadFile(path)
+		regular, err := dir.IsRegular(name)
+		if err == nil && !regular {
+			continue // a directory, or a FIFO, which would not end
+		}
+		var b []byte
+		if err == nil {
+			b, err = dir.ReadFile(name, longestVariable)
+		}
 		if err != nil {
-			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-				continue // a directory, as ..data of mounted configuration
-			}
 			return nil, fmt.Errorf("cannot read variable %s of --envdir: %w", name, err)
 		}
 		if len(b) == 0 {
@@ -157,6 +164,10 @@ func (c *Contract) fromDir(env []string) ([]string, error) {
 	}
 	return env, nil
 }
+
+// longestVariable bounds a file of --envdir. The kernel allows 128 KiB for a
+// variable, execve(2); only the first line counts.
+const longestVariable = 1 << 20
 
 func setenv(env []string, name, value string) []string {
 	return append(unsetenv(env, name), name+"="+value)

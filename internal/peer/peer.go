@@ -18,17 +18,26 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/safepath"
 )
 
 // poll is how often the other hotinit is looked at: that works with
 // start_server itself, too.
 const poll = 20 * time.Millisecond
 
-// find reads a PID file.
+// longest bounds what is read of a PID file and a status file.
+const longest = 1 << 20
+
+// find reads a PID file. The file of another user may name only a process of
+// that user: root would signal any process for them.
 func find(pidFile string) (proc.Stat, error) {
-	b, err := os.ReadFile(pidFile)
+	b, err := safepath.ReadFile(pidFile, longest)
 	if err != nil {
-		return proc.Stat{}, fmt.Errorf("cannot read --pid-file: %w", err)
+		return proc.Stat{}, fmt.Errorf("cannot read --pid-file %s: %w", pidFile, err)
+	}
+	file, err := safepath.Stat(pidFile)
+	if err != nil {
+		return proc.Stat{}, fmt.Errorf("cannot read --pid-file %s: %w", pidFile, err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || pid <= 0 {
@@ -37,6 +46,11 @@ func find(pidFile string) (proc.Stat, error) {
 	p, err := proc.Read(pid)
 	if err != nil {
 		return proc.Stat{}, fmt.Errorf("--pid-file %s names process %d, which does not run", pidFile, pid)
+	}
+	var process unix.Stat_t
+	if file.Uid != 0 && int(file.Uid) != os.Geteuid() &&
+		(unix.Stat("/proc/"+strconv.Itoa(pid), &process) != nil || process.Uid != file.Uid) {
+		return proc.Stat{}, fmt.Errorf("--pid-file %s belongs to user %d, and process %d does not", pidFile, file.Uid, pid)
 	}
 	return p, nil
 }
@@ -117,7 +131,7 @@ func reload(pid int) error {
 
 // generations returns the numbers in a status file, in order.
 func generations(path string) []int {
-	b, err := os.ReadFile(path)
+	b, err := safepath.ReadFile(path, longest)
 	if err != nil {
 		return nil
 	}

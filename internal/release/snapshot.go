@@ -1,18 +1,18 @@
 package release
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/safepath"
 )
 
 // Snapshot makes a private copy of a checked release, so that its path may be
-// overwritten in place while it runs: in directory dir, sharing the blocks where
+// overwritten in place while it runs: in the directory dir, sharing the blocks where
 // the file system can (ioctl_ficlone(2)), or with dir "" in memory
 // (memfd_create(2)). The copy has no path of its own and goes with its last
 // descriptor, also after a crash. It is proven to have f's content.
@@ -79,21 +79,26 @@ func snapshotMemory(f *File) (int, error) {
 }
 
 func snapshotDisk(f *File, dir string) (int, error) {
-	// A directory of its own, so that the file has the program's name, which is
-	// what ps(1) shows of a program executed by descriptor.
-	var random [8]byte
-	rand.Read(random[:])
-	own := filepath.Join(dir, ".hotinit-"+hex.EncodeToString(random[:]))
-	if err := unix.Mkdir(own, 0o700); err != nil {
-		return -1, fmt.Errorf("cannot make a copy of %s in %s: %w", f.Path, dir, err)
-	}
-	defer unix.Rmdir(own)
-	path := filepath.Join(own, filepath.Base(f.Path))
-	w, err := openWrite(path)
+	in, err := safepath.OpenDir(dir)
 	if err != nil {
 		return -1, fmt.Errorf("cannot make a copy of %s in %s: %w", f.Path, dir, err)
 	}
-	defer unix.Unlink(path)
+	defer in.Close()
+	// A directory of its own, which nobody else may enter, so that the file has
+	// the program's name, which is what ps(1) shows of a program executed by
+	// descriptor.
+	made, temporary, err := in.MakeDir(".hotinit-")
+	if err != nil {
+		return -1, fmt.Errorf("cannot make a copy of %s in %s: %w", f.Path, dir, err)
+	}
+	defer in.RemoveDir(temporary)
+	defer made.Close()
+	name := filepath.Base(f.Path)
+	w, err := made.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o700)
+	if err != nil {
+		return -1, fmt.Errorf("cannot make a copy of %s in %s: %w", f.Path, dir, err)
+	}
+	defer made.Remove(name)
 	if unix.IoctlFileClone(w, f.fd) != nil {
 		err = copyBytes(w, f)
 	}
@@ -103,7 +108,7 @@ func snapshotDisk(f *File, dir string) (int, error) {
 	var fd int
 	if err == nil {
 		// Reading only: a descriptor for writing would make exec fail with ETXTBSY.
-		fd, err = OpenRetry(path, unix.O_RDONLY|unix.O_CLOEXEC)
+		fd, err = made.Open(name, unix.O_RDONLY, 0)
 	}
 	if cerr := unix.Close(w); err == nil && cerr != nil {
 		unix.Close(fd)
@@ -118,15 +123,6 @@ func snapshotDisk(f *File, dir string) (int, error) {
 		return -1, fmt.Errorf("cannot run a copy from %s: its file system is mounted noexec; choose another directory", dir)
 	}
 	return fd, nil
-}
-
-func openWrite(path string) (int, error) {
-	for {
-		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o700)
-		if err != unix.EINTR {
-			return fd, err
-		}
-	}
 }
 
 // giveAway makes the copy executable by whoever could execute the original.

@@ -111,13 +111,16 @@ func (t *target) judge(st *unix.Stat_t) error {
 }
 
 // IsRegular reports whether path, below the directory, leads to a regular
-// file. The error says that it cannot be told.
+// file.
 func (d *Dir) IsRegular(path string) (bool, error) {
 	t, err := walk(d, path, true)
 	if err != nil {
 		return false, err
 	}
 	t.dir.Close()
+	if t.stat.Mode == 0 {
+		return false, unix.ENOENT
+	}
 	return t.stat.Mode&unix.S_IFMT == unix.S_IFREG, nil
 }
 

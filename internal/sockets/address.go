@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -185,11 +186,11 @@ func interfaceIndex(zone string) (uint32, error) {
 // lookupHost takes the first IPv4 address of a name, as gethostbyname(3) does
 // for Server::Starter, else the first IPv6 address.
 func lookupHost(host string) (string, error) {
-	content, err := readFile(hostsFile)
+	content, err := os.ReadFile(hostsFile)
 	if err != nil && host != "localhost" {
 		return "", fmt.Errorf("host %q is not known: cannot read %s: %v", host, hostsFile, err)
 	}
-	if address, ok := findHost(content, host); ok {
+	if address, ok := findHost(string(content), host); ok {
 		return address, nil
 	}
 	if strings.EqualFold(host, "localhost") {

@@ -328,3 +328,69 @@ func TestFromFDRefusesWhatIsNoSocket(t *testing.T) {
 		t.Errorf("FromFD says %v, want %s", err, want)
 	}
 }
+
+// Somebody turns the directory into a link to root's and back, again and
+// again: bind(2), chmod(2) and unlink(2) follow it.
+func TestBindIsNotLedElsewhereInARace(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to give a directory to another user")
+	}
+	const stranger = 65534
+	top := t.TempDir()
+	root, app := filepath.Join(top, "root"), filepath.Join(top, "app")
+	real, fake := filepath.Join(app, "real"), filepath.Join(app, "fake")
+	for _, dir := range []string{root, app, real} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(root, fake); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{app, real, fake} {
+		if err := os.Lchown(path, stranger, stranger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A stale socket of root's: it is removed where it is not in the way.
+	if err := unix.Bind(old, &unix.SockaddrUnix{Name: filepath.Join(root, "stale")}); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(old)
+	done, ended := make(chan bool), make(chan bool)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, real, unix.AT_FDCWD, fake, unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	bound := 0
+	for range 3000 {
+		for _, name := range []string{"sock", "stale"} {
+			s := mustParse(t, "unix:"+filepath.Join(real, name)+",mode=0777,user=65534")
+			if fd, err := Bind(s, 0); err == nil {
+				bound++
+				unix.Close(fd)
+			}
+			_ = Remove(s)
+		}
+	}
+	close(done)
+	<-ended
+	names, err := os.ReadDir(root)
+	if err != nil || len(names) != 1 || names[0].Name() != "stale" {
+		t.Errorf("in root's directory are %v, %v", names, err)
+	}
+	if bound == 0 {
+		t.Error("nothing was bound at all")
+	}
+}

@@ -2,7 +2,6 @@ package sockets
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -99,10 +98,4 @@ func FromFD(fd int, name string) (Spec, error) {
 		s.Name = fdName(name)
 	}
 	return s, nil
-}
-
-// readFile reads a small file as text.
-func readFile(path string) (string, error) {
-	content, err := os.ReadFile(path)
-	return string(content), err
 }

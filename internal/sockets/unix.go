@@ -3,12 +3,14 @@ package sockets
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/safepath"
 )
 
 // defaultMode is what Server::Starter gives a socket file.
@@ -38,30 +40,78 @@ func (s Spec) bindUnix(fd int, sa unix.Sockaddr) error {
 	if err := unix.Fchmod(fd, mode); err != nil {
 		return fmt.Errorf("cannot set the mode of %s: %v", s.display(), err)
 	}
-	err = unix.Bind(fd, sa)
+	at, err := s.place()
+	if err != nil {
+		return fmt.Errorf("cannot bind %s: %w%s", s.display(), err, bindUnixAdvice(err))
+	}
+	defer at.dir.Close()
+	bind := func(path string) error { return unix.Bind(fd, &unix.SockaddrUnix{Name: path}) }
+	err = at.do(bind)
 	if err == unix.EADDRINUSE {
-		if err := s.removeStale(); err != nil {
+		if err := at.removeStale(); err != nil {
 			return fmt.Errorf("cannot bind %s: %v", s.display(), err)
 		}
-		err = unix.Bind(fd, sa)
+		err = at.do(bind)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot bind %s: %w%s", s.display(), err, bindUnixAdvice(err))
 	}
-	if err := s.setOwner(uid, gid, mode); err != nil {
-		unix.Unlink(s.Path)
+	if err := s.setOwner(at, uid, gid, mode); err != nil {
+		_ = at.dir.Remove(at.name)
 		return err
 	}
 	return nil
 }
 
-func (s Spec) setOwner(uid, gid int, mode uint32) error {
+// place is where a socket's file is: a directory that is open, and a name.
+type place struct {
+	dir        *safepath.Dir
+	path, name string
+}
+
+func (s Spec) place() (place, error) {
+	dir, name, err := safepath.Parent(s.Path)
+	return place{dir, s.Path, name}, err
+}
+
+// do calls f with a path to the file. bind(2) and connect(2) take no directory,
+// and follow whatever link somebody has put in its place. So where others than
+// root can change a directory on the way, the path is the name alone, in the
+// directory that was opened. Elsewhere it is the path as it was given, which is
+// what getsockname(2) then says.
+func (p place) do(f func(path string) error) error {
+	if p.dir.Settled() {
+		return f(p.path)
+	}
+	name := p.name
+	if name[0] == '@' { // which would be an abstract address
+		name = "./" + name
+	}
+	return p.dir.Inside(func() error { return f(name) })
+}
+
+// setOwner gives the file its owner and mode, by a descriptor of the very file.
+func (s Spec) setOwner(at place, uid, gid int, mode uint32) error {
+	file, err := at.dir.Pin(at.name)
+	if err == nil {
+		defer file.Close()
+		// Nobody but root could have put another socket of ours there.
+		if file.Stat.Mode&unix.S_IFMT != unix.S_IFSOCK || int(file.Stat.Uid) != unix.Geteuid() || file.Stat.Nlink != 1 {
+			err = errors.New("somebody replaced it as soon as it was made")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot find the socket file %s again: %w", s.Path, err)
+	}
 	if uid >= 0 || gid >= 0 {
-		if err := unix.Lchown(s.Path, uid, gid); err != nil {
+		if err := file.Chown(uid, gid); err != nil {
 			return fmt.Errorf("cannot give %s to user %q and group %q: %v (run as root)", s.Path, s.User, s.Group, err)
 		}
 	}
-	if err := unix.Chmod(s.Path, mode); err != nil { // bind took the umask's bits away
+	if file.Stat.Mode&0o7777 == mode {
+		return nil
+	}
+	if err := file.Chmod(mode); err != nil { // bind took the umask's bits away
 		return fmt.Errorf("cannot set the mode of %s: %v", s.Path, err)
 	}
 	return nil
@@ -81,26 +131,27 @@ func bindUnixAdvice(err error) string {
 	return ""
 }
 
-// removeStale removes the socket file at s.Path if nobody serves it: a connect(2)
-// to the file that a dead process left is refused.
-func (s Spec) removeStale() error {
-	var stat unix.Stat_t
-	if err := unix.Lstat(s.Path, &stat); err != nil {
+// removeStale removes the socket file if nobody serves it: connect(2) is
+// refused where a process that is gone left the file.
+func (p place) removeStale() error {
+	file, err := p.dir.Pin(p.name)
+	if err != nil {
 		if err == unix.ENOENT {
 			return nil
 		}
 		return fmt.Errorf("cannot look at what is there: %v", err)
 	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+	file.Close()
+	if file.Stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return errors.New("there is a file that is not a socket (remove it, or choose another path)")
 	}
 	for _, kind := range [...]int{unix.SOCK_STREAM, unix.SOCK_SEQPACKET, unix.SOCK_DGRAM} {
-		peer, err := probe(s.Path, kind)
+		peer, err := p.probe(kind)
 		switch err {
 		case nil, unix.EAGAIN: // EAGAIN: its backlog is full
 			return fmt.Errorf("%s serves it (stop it, or choose another path)", peer)
 		case unix.ECONNREFUSED:
-			if err := unix.Unlink(s.Path); err != nil && err != unix.ENOENT {
+			if err := p.dir.Remove(p.name); err != nil && err != unix.ENOENT {
 				return fmt.Errorf("cannot remove the socket file that a process left: %v", err)
 			}
 			return nil
@@ -114,15 +165,16 @@ func (s Spec) removeStale() error {
 	return errors.New("another process serves it (stop it, or choose another path)")
 }
 
-// probe connects to path and describes who answered.
-func probe(path string, kind int) (peer string, err error) {
+// probe connects to the file and describes who answered.
+func (p place) probe(kind int) (peer string, err error) {
 	peer = "another process"
 	fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return peer, err
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+	err = p.do(func(path string) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	if err != nil {
 		return peer, err
 	}
 	// SO_PEERCRED names who called listen(2), unix(7). It is 0 for a process of
@@ -132,11 +184,11 @@ func probe(path string, kind int) (peer string, err error) {
 		return peer, nil
 	}
 	pid := strconv.Itoa(int(cred.Pid))
-	name, err := readFile("/proc/" + pid + "/comm")
+	name, err := os.ReadFile("/proc/" + pid + "/comm")
 	if err != nil {
 		return "process " + pid, nil
 	}
-	return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(name)), nil
+	return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(name))), nil
 }
 
 // Remove removes the file of a unix socket that is given up. Other specs have
@@ -145,16 +197,20 @@ func Remove(s Spec) error {
 	if !s.hasFile() {
 		return nil
 	}
-	var stat unix.Stat_t
-	err := unix.Lstat(s.Path, &stat)
-	if err == nil && stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return nil // somebody put something else there
-	}
+	at, err := s.place()
 	if err == nil {
-		err = unix.Unlink(s.Path)
+		defer at.dir.Close()
+		var file *safepath.Pinned
+		if file, err = at.dir.Pin(at.name); err == nil {
+			file.Close()
+			if file.Stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+				return nil // somebody put something else there
+			}
+			err = at.dir.Remove(at.name)
+		}
 	}
 	if err != nil && err != unix.ENOENT {
-		return fmt.Errorf("cannot remove socket file %s: %v", s.Path, err)
+		return fmt.Errorf("cannot remove the socket file %s: %v", s.Path, err)
 	}
 	return nil
 }
