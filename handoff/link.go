@@ -36,10 +36,13 @@ func connect() (l *link, dir string, records map[string][]byte, err error) {
 		l.kept[k.Name], l.held[k.Name] = k.FD, true
 	}
 	records = make(map[string][]byte)
-	for range start.Records {
+	var join message.Join
+	for len(records) < start.Records {
 		err := l.Next(func(m message.Message) {
 			if r, ok := m.(*message.Record); ok {
-				records[r.Program] = bytes.Clone(r.State)
+				if state, complete := join.Add(r); complete {
+					records[r.Program] = bytes.Clone(state)
+				}
 			}
 		})
 		if err != nil {

@@ -2,7 +2,6 @@ package handoff
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -24,9 +23,9 @@ import (
 // programName is the name of the one program of the command line.
 const programName = "app"
 
-// record is what the next handoff needs to go on where this one ended. encode
-// writes it.
-type record struct {
+// snapshot is what the next handoff needs of a program, to go on where this one
+// ended. encode.go lists its fields.
+type snapshot struct {
 	State machine.State
 	// Forked is a generation whose process was forked and may not have
 	// executed the app yet, 0 for none.
@@ -61,7 +60,7 @@ func (s *supervisor) store(st machine.State, seq uint64, forked int) {
 		s.letGo(st)
 		s.writeStatusFile(st)
 	}
-	r := record{State: st, Forked: forked, Past: s.past, Stopped: s.stopped,
+	r := snapshot{State: st, Forked: forked, Past: s.past, Stopped: s.stopped,
 		Releases: make(map[string]release.Release), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases {
@@ -82,7 +81,7 @@ func (s *supervisor) store(st machine.State, seq uint64, forked int) {
 	s.recorded, s.recordedSeq = b, seq
 	s.trim.Touch()
 	s.tellWatchers()
-	if err := s.link.SendWait(&message.Record{Program: programName, Seq: seq, State: b}); err != nil {
+	if err := s.link.SendRecord(message.Record{Program: programName, Seq: seq, State: b}); err != nil {
 		say.Line("cannot hand the record to init: %v", err)
 	}
 }
@@ -109,8 +108,8 @@ func (s *supervisor) letGo(st machine.State) {
 // resume takes over the generations of the handoff before. What happened to
 // them since comes as events of its own once the loop runs.
 func (s *supervisor) resume(recorded []byte) (machine.Event, error) {
-	var r record
-	if err := json.Unmarshal(recorded, &r); err != nil {
+	var r snapshot
+	if err := r.decode(recorded); err != nil {
 		return machine.Event{}, fmt.Errorf("the record of the handoff before cannot be read: %w", err)
 	}
 	s.past, s.stopped = r.Past, r.Stopped

@@ -23,6 +23,7 @@ type handoff struct {
 	sent    uint64 // the last signal that was sent to it
 	opening bool   // the records are being sent to it
 	reaped  bool
+	join    message.Join // records that have not arrived whole yet
 }
 
 // received is what a handoff's goroutine tells the loop. Whoever takes one with
@@ -125,12 +126,13 @@ func (p *pid1) attend(h *handoff) *handoff {
 // room for yet: they are sent when the handoff reads, beside the loop.
 func (p *pid1) open(h *handoff) (later []*message.Record) {
 	for _, r := range p.records {
-		m := message.Record{Program: r.program, State: r.state}
-		if len(later) == 0 && h.link.Send(&m) == nil {
-			continue
+		for _, m := range (message.Record{Program: r.program, State: r.state}).Parts() {
+			if len(later) == 0 && h.link.Send(m) == nil {
+				continue
+			}
+			m.State = slices.Clone(m.State)
+			later = append(later, m)
 		}
-		m.State = slices.Clone(r.state)
-		later = append(later, &m)
 	}
 	h.opening = len(later) > 0
 	return later

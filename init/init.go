@@ -246,8 +246,10 @@ func (p *pid1) handle(m message.Message) {
 			go threads.Reserve(spareThreads) // the app is about to run
 		}
 		p.trim.Touch()
-		p.record(m.Program, m.State)
-		p.acknowledged(m.Seq)
+		if state, complete := p.hand.join.Add(m); complete {
+			p.record(m.Program, state)
+			p.acknowledged(m.Seq)
+		}
 	case *message.Forget:
 		p.records = slices.DeleteFunc(p.records, func(r record) bool { return r.program == m.Program })
 	case *message.Acted:

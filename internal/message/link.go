@@ -85,6 +85,53 @@ func (l *Link) SendWait(m Message) error {
 	}
 }
 
+// SendRecord sends a record of any size, in as many messages as it needs, and
+// waits while the socket is full.
+func (l *Link) SendRecord(r Record) error {
+	for _, part := range r.Parts() {
+		if err := l.SendWait(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Parts returns the messages that a record is sent in.
+func (r Record) Parts() (parts []*Record) {
+	for {
+		part := r
+		n := min(len(r.State), maxState)
+		part.State, r.State = r.State[:n], r.State[n:]
+		part.More = len(r.State) > 0
+		parts = append(parts, &part)
+		if !part.More {
+			return parts
+		}
+	}
+}
+
+// Join collects the parts of records.
+type Join struct{ parts map[string][]byte }
+
+// Add adds a message. When the record is complete, it returns the whole state,
+// which may lie in the receiver's buffer.
+func (j *Join) Add(r *Record) (state []byte, complete bool) {
+	before, begun := j.parts[r.Program]
+	if !begun && !r.More {
+		return r.State, true
+	}
+	state = append(before, r.State...)
+	if !r.More {
+		delete(j.parts, r.Program)
+		return state, true
+	}
+	if j.parts == nil {
+		j.parts = make(map[string][]byte)
+	}
+	j.parts[r.Program] = state
+	return nil, false
+}
+
 func (l *Link) poll(events int16) error {
 	_, err := unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: events}}, -1)
 	if err == unix.EINTR {

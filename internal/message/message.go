@@ -42,15 +42,15 @@ const (
 	// Max is the size in bytes of the largest message. It is below the
 	// default send buffer of a socket, which bounds a packet.
 	Max = 128 << 10
-	// MaxState is the size in bytes of the largest state in a Record.
-	MaxState = Max - 1024
+	// maxState is the size in bytes of the largest state in one Record.
+	maxState = Max - 1024
 )
 
 // Start is init's first message to each handoff.
 type Start struct {
 	Dir     string // the working directory that hotinit was started in
 	Kept    []Kept // what init keeps, and the handoff inherits
-	Records int    // this many messages of type Record follow at once
+	Records int    // the records of this many programs follow
 }
 
 // Kept is a descriptor that init keeps.
@@ -104,6 +104,9 @@ type Record struct {
 	Program string
 	Seq     uint64 // the last signal acted upon
 	State   []byte // a received one lies in the buffer of the receiver
+	// More says that State goes on in the next Record, since one message would
+	// be too large. What was recorded before holds until all of it has arrived.
+	More bool
 }
 
 // Forget makes init drop the record of a program.
@@ -205,6 +208,7 @@ func (m *Record) fields(c *coder) {
 	c.string(&m.Program)
 	c.uint(&m.Seq)
 	c.bytes(&m.State)
+	c.bool(&m.More)
 }
 
 func (m *Forget) fields(c *coder) { c.string(&m.Program) }

@@ -166,12 +166,34 @@ func TestNothingIsSentOnALinkThatWasClosed(t *testing.T) {
 
 func TestTheLargestRecordArrives(t *testing.T) {
 	a, b := pair(t)
-	want := &Record{Program: strings.Repeat("n", 200), Seq: 1 << 60, State: bytes.Repeat([]byte("x"), MaxState)}
+	want := &Record{Program: strings.Repeat("n", 200), Seq: 1 << 60, State: bytes.Repeat([]byte("x"), maxState)}
 	if err := a.Send(want); err != nil {
 		t.Fatal(err)
 	}
 	if got := next(t, b); !reflect.DeepEqual(got, want) {
 		t.Error("it is not what was sent")
+	}
+}
+
+func TestARecordOfAnySizeArrives(t *testing.T) {
+	a, b := pair(t)
+	for _, size := range []int{0, 1, maxState, maxState + 1, 10*maxState + 7} {
+		want := make([]byte, size)
+		for i := range want {
+			want[i] = byte(i / 251)
+		}
+		go a.SendRecord(Record{Program: "app", Seq: 9, State: want})
+		var join Join
+		for complete := false; !complete; {
+			var state []byte
+			r := next(t, b).(*Record)
+			if state, complete = join.Add(r); complete && !bytes.Equal(state, want) {
+				t.Errorf("a state of %d bytes arrives as one of %d", size, len(state))
+			}
+			if r.Program != "app" || r.Seq != 9 {
+				t.Errorf("%+v", r)
+			}
+		}
 	}
 }
 
