@@ -21,6 +21,9 @@ func (s *snapshot) fields(c *record.Codec) {
 	record.Map(c, "Releases", &s.Releases, func(c *record.Codec, name string, r *release.Release) {
 		c.Object(name, func(c *record.Codec) { releaseFields(c, r) })
 	})
+	record.Map(c, "Commands", &s.Commands, func(c *record.Codec, name string, v *release.Command) {
+		c.Object(name, func(c *record.Codec) { commandFields(c, v) })
+	})
 	record.Map(c, "Since", &s.Since, func(c *record.Codec, name string, t *time.Time) { c.Time(name, t) })
 	record.Map(c, "Groups", &s.Groups, record.Int[int])
 	record.Map(c, "Texts", &s.Texts, func(c *record.Codec, name string, text *string) { c.String(name, text) })
@@ -77,6 +80,13 @@ func releaseFields(c *record.Codec, r *release.Release) {
 	record.Uint(c, "Mode", &r.Mode)
 	record.Uint(c, "Kind", &r.Kind)
 	record.Text(c, "Digest", &r.Digest, !r.Digest.Known())
+	record.Text(c, "Tree", &r.Tree, !r.Tree.Known())
+}
+
+func commandFields(c *record.Codec, v *release.Command) {
+	c.String("Path", &v.Path)
+	record.List(c, "Argv", &v.Argv, func(c *record.Codec, arg *string) { c.String("Arg", arg) })
+	c.String("Dir", &v.Dir)
 }
 
 func pastFields(c *record.Codec, p *control.Past) {

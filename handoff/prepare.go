@@ -33,6 +33,11 @@ type job struct {
 	script int           // index in argv of the file that is watched, -1: it is path itself
 	file   *release.File // what was checked, nil where nothing is
 	byFD   bool          // the descriptor is executed, not the path
+
+	// command is what is executed: path, argv and the working directory as they
+	// are resolved when the generation is started, or were for a Held release.
+	command release.Command
+
 	tries  int
 	told   bool // that it has to wait
 	cancel chan struct{}
@@ -267,6 +272,9 @@ func (s *supervisor) launch(j *job) (machine.Event, bool) {
 	if j.file != nil && j.source == machine.Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
 		return s.again(j, true, fmt.Errorf("%s was replaced after it was checked", s.target(j)))
 	}
+	if moved := s.resolveLinks(j); moved {
+		return s.again(j, true, fmt.Errorf("%s leads to another file than the one that was checked", s.target(j)))
+	}
 	s.reopenLog()
 	spec, ready, err := s.spec(j)
 	if err != nil {
@@ -324,6 +332,25 @@ func (s *supervisor) launch(j *job) (machine.Event, bool) {
 	return machine.Event{Kind: machine.Started, N: j.n, Release: key, PID: child.PID, Start: st.Start}, true
 }
 
+// resolveLinks sets the command of a job: that of its release, or else what its
+// paths lead to now. It reports whether a symbolic link was turned since the file
+// was checked. A command that hotinit does not check is executed as it was given.
+func (s *supervisor) resolveLinks(j *job) (moved bool) {
+	j.command = release.Command{Path: j.path, Argv: j.argv, Dir: s.dir}
+	if j.source == machine.Held {
+		if r := s.releases[j.key]; r != nil && len(r.command.Argv) > 0 {
+			j.command = r.command
+		}
+		return false
+	}
+	if j.file == nil {
+		return false
+	}
+	resolved, target := j.command.Resolve(j.script)
+	j.command = resolved
+	return target != j.file.Real
+}
+
 // spec says how a generation is started.
 func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 	ready, err := s.newReadiness(j.n)
@@ -331,13 +358,13 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		return nil, nil, err
 	}
 	spec := &spawn.Spec{
-		Path:       j.path,
+		Path:       j.command.Path,
 		FD:         -1,
-		Argv:       j.argv,
+		Argv:       slices.Clone(j.command.Argv),
 		Env:        j.env,
 		SelfPID:    j.self,
 		Files:      s.contract.Files(s.std(), ready.childFD()),
-		Dir:        s.dir,
+		Dir:        j.command.Dir,
 		Umask:      s.cfg.Umask,
 		Signals:    entry.Inherited(),
 		Credential: s.credential(),
@@ -361,14 +388,12 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		// By its path, so that it has its own name in ps(1). What then runs is
 		// compared with what was checked.
 	case j.script >= 0 && leadsTo(j.file.Real, j.file):
-		// The folder that the script was in when it was good: through a
-		// symbolic link the path leads to another by now.
 		spec.Argv[j.script] = j.file.Real
 	case j.script >= 0:
 		ready.closeChild()
 		ready.close()
 		return nil, nil, &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s was replaced, and %s can only read what is at a path", j.file.Path, j.argv[0])}
-	case leadsTo(j.path, j.file):
+	case leadsTo(spec.Path, j.file):
 	case leadsTo(j.file.Real, j.file):
 		spec.Path = j.file.Real
 	default:

@@ -31,6 +31,7 @@ type snapshot struct {
 	// executed the app yet, 0 for none.
 	Forked   int
 	Releases map[string]release.Release
+	Commands map[string]release.Command // what a generation of each release executes
 	Since    map[int]time.Time
 	Groups   map[int]int    // process groups; MAINPID= may have named another process
 	Texts    map[int]string // the last STATUS=
@@ -61,11 +62,11 @@ func (s *supervisor) store(st machine.State, seq uint64, forked int) {
 		s.writeStatusFile(st)
 	}
 	r := snapshot{State: st, Forked: forked, Past: s.past, Stopped: s.stopped,
-		Releases: make(map[string]release.Release), Since: make(map[int]time.Time),
+		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases {
 		if rel.file != nil {
-			r.Releases[key] = rel.file.Release
+			r.Releases[key], r.Commands[key] = rel.file.Release, rel.command
 		}
 	}
 	for n, p := range s.procs {
@@ -115,7 +116,7 @@ func (s *supervisor) resume(recorded []byte) (machine.Event, error) {
 	s.past, s.stopped = r.Past, r.Stopped
 	for key, rel := range r.Releases {
 		if fd := s.link.take(releaseName(key)); fd >= 0 {
-			s.releases[key] = &heldRelease{file: release.Resume(rel, fd), path: rel.Path}
+			s.releases[key] = &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key]}
 		}
 	}
 	for i := range r.State.Gens {

@@ -14,8 +14,13 @@ import (
 type heldRelease struct {
 	file *release.File
 	path string // as the command line leads to it
-	read bool   // its content was read, or cannot be, or is being read
-	done bool   // and that is over
+
+	// command is what a generation of it executes. Its paths are resolved, so
+	// that a rollback leads into the directory that it was started from.
+	command release.Command
+
+	read bool // its content was read, or cannot be, or is being read
+	done bool // and that is over
 }
 
 // keyOf names the release of a job.
@@ -31,16 +36,7 @@ func (s *supervisor) keyOf(j *job) string {
 		}
 		return j.key
 	}
-	return keyOf(j.file.Release)
-}
-
-// keyOf names a release by its content, or where that was not read (yet) by
-// its file. One may execute a file that one may not read.
-func keyOf(r release.Release) string {
-	if r.Digest.Known() {
-		return r.Digest.String()
-	}
-	return fmt.Sprintf("%d:%d:%d:%d", r.Dev, r.Ino, r.Size, r.MTime)
+	return j.file.Name()
 }
 
 func releaseName(key string) string { return "release/" + key }
@@ -51,7 +47,7 @@ func (s *supervisor) hold(key string, j *job) {
 	if key == "" || j.source == machine.Held || s.releases[key] != nil {
 		return
 	}
-	s.releases[key] = &heldRelease{file: j.file, path: s.target(j)}
+	s.releases[key] = &heldRelease{file: j.file, path: s.target(j), command: j.command}
 	_ = s.link.keep(releaseName(key), j.file.FD())
 }
 
@@ -177,7 +173,7 @@ func (s *supervisor) readLater() {
 func (s *supervisor) rename(key string, d release.Digest) {
 	r := s.releases[key]
 	r.file.Digest = d
-	name := keyOf(r.file.Release)
+	name := r.file.Name()
 	if s.releases[name] == nil {
 		s.releases[name] = r
 		_ = s.link.keep(releaseName(name), r.file.FD())

@@ -80,6 +80,6 @@ func (s *supervisor) changed(ev watch.Event) {
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()
 		s.offered = ev.File
-		s.loop.act(machine.Event{Kind: machine.Changed, Release: keyOf(ev.Release)})
+		s.loop.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
 	}
 }

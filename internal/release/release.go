@@ -10,6 +10,7 @@
 package release
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -72,18 +73,40 @@ type Release struct {
 	Mode   uint32 // permission bits
 	Kind   Kind
 	Digest Digest
+	Tree   Digest // of the watched directories, zero where there are none
 }
 
-// Same reports whether both have the same content, so that starting the one in
-// place of the other would change nothing. Only bytes count: a touched, copied,
-// renamed, chowned or chmodded file is the same release. (A file that lost its
-// x bit cannot be started again, but that is no reason to replace what runs.)
-// Where the bytes could not be read, the same unmodified inode must do.
+// Same reports whether both are the same release, so that starting the one in
+// place of the other would change nothing. What counts is where the path leads
+// and the bytes: a file that was touched, copied, chowned or chmodded in its
+// place is the same release; a symbolic link that was turned leads to another
+// one, whatever the bytes, since what the program loads later lies beside it.
+// (A file that lost its x bit cannot be started again, but that is no reason to
+// replace what runs.) Where the bytes could not be read, the same unmodified
+// inode must do.
 func (r Release) Same(o Release) bool {
+	if r.Real != o.Real || r.Tree != o.Tree {
+		return false
+	}
 	if r.Digest.Known() && o.Digest.Known() {
 		return r.Digest == o.Digest && r.Size == o.Size
 	}
 	return r.Dev == o.Dev && r.Ino == o.Ino && r.Size == o.Size && r.MTime == o.MTime
+}
+
+// Name names a release: the same name is the same release, also to another
+// hotinit. Where the content was not read (yet) the name is the inode's and
+// holds for as long as this hotinit runs.
+func (r Release) Name() string {
+	h := sha256.New()
+	if r.Digest.Known() {
+		h.Write(r.Digest[:])
+	} else {
+		fmt.Fprintf(h, "%d:%d:%d:%d", r.Dev, r.Ino, r.Size, r.MTime)
+	}
+	h.Write(r.Tree[:])
+	h.Write([]byte(r.Real))
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // Reason is why a file cannot be started, short enough for a line of the log
@@ -174,15 +197,27 @@ func (f *File) Read(done <-chan struct{}) error {
 
 // OpenUnchecked opens path without judging it.
 func OpenUnchecked(path string) (*File, error) {
+	// What is opened is what path was resolved to, without a further link: else
+	// a link that is turned meanwhile would give one file the other's name.
+	for range 8 {
+		real, err := filepath.EvalSymlinks(path)
+		if err != nil || procLink(path) {
+			break // opening it says why
+		}
+		f, err := openFile(real)
+		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if f != nil {
+			f.Path, f.Real = path, real
+		}
+		return f, err
+	}
 	f, err := openFile(path)
-	if err != nil {
-		return nil, err
+	if f != nil {
+		f.Real = path
 	}
-	f.Real = path
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		f.Real = real
-	}
-	return f, nil
+	return f, err
 }
 
 func openFile(path string) (*File, error) {

@@ -164,6 +164,7 @@ func (e eyes) look(q query) view {
 	if r.file == (release.Stamp{}) {
 		return v
 	}
+	s.id.real = r.real
 	if p, ok := release.ChecksumFile(e.path, r.real); ok {
 		s.id.checksum = release.StatStamp(p)
 	}
@@ -193,7 +194,7 @@ func (e eyes) touch(v *view, q query) {
 		return
 	}
 	s := &v.observation
-	s.id.file = f.Stamp()
+	s.id.real, s.id.file = f.Real, f.Stamp()
 	s.writer = f.Writer()
 	if !q.examine || s.writer == release.WriterOpen {
 		f.Close()

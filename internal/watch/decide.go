@@ -6,9 +6,11 @@ import (
 	"github.com/hotinit/hotinit/internal/release"
 )
 
-// identity is what a look at the path shows: the file, and the checksum file
-// beside it. While both are unchanged, nothing happened.
+// identity is what a look at the path shows: where it leads, the file there, and
+// the checksum file beside it. While these are unchanged, nothing happened. The
+// same file by another way (a turned link to a hard link) is another identity.
 type identity struct {
+	real           string
 	file, checksum release.Stamp
 	fault          string // why the path could not be followed to its end
 }
@@ -48,9 +50,10 @@ func (b baseline) knows(s observation) bool {
 
 // holds reports whether the release that the path was last known to hold is
 // still there, unmodified.
-func (b baseline) holds(f release.Stamp) bool {
+func (b baseline) holds(id identity) bool {
+	f := id.file
 	r := b.shown
-	return r.Ino != 0 && r.Dev == f.Dev && r.Ino == f.Ino && r.Size == f.Size && r.MTime == f.MTime && r.CTime == f.CTime
+	return r.Ino != 0 && r.Real == id.real && r.Dev == f.Dev && r.Ino == f.Ino && r.Size == f.Size && r.MTime == f.MTime && r.CTime == f.CTime
 }
 
 type verdictKind uint8
@@ -88,7 +91,7 @@ func decide(b baseline, seen []observation, settle time.Duration) verdict {
 		return verdict{}
 	}
 	now := seen[len(seen)-1]
-	if b.knows(now) || !b.any && now.exam == nil && b.holds(now.id.file) {
+	if b.knows(now) || !b.any && now.exam == nil && b.holds(now.id) {
 		return verdict{}
 	}
 

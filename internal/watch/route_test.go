@@ -73,16 +73,32 @@ func TestADirectoryThatDoesNotExistYetIsWaitedFor(t *testing.T) {
 	r.release(script("at last"))
 }
 
-func TestASwapOfLinksToTheSameBytesIsNothing(t *testing.T) {
+// What the program loads later lies beside it, so the same bytes in another
+// directory are another release, also where both names are one file's.
+func TestATurnedLinkIsNewsWhateverTheBytes(t *testing.T) {
+	for _, copy := range []string{"cp -p", "ln"} {
+		t.Run(copy, func(t *testing.T) {
+			r := newRig(t, rigOptions{dir: t.TempDir(), prepare: func(r *rig) {
+				r.path = r.dir + "/current/server"
+				r.layout("1", script("first"))
+				r.sh(`mkdir 2; ` + copy + ` 1/server 2/server; ln -s 1 current`)
+			}})
+			r.sh(`ln -sfn 2 current`)
+			if e := r.release(script("first")); filepath.Base(filepath.Dir(e.Release.Real)) != "2" {
+				t.Errorf("the new release is %s", e.Release.Real)
+			}
+			r.only()
+		})
+	}
+}
+
+func TestAnotherWayToTheSameFileIsNothing(t *testing.T) {
 	r := newRig(t, rigOptions{dir: t.TempDir(), prepare: func(r *rig) {
 		r.path = r.dir + "/current/server"
 		r.layout("1", script("first"))
-		r.layout("2", script("first"))
-		r.sh(`ln -s 1 current`)
+		r.sh(`ln -s 1 one; ln -s 1 current`)
 	}})
-	before := release.StatStamp(r.path)
-	r.sh(`ln -sfn 2 current`)
-	r.ignored(before)
+	r.sh(`ln -sfn one current`)
 	r.only()
 }
 
