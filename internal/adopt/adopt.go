@@ -1,0 +1,504 @@
+package adopt
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/proc"
+	"github.com/hotinit/hotinit/internal/sockets"
+)
+
+// Names under which a Host keeps descriptors for the next handoff.
+const (
+	// Held begins the names of the sockets.
+	Held = "adopted/"
+	// Listener begins the names of the notification descriptors; the generation
+	// follows.
+	Listener = "notifications/"
+	// Journal names what the answers under way are written in.
+	Journal = "notifications"
+)
+
+// Host is what the adopter needs of the handoff. Its methods are called from
+// any goroutine, one call at a time, and must not call the Adopter.
+type Host interface {
+	// Keep gives init a copy of a descriptor to hold, and returns once it is on
+	// its way: so it is there whatever becomes of this process.
+	Keep(name string, fd int) error
+	// Drop has init close what it holds.
+	Drop(name string)
+	// Listens is told that generation n listens on a socket, which was adopted
+	// just now where adopted says so.
+	Listens(n int, socket string, adopted bool)
+	// Say prints a line.
+	Say(format string, args ...any)
+}
+
+// Adopter answers the calls of all generations. Each generation has a goroutine
+// that receives, reads and decides; what they share is under one lock, under
+// which nothing waits for an app.
+type Adopter struct {
+	host    Host
+	take    bool // pidfd_getfd(2) is allowed
+	journal *journal
+
+	mu      sync.Mutex
+	held    []*held
+	gens    map[int]*generation
+	passed  map[uint64]bool // inodes of the sockets that were passed to the app
+	nextID  int
+	ports   map[uint64]bool // inodes of sockets that the kernel chose a port for
+	sweeper bool            // a goroutine looks after sockets that may be none to hold
+	over    bool            // nothing is adopted any more
+
+	// reached is called at the moments at which a test ends this process.
+	reached func(moment string)
+}
+
+// held is a socket of the program.
+type held struct {
+	name  string // that it is kept under
+	fd    int
+	inode uint64
+	key   key
+	by    map[int]bool // generations that it was given to, or taken from
+	heard map[int]bool // of those, the ones that called listen(2)
+	// undecided is a socket that hotinit made, which nobody listens on yet: it may
+	// be a client's.
+	undecided bool
+}
+
+// generation is one whose calls are notified.
+type generation struct {
+	n    int
+	pid  int // of the main process
+	fd   int
+	slot *slot
+	told bool // that it cannot be looked at
+	// lost are the calls whose descriptor was replaced, by the socket's inode, and
+	// that were not answered: a signal interrupted them (before Linux 5.19), and
+	// they come again.
+	lost map[call]uint64
+}
+
+// New returns an adopter that goes on with what the handoff before has kept.
+// kept are descriptors by their names; those with a name of this package are
+// taken, and removed from it.
+func New(host Host, take bool, kept map[string]int) *Adopter {
+	a := &Adopter{
+		host: host, take: take,
+		gens: make(map[int]*generation), passed: make(map[uint64]bool), ports: make(map[uint64]bool),
+	}
+	fd, ok := kept[Journal]
+	if !ok {
+		fd = -1
+	}
+	delete(kept, Journal)
+	a.journal = newJournal(fd)
+	if a.journal.fd >= 0 && a.journal.fd != fd {
+		if err := host.Keep(Journal, a.journal.fd); err != nil {
+			host.Say("%v", err)
+		}
+	}
+	for name, fd := range kept {
+		rest, ok := strings.CutPrefix(name, Held)
+		if !ok {
+			continue
+		}
+		delete(kept, name)
+		id, _ := strconv.Atoi(rest)
+		a.nextID = max(a.nextID, id)
+		a.resume(name, fd)
+	}
+	sort.Slice(a.held, func(i, j int) bool { return a.held[i].name < a.held[j].name })
+	return a
+}
+
+// resume goes on with a socket that init has kept. Which generations have it is
+// looked up once they are known, see Resume.
+func (a *Adopter) resume(name string, fd int) {
+	h := &held{name: name, fd: fd, by: make(map[int]bool), heard: make(map[int]bool)}
+	var st unix.Stat_t
+	k, ok := keyOf(fd)
+	if err := unix.Fstat(fd, &st); err != nil || !ok {
+		a.release(h)
+		return
+	}
+	h.key, h.inode = k, st.Ino
+	h.undecided = k.kind != unix.SOCK_DGRAM && !listening(fd)
+	a.held = append(a.held, h)
+}
+
+// Passed tells of a socket that the app gets from hotinit by descriptor: it is
+// not to be shut down by one generation for all.
+func (a *Adopter) Passed(fd int) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil {
+		a.mu.Lock()
+		a.passed[st.Ino] = true
+		a.mu.Unlock()
+	}
+}
+
+// Add answers the calls of a generation from now on. fd is the descriptor of its
+// notifications, which the adopter owns and the host keeps under ListenerName(n);
+// pid is its main process.
+func (a *Adopter) Add(n, pid, fd int) {
+	a.mu.Lock()
+	g := &generation{n: n, pid: pid, fd: fd, slot: a.journal.slot(n), lost: make(map[call]uint64)}
+	a.gens[n] = g
+	a.mu.Unlock()
+	wakeInPlace(fd)
+	go a.serve(g, false)
+}
+
+// Resume is Add for a generation that the handoff before has started. All of
+// them have to be there before the first answer: so they are given together, by
+// their number.
+func (a *Adopter) Resume(pids, fds map[int]int) {
+	a.mu.Lock()
+	for n, fd := range fds {
+		a.gens[n] = &generation{n: n, pid: pids[n], fd: fd, slot: a.journal.slot(n), lost: make(map[call]uint64)}
+	}
+	for _, h := range a.held {
+		for n := range a.gens {
+			if a.open(h, n) {
+				h.by[n], h.heard[n] = true, listening(h.fd)
+			}
+		}
+	}
+	for _, g := range a.gens {
+		go a.serve(g, true)
+	}
+	a.mu.Unlock()
+}
+
+// moment is where a test may end this process.
+func (a *Adopter) moment(name string) {
+	if a.reached != nil {
+		a.reached(name)
+	}
+}
+
+// ListenerName is what a generation's notification descriptor is kept under.
+func ListenerName(n int) string { return Listener + strconv.Itoa(n) }
+
+// serve answers the calls of one generation until all of its processes have
+// ended.
+func (a *Adopter) serve(g *generation, resumed bool) {
+	if resumed && g.slot.n.id != 0 && valid(g.fd, g.slot.n.id) {
+		a.answer(g) // the handoff before has received it, and not answered
+	}
+	_ = unix.SetNonblock(g.fd, true)
+	file := os.NewFile(uintptr(g.fd), "notifications")
+	raw, err := file.SyscallConn()
+	for err == nil {
+		more := false
+		look := func(fd uintptr) bool {
+			var there bool
+			more, there = pending1(int(fd))
+			return there
+		}
+		if err = raw.Read(look); err != nil {
+			// The poller took no more descriptors: a thread waits.
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}, -1)
+			look(uintptr(g.fd))
+			err = nil
+		}
+		if !more {
+			break
+		}
+		g.slot.done = 0
+		switch e := receive(g.fd, &g.slot.n); e {
+		case nil:
+			a.moment("received")
+			a.answer(g)
+		case unix.ENOENT, unix.EINTR: // its thread has ended meanwhile
+		default:
+			err = e
+		}
+	}
+	a.mu.Lock()
+	g.slot.gen = 0
+	if a.gens[g.n] == g {
+		delete(a.gens, g.n)
+	}
+	a.host.Drop(ListenerName(g.n))
+	a.mu.Unlock()
+	_ = file.Close()
+}
+
+// pending1 reports whether there is a notification to receive, and whether there
+// is that or an end.
+func pending1(fd int) (more, there bool) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p, 0); err != nil || n == 0 {
+		return false, false
+	}
+	more = p[0].Revents&unix.POLLIN != 0
+	return more, more || p[0].Revents&(unix.POLLHUP|unix.POLLNVAL) != 0
+}
+
+// answer deals with what is in the generation's slot.
+func (a *Adopter) answer(g *generation) {
+	n := &g.slot.n
+	var r answer
+	switch n.nr {
+	case unix.SYS_BIND:
+		r = a.bind(g, n)
+	case unix.SYS_LISTEN:
+		r = a.listen(g, n)
+	case unix.SYS_SHUTDOWN:
+		r = a.shutdown(n)
+	case unix.SYS_SETSOCKOPT:
+		r = a.option(g, n)
+	default:
+		r = kernel
+	}
+	// ENOENT: its thread has ended, or will ask again.
+	a.moment("decided")
+	if err := send(g.fd, n.id, r); err == nil && g.slot.done != 0 {
+		g.slot.done = 0
+		delete(g.lost, callOf(n))
+	}
+}
+
+// Generations tells which generations there are, and which one serves (0 for
+// none). A socket that none of them has is closed, so that clients are refused
+// and do not wait for ever; while none serves, the next one shall have it.
+func (a *Adopter) Generations(alive []int, current int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held = slices.DeleteFunc(a.held, func(h *held) bool {
+		for n := range h.by {
+			if !slices.Contains(alive, n) {
+				delete(h.by, n)
+				delete(h.heard, n)
+			}
+		}
+		if len(h.by) > 0 || current == 0 {
+			return false
+		}
+		a.release(h)
+		return true
+	})
+}
+
+// Stop lets go of everything: the program ends, and when the app has closed its
+// sockets they are to be closed. Calls are left to the kernel from now on.
+func (a *Adopter) Stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	for _, h := range a.held {
+		a.release(h)
+	}
+	a.held = nil
+	clear(a.passed)
+}
+
+// End is for when this process ends for good: a call that nobody will answer must
+// not wait. It fails with ENOSYS once nobody has its descriptor any more.
+func (a *Adopter) End() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for n := range a.gens {
+		a.host.Drop(ListenerName(n))
+	}
+}
+
+// Socket is one that is held.
+type Socket struct {
+	Name  string // its address
+	Inode uint64
+	By    []int // generations that listen on it
+}
+
+// Sockets returns the sockets that are held.
+func (a *Adopter) Sockets() []Socket {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []Socket
+	for _, h := range a.held {
+		if h.undecided && h.key.kind != unix.SOCK_DGRAM {
+			continue
+		}
+		s := Socket{Name: h.String(), Inode: h.inode}
+		for n := range h.by {
+			s.By = append(s.By, n)
+		}
+		sort.Ints(s.By)
+		out = append(out, s)
+	}
+	return out
+}
+
+// Listening reports whether generation n has called listen(2) on every socket
+// that generation of listens on, or had it given where it is not one to listen
+// on; and whether there is any.
+func (a *Adopter) Listening(n, of int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	any := false
+	for _, h := range a.held {
+		if !h.by[of] || h.undecided && h.key.kind != unix.SOCK_DGRAM {
+			continue
+		}
+		if !h.heard[n] {
+			return false
+		}
+		any = true
+	}
+	return any
+}
+
+// String is the address of a socket, for people.
+func (h *held) String() string {
+	s := sockets.Address(h.fd)
+	if h.key.kind == unix.SOCK_DGRAM {
+		s += " (UDP)"
+	}
+	return s
+}
+
+// find returns the socket that is held for a key.
+func (a *Adopter) find(k key) *held {
+	for _, h := range a.held {
+		if h.key == k {
+			return h
+		}
+	}
+	return nil
+}
+
+func (a *Adopter) findInode(inode uint64) *held {
+	for _, h := range a.held {
+		if h.inode == inode {
+			return h
+		}
+	}
+	return nil
+}
+
+// hold keeps a socket: with init first. It takes fd, unless it fails.
+func (a *Adopter) hold(fd int, k key) (*held, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	a.nextID++
+	h := &held{name: Held + strconv.Itoa(a.nextID), fd: fd, inode: st.Ino, key: k, by: make(map[int]bool), heard: make(map[int]bool)}
+	if err := a.host.Keep(h.name, fd); err != nil {
+		return nil, err
+	}
+	a.held = append(a.held, h)
+	a.moment("kept")
+	return h, nil
+}
+
+// release closes a socket here and in init.
+func (a *Adopter) release(h *held) {
+	a.host.Drop(h.name)
+	unix.Close(h.fd)
+}
+
+func (a *Adopter) forget(h *held) {
+	a.release(h)
+	a.held = slices.DeleteFunc(a.held, func(o *held) bool { return o == h })
+}
+
+// listening reports whether somebody has called listen(2) on a socket, and
+// nobody has shut it down since.
+func listening(fd int) bool { return boolean(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN) }
+
+// open reports whether a process of generation n has a socket open. Where that
+// cannot be seen, it does.
+func (a *Adopter) open(h *held, n int) bool {
+	pids, ok := a.processes(n)
+	if !ok {
+		return h.by[n]
+	}
+	for _, pid := range pids {
+		fds, ok := socketsOf(pid)
+		if !ok && h.by[n] || slices.Contains(fds, h.inode) {
+			return true
+		}
+	}
+	return false
+}
+
+// openAnywhere reports whether any generation has a socket open.
+func (a *Adopter) openAnywhere(h *held) bool {
+	for n := range a.gens {
+		if a.open(h, n) {
+			return true
+		}
+	}
+	return false
+}
+
+// processes returns the processes of generation n: those below its main process,
+// those of its group, and those that belong to no other generation and may have
+// left both. ok is false where there is no telling.
+func (a *Adopter) processes(n int) (pids []int, ok bool) {
+	g := a.gens[n]
+	all := proc.All()
+	if g == nil || len(all) == 0 {
+		return nil, false
+	}
+	others := map[int]bool{os.Getpid(): true, os.Getppid(): true}
+	for _, o := range a.gens {
+		if o == g {
+			continue
+		}
+		others[o.pid] = true
+		for _, st := range proc.Below(all, o.pid) {
+			others[st.PID] = true
+		}
+		for _, st := range all {
+			others[st.PID] = others[st.PID] || st.Group == o.pid
+		}
+	}
+	for _, st := range proc.Below(all, os.Getppid()) {
+		if !others[st.PID] && st.State != 'Z' {
+			pids = append(pids, st.PID)
+		}
+	}
+	return pids, true
+}
+
+// socketsOf returns the sockets that a process has open, by their inodes.
+func socketsOf(pid int) (inodes []uint64, ok bool) {
+	p, err := findProcess(uint32(pid))
+	if err != nil {
+		return nil, true // it has ended
+	}
+	err = p.as(func() error {
+		inodes = inodes[:0]
+		d, err := os.Open(p.dir + "/fd")
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		names, err := d.Readdirnames(-1)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if inode, err := socketInode(p.dir + "/fd/" + name); err == nil {
+				inodes = append(inodes, inode)
+			} else if denied(err) {
+				return err
+			}
+		}
+		return nil
+	})
+	return inodes, err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}

@@ -1,0 +1,576 @@
+package adopt
+
+import (
+	"encoding/binary"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is the app's descriptor that a call is about.
+type socket struct {
+	fd       int    // its number in the app
+	own      int    // a descriptor of ours for it, -1 where it cannot be taken
+	inode    uint64 // which socket it is
+	key      key    // without an address
+	protocol int
+	flags    int // O_CLOEXEC, O_NONBLOCK
+}
+
+func (s *socket) close() {
+	if s.own >= 0 {
+		unix.Close(s.own)
+	}
+}
+
+// look reads what the call is about. err is nil, or why it cannot be told; a nil
+// socket is none of ours.
+func (a *Adopter) look(n *notification) (*process, *socket, error) {
+	if n.pid == 0 {
+		return nil, nil, nil // it is in another PID namespace, and not below ours
+	}
+	p, err := findProcess(n.pid)
+	if err != nil {
+		return nil, nil, err
+	}
+	if same, err := p.sameNet(); err != nil || !same {
+		return p, nil, err
+	}
+	s := &socket{fd: int(int32(n.args[0])), own: -1}
+	if s.inode, err = p.inode(s.fd); err != nil {
+		if err == unix.ENOTSOCK || isNotThere(err) {
+			return p, nil, nil
+		}
+		return p, nil, err
+	}
+	if s.flags, err = p.flags(s.fd); err != nil {
+		return p, nil, err
+	}
+	if a.take {
+		if s.own, err = p.take(s.fd, s.inode); err != nil {
+			return p, nil, err
+		}
+		if s.key, s.protocol, err = kindOf(s.own); err != nil {
+			s.close()
+			return p, nil, err
+		}
+	} else {
+		name, err := p.protocol(s.fd)
+		if err != nil {
+			return p, nil, err
+		}
+		k, ok := protocols[name]
+		if !ok {
+			return p, nil, nil
+		}
+		s.key.domain, s.key.kind, s.protocol = k.domain, k.kind, k.protocol
+	}
+	if !adoptable(s.key.domain, s.key.kind, s.protocol) {
+		s.close()
+		return p, nil, nil
+	}
+	return p, s, nil
+}
+
+func isNotThere(err error) bool { return os.IsNotExist(err) }
+
+// unreadable says once for each generation that it cannot be looked at.
+func (a *Adopter) unreadable(g *generation, err error) {
+	if g.told || !denied(err) {
+		return
+	}
+	g.told = true
+	a.host.Say("cannot look at generation %d, which binds a socket (%v): the kernel deals with it, and the next generation cannot have it; --adopt off turns this off", g.n, err)
+}
+
+// bind decides about bind(2): sockfd, addr, addrlen.
+func (a *Adopter) bind(g *generation, n *notification) answer {
+	size := int32(n.args[2])
+	if size < 2 || size > maxSockaddr {
+		return kernel // EINVAL
+	}
+	p, s, err := a.look(n)
+	if err != nil {
+		a.unreadable(g, err)
+	}
+	if err != nil || s == nil {
+		return kernel
+	}
+	defer s.close()
+	raw := make([]byte, size)
+	if err := p.readMemory(n.args[1], raw); err != nil {
+		a.unreadable(g, err)
+		return kernel // EFAULT, if it is the app's
+	}
+	if !valid(g.fd, n.id) {
+		return kernel // nobody waits for it
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return kernel
+	}
+	if h := a.findInode(s.inode); h != nil {
+		if g.slot.done != 0 || g.lost[callOf(n)] == h.inode {
+			return answer{} // its descriptor was replaced, and only the answer was lost
+		}
+		return kernel // EINVAL: it is bound
+	}
+	addr, ok := parseAddress(raw)
+	switch {
+	case !ok:
+		if ephemeral(raw) {
+			a.noteEphemeral(s.inode)
+		}
+		return kernel
+	case int(addr.family) != s.key.domain:
+		return kernel // the kernel knows which error it is
+	case a.ports[s.inode]:
+		return kernel // EINVAL: the kernel has bound it
+	case addr.port != 0 && int(addr.port) < unprivilegedPorts() && p.caps&(1<<unix.CAP_NET_BIND_SERVICE) == 0:
+		return kernel // EACCES
+	case s.own >= 0 && isBound(s):
+		return kernel // EINVAL
+	}
+	if !a.take {
+		a.keyFromNotes(s)
+	}
+	s.key = s.key.at(addr)
+	return a.give(g, n, s, raw)
+}
+
+// isBound reports whether the app's own socket is bound.
+func isBound(s *socket) bool {
+	b, err := sockname(s.own)
+	if err != nil {
+		return true
+	}
+	if s.key.domain == unix.AF_UNIX {
+		return len(b) > 2
+	}
+	return len(b) >= inetLen && (b[2] != 0 || b[3] != 0)
+}
+
+// give puts a held socket in the place of the app's, or leaves the bind to the
+// kernel. What the app asks for is in s.key and raw.
+func (a *Adopter) give(g *generation, n *notification, s *socket, raw []byte) answer {
+	h := a.find(s.key)
+	if h != nil && h.key.kind == unix.SOCK_DGRAM && connected(h.fd) {
+		a.forget(h) // it is a client's
+		h = nil
+	}
+	if h != nil && h.key.kind != unix.SOCK_DGRAM && !listening(h.fd) {
+		switch {
+		case !h.undecided:
+			a.forget(h) // it was shut down, or never came to listen
+			h = nil
+		case a.openAnywhere(h):
+			return kernel // EADDRINUSE
+		}
+	}
+	if h == nil && a.take {
+		if s.key.kind != unix.SOCK_DGRAM {
+			return kernel // and it is taken when it starts to listen
+		}
+		if h = a.search(g, s.key); h == nil {
+			return kernel
+		}
+	}
+	if h == nil {
+		var errno unix.Errno
+		if h, errno = a.make(s, raw); h == nil {
+			if errno == 0 {
+				return kernel
+			}
+			return answer{errno: errno}
+		}
+	} else if h.by[g.n] && a.open(h, g.n) && !a.grouped(h, s) {
+		return kernel // EADDRINUSE, as this generation has it
+	}
+	a.dress(h, s)
+	return a.hand(g, n, h, s)
+}
+
+// grouped reports whether a socket is one of a group (SO_REUSEPORT) with the held
+// one. The whole group shares one socket: with one queue nothing is cut off when
+// the group shrinks.
+func (a *Adopter) grouped(h *held, s *socket) bool {
+	mine := false
+	if s.own >= 0 {
+		mine = boolean(s.own, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	} else {
+		a.journal.noted(s.inode, func(level, name int, value []byte) {
+			if level == unix.SOL_SOCKET && name == unix.SO_REUSEPORT {
+				mine = number(value) != 0
+			}
+		})
+	}
+	return mine && boolean(h.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+}
+
+// dress gives the held socket the options of the app's own.
+func (a *Adopter) dress(h *held, s *socket) {
+	if s.own >= 0 {
+		carryOptions(h.fd, s.own)
+	} else {
+		a.journal.noted(s.inode, func(level, name int, value []byte) {
+			if level != unix.IPPROTO_IPV6 || name != unix.IPV6_V6ONLY {
+				_ = setsockopt(h.fd, level, name, value)
+			}
+		})
+	}
+	// It belongs to the socket, which all share; the newest one's wish counts.
+	_ = unix.SetNonblock(h.fd, s.flags&unix.O_NONBLOCK != 0)
+}
+
+// hand replaces the app's descriptor.
+func (a *Adopter) hand(g *generation, n *notification, h *held, s *socket) answer {
+	if err := replace(g.fd, n.id, h.fd, s.fd, s.flags&unix.O_CLOEXEC != 0); err != nil {
+		return kernel // nobody waits any more, or the kernel has the error
+	}
+	g.slot.done = 1
+	a.moment("replaced")
+	if len(g.lost) >= most {
+		clear(g.lost)
+	}
+	g.lost[callOf(n)] = h.inode // until it is answered
+	fresh := len(h.by) == 0
+	h.by[g.n] = true
+	if h.key.kind == unix.SOCK_DGRAM && !h.heard[g.n] {
+		h.heard[g.n] = true
+		a.host.Listens(g.n, h.String(), fresh)
+	}
+	return answer{}
+}
+
+// call names one call of one thread.
+type call struct {
+	pid  uint32
+	args [3]uint64
+}
+
+func callOf(n *notification) call { return call{n.pid, [3]uint64(n.args[:3])} }
+
+// make makes the socket that the app wants bound, where its own cannot be taken.
+// Without a socket and an error the kernel is to do it.
+func (a *Adopter) make(s *socket, raw []byte) (*held, unix.Errno) {
+	fd, err := unix.Socket(s.key.domain, s.key.kind|unix.SOCK_CLOEXEC, s.protocol)
+	if err != nil {
+		return nil, 0
+	}
+	a.journal.noted(s.inode, func(level, name int, value []byte) { _ = setsockopt(fd, level, name, value) })
+	if err := bindRaw(fd, raw); err != 0 {
+		unix.Close(fd)
+		return nil, err
+	}
+	h, err := a.hold(fd, s.key)
+	if err != nil {
+		unix.Close(fd)
+		a.host.Say("%v; the kernel deals with the bind", err)
+		return nil, 0
+	}
+	h.undecided = true
+	a.watchMade()
+	return h, 0
+}
+
+// keyFromNotes completes a key by the options that were seen set.
+func (a *Adopter) keyFromNotes(s *socket) {
+	if s.key.domain == unix.AF_INET6 {
+		s.key.v6only = bindV6Only()
+	}
+	a.journal.noted(s.inode, func(level, name int, value []byte) {
+		switch {
+		case level == unix.SOL_SOCKET && name == unix.SO_BINDTODEVICE:
+			s.key.device = unix.ByteSliceToString(value)
+		case level == unix.IPPROTO_IPV6 && name == unix.IPV6_V6ONLY && s.key.domain == unix.AF_INET6:
+			s.key.v6only = number(value) != 0
+		}
+	})
+}
+
+// bindV6Only is the default of IPV6_V6ONLY.
+func bindV6Only() bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv6/bindv6only")
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}
+
+// unprivilegedPorts is the first port that needs no privilege.
+func unprivilegedPorts() int {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	n, errN := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || errN != nil {
+		return 1024
+	}
+	return n
+}
+
+// most bounds what is remembered of sockets that the kernel chose a port for.
+const most = 4096
+
+func (a *Adopter) noteEphemeral(inode uint64) {
+	if len(a.ports) >= most {
+		clear(a.ports)
+	}
+	a.ports[inode] = true
+}
+
+// listen decides about listen(2): sockfd, backlog. The kernel does it; but a
+// socket that is bound to an address of its own is held from now on.
+func (a *Adopter) listen(g *generation, n *notification) answer {
+	_, s, err := a.look(n)
+	if err != nil {
+		a.unreadable(g, err)
+	}
+	if err != nil || s == nil || s.key.kind == unix.SOCK_DGRAM {
+		return kernel
+	}
+	defer s.close()
+	if !valid(g.fd, n.id) {
+		return kernel
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return kernel
+	}
+	if h := a.findInode(s.inode); h != nil {
+		adopted := h.undecided
+		h.undecided = false
+		if first := !h.heard[g.n]; first {
+			h.by[g.n], h.heard[g.n] = true, true
+			a.host.Listens(g.n, h.String(), adopted)
+		}
+		return kernel
+	}
+	if s.own < 0 || a.ports[s.inode] {
+		return kernel
+	}
+	k, ok := keyOf(s.own)
+	if !ok {
+		return kernel
+	}
+	if h := a.find(k); h != nil {
+		// Another one of a group, whose sockets were all bound before the first
+		// of them was held.
+		if h.by[g.n] && a.grouped(h, s) && replace(g.fd, n.id, h.fd, s.fd, s.flags&unix.O_CLOEXEC != 0) == nil {
+			a.dress(h, s)
+		}
+		return kernel
+	}
+	h, err := a.hold(s.own, k)
+	if err != nil {
+		a.host.Say("%v; the next generation cannot have the socket", err)
+		return kernel
+	}
+	s.own = -1
+	h.by[g.n], h.heard[g.n] = true, true
+	a.host.Listens(g.n, h.String(), true)
+	return kernel
+}
+
+// shutdown decides about shutdown(2): sockfd, how. It comes with each connection
+// of some servers, so as little as possible is read.
+func (a *Adopter) shutdown(n *notification) answer {
+	inode, err := socketInode("/proc/" + strconv.Itoa(int(n.pid)) + "/fd/" + strconv.Itoa(int(int32(n.args[0]))))
+	if denied(err) {
+		var p *process
+		if p, err = findProcess(n.pid); err == nil {
+			inode, err = p.inode(int(int32(n.args[0])))
+		}
+	}
+	if err != nil {
+		return kernel
+	}
+	switch int32(n.args[1]) {
+	case unix.SHUT_RD, unix.SHUT_RDWR:
+	default:
+		return kernel // EINVAL
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := a.findInode(inode)
+	if a.passed[inode] || h != nil && (h.key.kind == unix.SOCK_DGRAM || listening(h.fd)) {
+		return answer{}
+	}
+	return kernel
+}
+
+// option notes what setsockopt(2) sets: sockfd, level, optname, optval, optlen.
+func (a *Adopter) option(g *generation, n *notification) answer {
+	size := int32(n.args[4])
+	if size < 1 || size > noteBytes {
+		return kernel
+	}
+	p, err := findProcess(n.pid)
+	if err != nil {
+		return kernel
+	}
+	inode, err := p.inode(int(int32(n.args[0])))
+	if err != nil {
+		a.unreadable(g, err)
+		return kernel
+	}
+	value := make([]byte, size)
+	if p.readMemory(n.args[3], value) != nil || !valid(g.fd, n.id) {
+		return kernel
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.findInode(inode) == nil { // else the kernel sets it on the shared one
+		a.journal.note(inode, int(int32(n.args[1])), int(int32(n.args[2])), value)
+	}
+	return kernel
+}
+
+// search looks for a UDP socket that another generation has open, as nothing
+// tells when one begins to serve.
+func (a *Adopter) search(g *generation, k key) *held {
+	for n := range a.gens {
+		if n == g.n {
+			continue
+		}
+		pids, _ := a.processes(n)
+		for _, pid := range pids {
+			if fd := takeUDP(pid, k); fd >= 0 {
+				h, err := a.hold(fd, k)
+				if err != nil {
+					unix.Close(fd)
+					a.host.Say("%v", err)
+					return nil
+				}
+				h.by[n], h.heard[n] = true, true
+				a.host.Listens(n, h.String(), true)
+				return h
+			}
+		}
+	}
+	return nil
+}
+
+// takeUDP returns the UDP socket that a process has bound to an address and not
+// connected, or -1.
+func takeUDP(pid int, k key) int {
+	table := "/proc/net/udp"
+	if k.domain == unix.AF_INET6 {
+		table = "/proc/net/udp6"
+	}
+	b, err := os.ReadFile(table)
+	if err != nil {
+		return -1
+	}
+	port := binary.BigEndian.Uint16([]byte(k.place))
+	there := make(map[uint64]bool)
+	for line := range strings.Lines(string(b)) {
+		// "sl local_address rem_address st tx:rx tr:when retr uid timeout inode"
+		f := strings.Fields(line)
+		if len(f) < 10 {
+			continue
+		}
+		_, local, _ := strings.Cut(f[1], ":")
+		if n, err := strconv.ParseUint(local, 16, 16); err != nil || uint16(n) != port {
+			continue
+		}
+		if inode, err := strconv.ParseUint(f[9], 10, 64); err == nil {
+			there[inode] = true
+		}
+	}
+	if len(there) == 0 {
+		return -1
+	}
+	p, err := findProcess(uint32(pid))
+	if err != nil {
+		return -1
+	}
+	names, err := os.ReadDir(p.dir + "/fd")
+	if err != nil {
+		return -1
+	}
+	for _, name := range names {
+		inode, err := socketInode(p.dir + "/fd/" + name.Name())
+		number, errN := strconv.Atoi(name.Name())
+		if err != nil || errN != nil || !there[inode] {
+			continue
+		}
+		fd, err := p.take(number, inode)
+		if err != nil {
+			continue
+		}
+		if is, ok := keyOf(fd); ok && is == k && !connected(fd) {
+			return fd
+		}
+		unix.Close(fd)
+	}
+	return -1
+}
+
+// watchMade looks after the sockets that hotinit made and nobody listens on yet:
+// of a client, hotinit must not hold a copy, for its connection would not end
+// when the client closes it.
+func (a *Adopter) watchMade() {
+	if a.sweeper {
+		return
+	}
+	a.sweeper = true
+	go func() {
+		const patience = 10 * time.Second
+		began := time.Now()
+		for wait := 5 * time.Millisecond; ; wait = min(wait*2, time.Second) {
+			time.Sleep(wait)
+			a.mu.Lock()
+			left := a.sweepMade(wait >= 500*time.Millisecond)
+			if late := time.Since(began) > patience; left == 0 || late {
+				for _, h := range a.held {
+					h.undecided = h.undecided && h.key.kind != unix.SOCK_DGRAM
+				}
+				a.sweeper = false
+				a.mu.Unlock()
+				return
+			}
+			a.mu.Unlock()
+		}
+	}()
+}
+
+// sweepMade releases those that turned out to be clients' or, where closed says
+// to look, are not open any more. It returns how many are undecided.
+func (a *Adopter) sweepMade(closed bool) (left int) {
+	kept := a.held[:0]
+	for _, h := range a.held {
+		if h.undecided && (h.client() || closed && !a.openAnywhere(h)) {
+			a.release(h)
+			continue
+		}
+		if h.undecided {
+			left++
+		}
+		kept = append(kept, h)
+	}
+	clear(a.held[len(kept):])
+	a.held = kept
+	return left
+}
+
+// client reports whether a socket is connected, or is about to be.
+func (h *held) client() bool {
+	if h.key.domain == unix.AF_UNIX || h.key.kind == unix.SOCK_DGRAM {
+		return connected(h.fd)
+	}
+	const closed, listen = 7, 10 // TCP_CLOSE, TCP_LISTEN
+	var info [8]byte
+	if n, err := getsockopt(h.fd, unix.IPPROTO_TCP, unix.TCP_INFO, info[:]); err != nil || n == 0 {
+		return connected(h.fd)
+	}
+	return info[0] != closed && info[0] != listen
+}
+
+func bindRaw(fd int, raw []byte) unix.Errno {
+	_, _, e := syscall.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(raw))), uintptr(len(raw)))
+	return e
+}

@@ -1,0 +1,257 @@
+package adopt
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/spawn"
+)
+
+// rig is the handoff and init of a test.
+type rig struct {
+	t       *testing.T
+	a       *Adopter
+	take    bool
+	mu      sync.Mutex
+	kept    map[string]int // what init would hold
+	news    []string
+	said    []string
+	pids    map[int]int
+	dropped int
+	cred    *passwd.Credential
+}
+
+// bothWays runs a test where the app's sockets can be taken, and where they
+// cannot.
+func bothWays(t *testing.T, f func(t *testing.T, r *rig)) {
+	for _, take := range []bool{true, false} {
+		name := "taken"
+		if !take {
+			name = "made"
+		}
+		t.Run(name, func(t *testing.T) { f(t, newRig(t, take)) })
+	}
+}
+
+func newRig(t *testing.T, take bool) *rig {
+	t.Helper()
+	if err := Supported(); err != nil {
+		t.Skip(err)
+	}
+	if take && !CanTake(false) {
+		t.Skip("pidfd_getfd(2) is forbidden here")
+	}
+	r := &rig{t: t, take: take, kept: map[string]int{}, pids: map[int]int{}}
+	r.a = New(r, take, map[string]int{})
+	t.Cleanup(func() {
+		r.a.Stop()
+		for _, name := range r.names() {
+			r.Drop(name)
+		}
+	})
+	return r
+}
+
+func (r *rig) Keep(name string, fd int) error {
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept[name] = copied
+	return nil
+}
+
+func (r *rig) Drop(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if fd, ok := r.kept[name]; ok {
+		unix.Close(fd)
+		delete(r.kept, name)
+		r.dropped++
+	}
+}
+
+func (r *rig) Listens(n int, socket string, adopted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.news = append(r.news, fmt.Sprintf("%d %s %v", n, socket, adopted))
+}
+
+func (r *rig) Say(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said = append(r.said, fmt.Sprintf(format, args...))
+}
+
+// generation is an app of the test.
+type testApp struct {
+	r   *rig
+	pid int
+	in  *os.File
+	out *bufio.Scanner
+}
+
+// start starts generation n.
+func (r *rig) start(n int) *testApp {
+	r.t.Helper()
+	app, listener := r.spawn(n)
+	r.a.Add(n, app.pid, listener)
+	return app
+}
+
+func (r *rig) spawn(n int) (*testApp, int) {
+	r.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var in, out [2]int
+	_ = unix.Pipe2(in[:], unix.O_CLOEXEC)
+	_ = unix.Pipe2(out[:], unix.O_CLOEXEC)
+	calls := Bind | Shutdown
+	if !r.take {
+		calls |= Options
+	}
+	// Another user could not reach its directory.
+	file, err := unix.Open(exe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer unix.Close(file)
+	child, err := spawn.Start(&spawn.Spec{
+		Path: exe, FD: file, Argv: []string{"app"}, Env: append(os.Environ(), role+"=app"),
+		Files: []int{in[0], out[1], 2}, Umask: -1, Foreground: -1, Cgroup: -1, Setpgid: true,
+		Signals: entry.Inherited(), Credential: r.cred,
+		Filter: Program(calls), FilterFlags: Flags(), FilterPrivs: NeedsPrivs(),
+		Forked: func(c spawn.Child) { _ = r.Keep(ListenerName(n), c.Listener) },
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	unix.Close(in[0])
+	unix.Close(out[1])
+	app := &testApp{r, child.PID, os.NewFile(uintptr(in[1]), "in"), bufio.NewScanner(os.NewFile(uintptr(out[0]), "out"))}
+	r.pids[n] = child.PID
+	r.t.Cleanup(func() { app.end() })
+	return app, child.Listener
+}
+
+// do does a command and returns what it wrote.
+func (p *testApp) do(format string, args ...any) string {
+	p.r.t.Helper()
+	p.send(format, args...)
+	return p.result()
+}
+
+func (p *testApp) send(format string, args ...any) {
+	p.r.t.Helper()
+	if _, err := io.WriteString(p.in, fmt.Sprintf(format, args...)+"\n"); err != nil {
+		p.r.t.Fatal(err)
+	}
+}
+
+func (p *testApp) result() string {
+	p.r.t.Helper()
+	if !p.out.Scan() {
+		p.r.t.Fatal("the app has ended")
+	}
+	return p.out.Text()
+}
+
+// must is do that has to return something.
+func (p *testApp) must(want, format string, args ...any) {
+	p.r.t.Helper()
+	if got := p.do(format, args...); got != want {
+		p.r.t.Errorf("%s: %s, want %s", fmt.Sprintf(format, args...), got, want)
+	}
+}
+
+// serve makes a socket that listens on an address.
+func (p *testApp) serve(kind, address string) (fd string) {
+	p.r.t.Helper()
+	fd = p.do("socket %s", kind)
+	p.must("ok", "set %s %d %d 1", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	p.must("ok", "bind %s %s", fd, address)
+	if kind != "udp" {
+		p.must("ok", "listen %s", fd)
+	}
+	return fd
+}
+
+// end ends the app and returns once it is reaped.
+func (p *testApp) end() {
+	if p.in == nil {
+		return
+	}
+	p.in.Close()
+	p.in = nil
+	_ = unix.Kill(p.pid, unix.SIGKILL)
+	var ws unix.WaitStatus
+	_, _ = unix.Wait4(p.pid, &ws, 0, nil)
+}
+
+// resume is a SIGKILL of the handoff: another adopter goes on with what init has.
+// The one before does not answer any more; what it had open is closed.
+func (r *rig) resume(gens ...int) {
+	r.t.Helper()
+	r.mu.Lock()
+	kept := map[string]int{}
+	for name, fd := range r.kept {
+		kept[name], _ = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	r.mu.Unlock()
+	fds := map[int]int{}
+	for _, n := range gens {
+		fds[n] = kept[ListenerName(n)]
+		delete(kept, ListenerName(n))
+	}
+	r.a = New(r, r.take, kept)
+	r.a.Resume(r.pids, fds)
+}
+
+func (r *rig) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.kept))
+}
+
+func (r *rig) heldSockets() int {
+	n := 0
+	for _, name := range r.names() {
+		if strings.HasPrefix(name, Held) {
+			n++
+		}
+	}
+	return n
+}
+
+// freePort returns a port that nobody has.
+func freePort(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sa.(*unix.SockaddrInet4).Port
+}
