@@ -25,6 +25,7 @@ var followers = strings.Fields(`
 // onItsOwn says which packages may use which of them, and why. A path that is
 // written out in the call and belongs to the system needs no entry.
 var onItsOwn = map[string]string{
+	"adopt":    "/proc, for the files of the app's processes",
 	"cgroup":   "the tree of cgroups, in a cgroup2 file system, which has no links",
 	"passwd":   "/etc/passwd and /etc/group of the root that hotinit sees",
 	"proc":     "/proc, which has no links but the kernel's",
