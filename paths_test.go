@@ -31,6 +31,7 @@ var onItsOwn = map[string]string{
 	"proc":     "/proc, which has no links but the kernel's",
 	"release":  "releases: they run as the app, by the kernel's own rules of paths",
 	"watch":    "what is watched is only read, and nothing of its content is shown",
+	"serving":  "/proc, for what the processes of the app have open and wait for",
 	"safepath": "it is who does it",
 }
 

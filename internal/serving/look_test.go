@@ -1,0 +1,159 @@
+package serving
+
+import (
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestWhoWaits(t *testing.T) {
+	for role, want := range map[string]string{
+		"accept":            "accept",
+		"poll":              "poll or select",
+		"short polls":       "poll or select",
+		"select":            "poll or select",
+		"epoll":             "epoll",
+		"nested epoll":      "epoll",
+		"Go, never accepts": "epoll",
+		"io_uring":          "io_uring",
+	} {
+		t.Run(role, func(t *testing.T) {
+			s := start(t, role)
+			f := observe(t, s.candidate())
+			if got := f.next(Waits, Accepted, Traffic, Blind).Text; !strings.HasSuffix(got, "waits in "+want) {
+				t.Errorf("it %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// They hold the socket, and sleep for something else.
+func TestWhoHoldsASocketAndDoesNotWaitForIt(t *testing.T) {
+	for _, role := range []string{"poll other", "select other", "epoll, not waited for", "outgoing"} {
+		t.Run(role, func(t *testing.T) {
+			peer := listen(t, "tcp", "127.0.0.1:0")
+			p := server{fd: int(peer.Fd())}.sockets(t)[0]
+			s := start(t, role, "SERVING_TEST_PEER="+net.JoinHostPort("127.0.0.1", itoa(int(p.port))))
+			s.settled(t)
+			if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits != "" || l.Blind != "" {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
+func itoa(n int) string {
+	var b []byte
+	for ; n > 0; n /= 10 {
+		b = append([]byte{byte('0' + n%10)}, b...)
+	}
+	return string(b)
+}
+
+func TestAcceptAndAcceptByARingAreAsGoodAsAConnection(t *testing.T) {
+	for _, role := range []string{"accept", "io_uring"} {
+		t.Run(role, func(t *testing.T) {
+			f := observe(t, start(t, role).candidate())
+			f.next(Waits)
+			f.next(Accepted)
+			<-f.over
+		})
+	}
+}
+
+func TestARingThatPollsCannotBeSeenInto(t *testing.T) {
+	f := observe(t, start(t, "io_uring poll").candidate())
+	if got := f.next(Blind, Waits).Text; !strings.Contains(got, "io_uring") {
+		t.Error(got)
+	}
+}
+
+func TestADatagramSocketIsWaitedForByReading(t *testing.T) {
+	s := startOn(t, listen(t, "udp", "127.0.0.1:0"), "datagram")
+	f := observe(t, s.candidate())
+	f.next(Waits, Blind)
+}
+
+// withoutPtrace runs f in a thread without CAP_SYS_PTRACE, which root does not
+// have in most containers.
+func withoutPtrace(t *testing.T, f func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all, less [2]unix.CapUserData
+	if err := unix.Capget(&head, &all[0]); err != nil {
+		t.Fatal(err)
+	}
+	less = all
+	less[0].Effective &^= 1 << unix.CAP_SYS_PTRACE
+	if err := unix.Capset(&head, &less[0]); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Capset(&head, &all[0])
+	f()
+}
+
+// The app of --user, as Docker runs it: root may not look at it, its user may.
+func TestAnotherUsersProcessIsLookedAtAsThatUser(t *testing.T) {
+	s := start(t, "poll", "SERVING_TEST_USER=65534")
+	s.settled(t)
+	withoutPtrace(t, func() {
+		if _, err := os.ReadDir("/proc/" + itoa(s.pid) + "/fd"); err == nil {
+			t.Skip("root may look at it all the same")
+		}
+		if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits == "" || l.Blind != "" {
+			t.Errorf("%+v", l)
+		}
+		if uid, _ := unix.SetfsuidRetUid(-1); uid != 0 {
+			t.Errorf("the thread is user %d now", uid)
+		}
+	})
+}
+
+// A process that changed its user in itself is hidden from all but root with
+// that capability: execve(2) would have made it visible again.
+func TestAProcessThatIsHidden(t *testing.T) {
+	s := start(t, "user")
+	s.settled(t)
+	if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits == "" {
+		t.Errorf("with the capability: %+v", l)
+	}
+	withoutPtrace(t, func() {
+		l := Processes([]int{s.pid}, s.sockets(t))
+		if l.Waits != "" || !strings.Contains(l.Blind, "permission denied") {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+func TestAProcessThatIsGoneIsNeitherSeenNorBlind(t *testing.T) {
+	s := start(t, "accept")
+	if l := Processes([]int{1 << 22}, s.sockets(t)); l.Waits != "" || l.Blind != "" {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestHowLongALookTakes(t *testing.T) {
+	s := start(t, "Go, never accepts")
+	s.settled(t)
+	sockets := s.sockets(t)
+	began := time.Now()
+	for range 100 {
+		Processes([]int{s.pid}, sockets)
+	}
+	t.Logf("a look at a process takes %v", time.Since(began)/100)
+	began = time.Now()
+	for range 100 {
+		sockets[0].connections(heldStates)
+	}
+	t.Logf("a list of connections takes %v", time.Since(began)/100)
+}
