@@ -65,7 +65,7 @@ func snapshotMemory(f *File) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("cannot make a copy of %s in memory: %w", f.Path, err)
 	}
-	err = copyBytes(fd, f)
+	err = copyBytes(fd, f.fd, f.Size)
 	if err == nil {
 		giveAway(fd, f)
 		// Nobody, not the program itself, can change what runs (fcntl(2), F_ADD_SEALS).
@@ -100,7 +100,7 @@ func snapshotDisk(f *File, dir string) (int, error) {
 	}
 	defer made.Remove(name)
 	if unix.IoctlFileClone(w, f.fd) != nil {
-		err = copyBytes(w, f)
+		err = copyBytes(w, f.fd, f.Size)
 	}
 	if err == nil {
 		giveAway(w, f)
@@ -136,10 +136,10 @@ func giveAway(fd int, f *File) {
 }
 
 // copyBytes copies in the kernel where it can, else through a fixed buffer.
-func copyBytes(to int, f *File) error {
+func copyBytes(to, source int, size int64) error {
 	from := int64(0)
-	for from < f.Size {
-		n, err := unix.CopyFileRange(f.fd, &from, to, nil, int(min(f.Size-from, 1<<30)), 0)
+	for from < size {
+		n, err := unix.CopyFileRange(source, &from, to, nil, int(min(size-from, 1<<30)), 0)
 		if err == unix.EINTR {
 			continue
 		}
@@ -147,9 +147,12 @@ func copyBytes(to int, f *File) error {
 			break // between these file systems it can't: copy_file_range(2)
 		}
 	}
+	if from > 0 && from == size {
+		return nil
+	}
 	buf := make([]byte, 128<<10)
 	for {
-		n, rerr := ReaderAt(f.fd).ReadAt(buf, from)
+		n, rerr := ReaderAt(source).ReadAt(buf, from)
 		for done := 0; done < n; {
 			m, err := unix.Write(to, buf[done:n])
 			if err == unix.EINTR {
