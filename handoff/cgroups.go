@@ -17,22 +17,22 @@ import (
 	"github.com/hotinit/hotinit/internal/spawn"
 )
 
-// cgroups are where each generation gets a cgroup of its own. Whether one has
-// is told by its name being there, so nothing of it is in the record.
+// cgroups makes a cgroup for each generation of a program. A generation has one
+// if its name is there, so the record says nothing about cgroups.
 type cgroups struct {
-	dir    int    // the folder of hotinit's own, -1 where none may be made
+	*common
+	dir    int    // the directory of hotinit's own cgroup, -1 where none can be made
 	prefix string // of the names; the generation's number follows
 }
 
-// findCgroups takes what the handoff before had, or else finds out whether
-// there can be any. Where there cannot, nothing is lost but what left its
-// group, its parent and its environment.
-func (s *supervisor) findCgroups(resumed bool) {
-	c := &s.cgroups
+// find takes over what the last handoff used, or finds out whether cgroups can
+// be made. Without them, only a process that left its process group, its parent
+// and its environment is lost.
+func (c *cgroups) find(resumed bool) {
 	c.dir = -1
-	for name := range s.link.kept {
-		if prefix, ok := strings.CutPrefix(name, message.Cgroup); ok {
-			c.dir, c.prefix = s.link.take(name), prefix
+	for name := range c.link.kept {
+		if prefix, ok := strings.CutPrefix(name, message.Cgroup); ok && strings.HasSuffix(prefix, "-"+c.name+"-") {
+			c.dir, c.prefix = c.link.take(name), prefix
 			return
 		}
 	}
@@ -40,85 +40,84 @@ func (s *supervisor) findCgroups(resumed bool) {
 		return
 	}
 	var err error
-	switch s.cfg.Cgroup {
+	switch c.cfg.Cgroup {
 	case settings.CgroupOff:
 		return
 	case settings.CgroupOn:
 		c.dir, err = cgroup.OwnAnywhere()
 	default:
-		if s.contract.Plain && !s.cfg.Watch && s.cfg.ReloadSignal == 0 {
+		if c.contract.Plain && !c.cfg.Watch && c.cfg.ReloadSignal == 0 {
 			return // a plain init, under the name of one: nothing is swapped
 		}
 		c.dir, err = cgroup.Own(os.Getppid() == 1)
 	}
 	if err != nil {
-		s.withoutCgroup("generations have no cgroups of their own", err)
+		c.without("generations have no cgroups of their own", err)
 		return
 	}
-	// Those that a killed hotinit has left. One that another is just making may
-	// be among them: it makes it once more.
+	// A killed hotinit leaves its cgroups behind. If another hotinit is just
+	// making one, this may remove it; the other one then makes it again.
 	cgroup.RemoveAll(c.dir, cgroup.Prefix)
-	// Another hotinit may be in the same cgroup, and PID 1 of a namespace too.
-	c.prefix = fmt.Sprintf("%s%d-%08x-", cgroup.Prefix, os.Getppid(), uint32(time.Now().UnixNano()))
-	// Before there is any: init removes them in the end, and the next handoff
-	// finds them.
-	if err := s.link.keep(message.Cgroup+c.prefix, c.dir); err != nil {
+	// The PID is not enough: another hotinit in the same cgroup may be PID 1 of
+	// its namespace, too.
+	c.prefix = fmt.Sprintf("%s%d-%08x-%s-", cgroup.Prefix, os.Getppid(), uint32(time.Now().UnixNano()), c.name)
+	// Init must know the prefix before there is a cgroup: it removes them at the
+	// end, and the next handoff finds them by it.
+	if err := c.link.keep(message.Cgroup+c.prefix, c.dir); err != nil {
 		say.Line("%v", err)
 	}
 }
 
-func (s *supervisor) withoutCgroup(what string, err error) {
-	if s.cfg.Cgroup == settings.CgroupOn {
-		say.Line("%s, though --cgroup on asks for them: %v; they are told by group, parent and environment", what, err)
-	} else if s.cfg.Verbosity > 1 {
+func (c *cgroups) without(what string, err error) {
+	if c.cfg.Cgroup == settings.CgroupOn {
+		say.Line("%s, though --cgroup on asks for them: %v; their processes are identified by process group, parent and environment", what, err)
+	} else if c.cfg.Verbosity > 1 {
 		say.Line("%s: %v", what, err)
 	}
 }
 
-func (c *cgroups) name(n int) string { return c.prefix + strconv.Itoa(n) }
+func (c *cgroups) nameOf(n int) string { return c.prefix + strconv.Itoa(n) }
 
-// makeCgroup returns the folder of a generation's new cgroup, -1 for none.
-func (s *supervisor) makeCgroup(n int) int {
-	c := &s.cgroups
+// make returns the directory of a generation's new cgroup, -1 for none.
+func (c *cgroups) make(n int) int {
 	if c.dir < 0 {
 		return -1
 	}
-	dir, err := cgroup.Make(c.dir, c.name(n))
+	dir, err := cgroup.Make(c.dir, c.nameOf(n))
 	if err != nil {
-		s.withoutCgroup(fmt.Sprintf("generation %d has no cgroup", n), err)
+		c.without(fmt.Sprintf("generation %d has no cgroup", n), err)
 		return -1
 	}
 	return dir
 }
 
-// enterCgroup has a generation's main process be in its cgroup, where it was
-// not started there. It has executed nothing yet, so it has no children.
-func (s *supervisor) enterCgroup(n, dir int, child spawn.Child) {
+// enter moves a generation's main process into its cgroup, if it was not started
+// there. It has not executed anything yet, so it has no children.
+func (c *cgroups) enter(n, dir int, child spawn.Child) {
 	if dir < 0 || child.InCgroup {
 		return
 	}
 	err := cgroup.Enter(dir, child.PID)
 	if err == unix.ENOENT || err == unix.ENODEV {
-		// Another hotinit took it for one that was left behind.
-		if again := s.makeCgroup(n); again >= 0 {
+		// Another hotinit removed it, as left behind.
+		if again := c.make(n); again >= 0 {
 			err = cgroup.Enter(again, child.PID)
 			unix.Close(again)
 		}
 	}
 	if err != nil {
-		s.withoutCgroup(fmt.Sprintf("generation %d has no cgroup", n), err)
-		s.removeCgroup(n)
+		c.without(fmt.Sprintf("generation %d has no cgroup", n), err)
+		c.remove(n)
 	}
 }
 
-// inCgroup returns the processes in a generation's cgroup.
-func (s *supervisor) inCgroup(n int) []int {
-	c := &s.cgroups
+// members returns the processes in a generation's cgroup.
+func (c *cgroups) members(n int) []int {
 	if c.dir < 0 {
 		return nil
 	}
 	var pids []int
-	for _, pid := range cgroup.Members(c.dir, c.name(n)) {
+	for _, pid := range cgroup.Members(c.dir, c.nameOf(n)) {
 		// Linux before 5.2 lists zombies, too.
 		if st, err := proc.Read(pid); err == nil && st.Alive() {
 			pids = append(pids, pid)
@@ -127,21 +126,20 @@ func (s *supervisor) inCgroup(n int) []int {
 	return pids
 }
 
-// killCgroup kills all that is in a generation's cgroup.
-func (s *supervisor) killCgroup(n int) {
-	if c := &s.cgroups; c.dir >= 0 {
-		_ = cgroup.Kill(c.dir, c.name(n))
+// kill kills all that is in a generation's cgroup.
+func (c *cgroups) kill(n int) {
+	if c.dir >= 0 {
+		_ = cgroup.Kill(c.dir, c.nameOf(n))
 	}
 }
 
-// removeCgroup removes a generation's cgroup, unless something is in it: then
-// init does in the end.
-func (s *supervisor) removeCgroup(n int) {
-	c := &s.cgroups
+// remove removes a generation's cgroup. One that still has a process in it stays,
+// and init removes it at the end.
+func (c *cgroups) remove(n int) {
 	if c.dir < 0 {
 		return
 	}
-	if err := cgroup.Remove(c.dir, c.name(n)); err != nil && s.cfg.Verbosity > 1 {
+	if err := cgroup.Remove(c.dir, c.nameOf(n)); err != nil && c.cfg.Verbosity > 1 {
 		say.Line("cannot remove the cgroup of generation %d yet: %v", n, err)
 	}
 }

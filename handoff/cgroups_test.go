@@ -15,8 +15,8 @@ import (
 	"github.com/hotinit/hotinit/internal/spawn"
 )
 
-// withCgroups is a supervisor in a cgroup of the test's own.
-func withCgroups(t *testing.T) *supervisor {
+// withCgroups makes cgroups in a cgroup of the test's own.
+func withCgroups(t *testing.T) *cgroups {
 	t.Helper()
 	root, err := cgrouptest.Hierarchy()
 	if err != nil {
@@ -34,7 +34,7 @@ func withCgroups(t *testing.T) *supervisor {
 		unix.Close(dir)
 		unix.Close(root)
 	})
-	return &supervisor{cfg: &settings.Config{}, cgroups: cgroups{dir: dir, prefix: "hotinit-1-0-"}}
+	return &cgroups{common: &common{cfg: &settings.Config{}}, dir: dir, prefix: "hotinit-1-0-"}
 }
 
 // outside starts a process that is in no generation's cgroup, as where the
@@ -55,19 +55,19 @@ func outside(t *testing.T) (spawn.Child, *exec.Cmd) {
 func TestAProcessThatWasNotStartedInItsCgroupIsMoved(t *testing.T) {
 	s := withCgroups(t)
 	child, c := outside(t)
-	dir := s.makeCgroup(3)
-	s.enterCgroup(3, dir, child)
+	dir := s.make(3)
+	s.enter(3, dir, child)
 	unix.Close(dir)
-	if got := s.inCgroup(3); !slices.Equal(got, []int{child.PID}) {
+	if got := s.members(3); !slices.Equal(got, []int{child.PID}) {
 		t.Errorf("in it are %v, want %d", got, child.PID)
 	}
-	s.removeCgroup(3) // it stays
-	s.killCgroup(2)
-	s.killCgroup(3)
+	s.remove(3) // it stays
+	s.kill(2)
+	s.kill(3)
 	_ = c.Process.Kill() // where there is no cgroup.kill
 	_ = c.Wait()
-	s.removeCgroup(3)
-	if got := cgroup.Names(s.cgroups.dir, ""); len(got) != 0 {
+	s.remove(3)
+	if got := cgroup.Names(s.dir, ""); len(got) != 0 {
 		t.Errorf("left: %q", got)
 	}
 }
@@ -75,24 +75,24 @@ func TestAProcessThatWasNotStartedInItsCgroupIsMoved(t *testing.T) {
 func TestACgroupThatAnotherHotinitRemovedIsMadeOnceMore(t *testing.T) {
 	s := withCgroups(t)
 	child, _ := outside(t)
-	dir := s.makeCgroup(3)
+	dir := s.make(3)
 	defer unix.Close(dir)
-	s.removeCgroup(3)
-	s.enterCgroup(3, dir, child)
-	if got := s.inCgroup(3); !slices.Equal(got, []int{child.PID}) {
+	s.remove(3)
+	s.enter(3, dir, child)
+	if got := s.members(3); !slices.Equal(got, []int{child.PID}) {
 		t.Errorf("in it are %v, want %d", got, child.PID)
 	}
 }
 
 func TestWithoutCgroupsNobodyIsInOne(t *testing.T) {
-	s := &supervisor{cfg: &settings.Config{}, cgroups: cgroups{dir: -1}}
-	if dir := s.makeCgroup(1); dir != -1 {
+	s := &cgroups{common: &common{cfg: &settings.Config{}}, dir: -1}
+	if dir := s.make(1); dir != -1 {
 		t.Errorf("the folder is %d", dir)
 	}
-	s.enterCgroup(1, -1, spawn.Child{PID: os.Getpid()})
-	s.killCgroup(1)
-	s.removeCgroup(1)
-	if got := s.inCgroup(1); got != nil {
+	s.enter(1, -1, spawn.Child{PID: os.Getpid()})
+	s.kill(1)
+	s.remove(1)
+	if got := s.members(1); got != nil {
 		t.Errorf("in it are %v", got)
 	}
 }

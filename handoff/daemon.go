@@ -34,7 +34,7 @@ func (s *supervisor) daemonize(argv []string) error {
 	if err != nil {
 		return fmt.Errorf("cannot open /dev/null: %w", err)
 	}
-	std := s.std()
+	std := std()
 	files := []int{null, std[1], std[2]}
 	for name, fd := range s.link.kept {
 		if n, err := strconv.Atoi(strings.TrimPrefix(name, message.Inherited)); err == nil {

@@ -101,3 +101,15 @@ func (l *link) receive(handle func(*message.Signal)) {
 	}, func(error) {})
 	os.Exit(exitcode.Failure)
 }
+
+// kept is what init keeps for one program: names begin with the program's.
+type kept struct {
+	link   *link
+	prefix string
+}
+
+func (k *kept) keep(name string, fd int) error { return k.link.keep(k.prefix+name, fd) }
+
+func (k *kept) take(name string) int { return k.link.take(k.prefix + name) }
+
+func (k *kept) drop(name string) { k.link.drop(k.prefix + name) }

@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -36,38 +37,49 @@ const (
 	logPID    = "log/command/" // and the command's PID
 )
 
-// openLog has standard output and standard error, of hotinit and of each
+// logs is where hotinit and the generations write.
+type logs struct {
+	link   *link
+	loop   *loop
+	home   string
+	daemon bool   // there is nothing to write to but --log-file
+	path   string // of a --log-file that is not a command
+	failed bool   // opening path again failed, and was said
+	logger *logger
+}
+
+// open makes standard output and standard error, of hotinit and of each
 // generation from now on, go to --log-file.
-func (s *supervisor) openLog() error {
-	if s.cfg.LogFile == "" {
+func (s *logs) open(file string) error {
+	if file == "" {
 		return nil
 	}
 	open := s.link.take(message.OutputName)
 	if open >= 0 {
 		unix.Close(open) // init has it as 1 and 2, and so has this process
 	}
-	if text, ok := strings.CutPrefix(strings.TrimSpace(s.cfg.LogFile), "|"); ok {
-		return s.openLogger(strings.TrimSpace(text))
+	if text, ok := strings.CutPrefix(strings.TrimSpace(file), "|"); ok {
+		return s.openCommand(strings.TrimSpace(text))
 	}
-	s.logPath = s.fromStart(s.cfg.LogFile)
+	s.path = absolute(s.home, file)
 	if open >= 0 {
-		s.reopenLog()
+		s.reopen()
 		return nil
 	}
-	return s.openLogFile()
+	return s.openFile()
 }
 
-func (s *supervisor) openLogFile() error {
-	fd, err := safepath.Open(s.logPath, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
+func (s *logs) openFile() error {
+	fd, err := safepath.Open(s.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
 	if err != nil {
-		return fmt.Errorf("cannot open --log-file %s: %w", s.logPath, err)
+		return fmt.Errorf("cannot open --log-file %s: %w", s.path, err)
 	}
 	defer unix.Close(fd)
 	return s.output(fd)
 }
 
 // output makes fd the standard output and error of this process and of init.
-func (s *supervisor) output(fd int) error {
+func (s *logs) output(fd int) error {
 	for _, to := range [...]int{1, 2} {
 		if err := unix.Dup3(fd, to, 0); err != nil {
 			return fmt.Errorf("cannot write to --log-file: %w", err)
@@ -76,34 +88,34 @@ func (s *supervisor) output(fd int) error {
 	return s.link.output(fd)
 }
 
-// reopenLog opens --log-file again if it was rotated: if its path leads to
+// reopen opens --log-file again if it was rotated: if its path leads to
 // another file than the one that is written, or to none. It is asked before
 // each line of hotinit and before each generation starts; a generation that
 // runs writes on to the file that it was given.
-func (s *supervisor) reopenLog() {
-	if s.logPath == "" {
+func (s *logs) reopen() {
+	if s.path == "" {
 		return
 	}
 	var open unix.Stat_t
-	there, err := safepath.Stat(s.logPath)
+	there, err := safepath.Stat(s.path)
 	if err == nil && unix.Fstat(1, &open) == nil && open.Dev == there.Dev && open.Ino == there.Ino {
 		return
 	}
-	err = s.openLogFile()
-	if err != nil && !s.logFailed {
+	err = s.openFile()
+	if err != nil && !s.failed {
 		say.Line("%v; the one that was open is written on", err)
 	}
-	s.logFailed = err != nil
+	s.failed = err != nil
 }
 
-func (s *supervisor) openLogger(text string) error {
+func (s *logs) openCommand(text string) error {
 	lg := &logger{text: text, read: s.link.take(logRead), stdout: [2]int{-1, -1}, ended: make(chan struct{})}
 	s.logger = lg
 	if lg.read >= 0 {
 		for i := range lg.stdout {
 			lg.stdout[i] = s.link.take(logStdout + strconv.Itoa(i+1))
 		}
-		return s.resumeLogger()
+		return s.resumeCommand()
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -129,45 +141,45 @@ func (s *supervisor) openLogger(text string) error {
 	if err := s.link.keep(logRead, lg.read); err != nil {
 		return err
 	}
-	p, err := s.startLogger()
+	p, err := s.startCommand()
 	if err != nil {
 		return fmt.Errorf("cannot start the command of --log-file: %w", err)
 	}
-	go s.followLogger(p)
+	go s.follow(p)
 	return s.output(pipe[1])
 }
 
-// resumeLogger goes on with the command that the handoff before had started.
-func (s *supervisor) resumeLogger() error {
+// resumeCommand goes on with the command that the last handoff started.
+func (s *logs) resumeCommand() error {
 	for name := range s.link.kept {
 		if text, ok := strings.CutPrefix(name, logPID); ok {
 			if pid, err := strconv.Atoi(text); err == nil {
-				go s.followLogger(reaper.Adopt(pid, s.link.take(name)))
+				go s.follow(reaper.Adopt(pid, s.link.take(name)))
 				return nil
 			}
 		}
 	}
-	p, err := s.startLogger()
+	p, err := s.startCommand()
 	if err != nil {
 		return fmt.Errorf("cannot start the command of --log-file: %w", err)
 	}
-	go s.followLogger(p)
+	go s.follow(p)
 	return nil
 }
 
-func (s *supervisor) startLogger() (*reaper.Process, error) {
+func (s *logs) startCommand() (*reaper.Process, error) {
 	lg := s.logger
 	argv, err := hook.Split(lg.text)
 	if err != nil || strings.ContainsAny(lg.text, "<>|&;$`*?(){}[]~#") {
 		argv = []string{"sh", "-c", lg.text}
 	}
-	path, err := spawn.LookPath(argv[0], s.contract.Base, s.home)
+	path, err := spawn.LookPath(argv[0], os.Environ(), s.home)
 	if err != nil {
 		return nil, err
 	}
 	lg.starts++
 	child, err := spawn.Start(&spawn.Spec{
-		Path: path, FD: -1, Argv: argv, Env: s.contract.Base,
+		Path: path, FD: -1, Argv: argv, Env: os.Environ(),
 		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
 		Dir:   s.home, Umask: -1, Signals: entry.Inherited(),
 		Setpgid: true, Foreground: -1, Cgroup: -1,
@@ -181,8 +193,8 @@ func (s *supervisor) startLogger() (*reaper.Process, error) {
 	return reaper.Own(child.PID, child.PIDFD), nil
 }
 
-// followLogger starts the command again whenever it has ended.
-func (s *supervisor) followLogger(p *reaper.Process) {
+// follow starts the command again whenever it has ended.
+func (s *logs) follow(p *reaper.Process) {
 	lg := s.logger
 	for {
 		exit := p.Wait()
@@ -192,7 +204,7 @@ func (s *supervisor) followLogger(p *reaper.Process) {
 		err := errors.New("")
 		for err != nil {
 			stop, again := false, 0
-			s.ask(func() {
+			s.loop.ask(func() {
 				s.link.drop(name)
 				stop, again = lg.ending, lg.starts
 			})
@@ -203,7 +215,7 @@ func (s *supervisor) followLogger(p *reaper.Process) {
 			if again > 1 {
 				time.Sleep(min(100*time.Millisecond<<min(again-2, 10), longestLogDelay))
 			}
-			s.ask(func() { next, err = s.startLogger() })
+			s.loop.ask(func() { next, err = s.startCommand() })
 		}
 		p = next
 		say.Line("the command of --log-file %s; it was started again", exit)
@@ -214,9 +226,9 @@ func (s *supervisor) followLogger(p *reaper.Process) {
 // again.
 const longestLogDelay = 30 * time.Second
 
-// endLog has the command of --log-file read to the end, now that all who
-// wrote have ended, and waits for it. It runs in the loop.
-func (s *supervisor) endLog() {
+// end waits until the command of --log-file has read everything, now that all
+// writers have ended. It runs in the loop.
+func (s *logs) end() {
 	lg := s.logger
 	if lg == nil || lg.stdout[1] < 0 {
 		return
@@ -233,7 +245,8 @@ func (s *supervisor) endLog() {
 		case <-lg.ended:
 			return
 		case in := <-s.loop.inputs:
-			// The verdict is given; only followLogger still waits for an answer.
+			// The verdict is given, so events change nothing; follow waits for
+			// its calls.
 			if in.call != nil {
 				in.call()
 			}

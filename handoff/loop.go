@@ -1,12 +1,15 @@
 package handoff
 
 import (
+	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/machine"
 )
 
-// system is everything that the loop does to the world. A test has one that
+// system is everything that an engine does to the world. A test has one that
 // only notes what it is asked to do.
 type system interface {
 	// prepare checks a release and starts it as generation n. It does not
@@ -27,139 +30,200 @@ type system interface {
 	// acted is record where a signal was passed on and nothing changed: that
 	// happens often to some apps, and the whole record need not follow it.
 	acted(seq uint64)
+	// translate says what a signal means to the program. hangup says that the
+	// terminal is gone.
+	translate(sig unix.Signal, hangup bool) machine.Event
 }
 
-// input is what a source has the loop do.
+// input is what a source asks the loop to do.
 type input struct {
-	event machine.Event
-	// call, where there is one, is run by the loop in place of an event.
+	// engine and event say what happened to which program.
+	engine *engine
+	event  machine.Event
+	// each, if not nil, makes an event for each program. This is how a signal
+	// comes: what it means is up to the program.
+	each func(*engine) machine.Event
+	// call, if not nil, is run by the loop in place of an event.
 	call func()
 	// seq is the number of the signal that the event is of, 0 for others.
 	seq uint64
-	// done, where there is one, is closed once the event is acted upon and
-	// recorded, so that its source may let go of what told it.
+	// done, if not nil, is closed once the event is acted upon and recorded, so
+	// that its source may let go of what it was told.
 	done chan struct{}
 }
 
-// loop owns the state. Everything that happens comes to it as an input, one
-// at a time.
+// loop is the goroutine that owns the state of every program. Everything that
+// happens comes to it as an input, one at a time.
 type loop struct {
+	inputs  chan input
+	seq     uint64    // the last signal that every program has acted upon
+	engines []*engine // one for each program
+}
+
+func newLoop() *loop { return &loop{inputs: make(chan input)} }
+
+// do makes the loop run f. It may be called from any goroutine but the loop's
+// own, as ask and post.
+func (l *loop) do(f func()) { l.inputs <- input{call: f} }
+
+// ask is do that returns once f has.
+func (l *loop) ask(f func()) { l.submit(input{call: f}) }
+
+// submit hands an input to the loop and returns once it is acted upon.
+func (l *loop) submit(in input) {
+	in.done = make(chan struct{})
+	l.inputs <- in
+	<-in.done
+}
+
+// run acts upon each program's first event, and then upon whatever comes, until
+// every program is over.
+func (l *loop) run() {
+	for _, e := range l.engines {
+		e.act(e.first)
+	}
+	for !l.over() {
+		l.take(<-l.inputs)
+	}
+}
+
+// over reports whether the verdict on every program is given.
+func (l *loop) over() bool {
+	return !slices.ContainsFunc(l.engines, func(e *engine) bool { return !e.state.Over })
+}
+
+func (l *loop) take(in input) {
+	switch {
+	case in.each != nil:
+		for i, e := range l.engines {
+			if i == len(l.engines)-1 {
+				// The record that acknowledges a signal comes last: until then
+				// the next handoff would get the signal again.
+				l.acknowledge(in.seq)
+			}
+			e.act(in.each(e))
+		}
+	case in.call != nil:
+		l.acknowledge(in.seq)
+		in.call()
+	default:
+		l.acknowledge(in.seq)
+		in.engine.act(in.event)
+	}
+	if in.done != nil {
+		close(in.done)
+	}
+}
+
+func (l *loop) acknowledge(seq uint64) {
+	if seq != 0 {
+		l.seq = seq
+	}
+}
+
+// engine runs the machine of one program.
+type engine struct {
+	*loop
 	sys    system
 	policy *machine.Policy
 	state  machine.State
-	seq    uint64
-	inputs chan input
+	first  machine.Event
 	timers map[machine.Timer]*time.Timer
 }
 
-func newLoop(sys system, policy *machine.Policy) *loop {
-	return &loop{
+// newEngine adds a program to the loop.
+func newEngine(l *loop, sys system, policy *machine.Policy) *engine {
+	e := &engine{
+		loop:   l,
 		sys:    sys,
 		policy: policy,
 		state:  machine.State{Next: 1},
-		inputs: make(chan input),
+		first:  machine.Event{Kind: machine.Boot},
 		timers: make(map[machine.Timer]*time.Timer),
 	}
+	l.engines = append(l.engines, e)
+	return e
 }
 
-// post has the loop act upon an event. It may be called from any goroutine but
-// the loop's own.
-func (l *loop) post(ev machine.Event) { l.inputs <- input{event: ev} }
+// post makes the loop act upon an event of the program.
+func (e *engine) post(ev machine.Event) { e.inputs <- input{engine: e, event: ev} }
 
 // postAndWait is post that returns once the event is acted upon.
-func (l *loop) postAndWait(ev machine.Event, seq uint64) {
-	done := make(chan struct{})
-	l.inputs <- input{event: ev, seq: seq, done: done}
-	<-done
+func (e *engine) postAndWait(ev machine.Event, seq uint64) {
+	e.submit(input{engine: e, event: ev, seq: seq})
 }
 
-// run acts upon first and then upon whatever comes, until the verdict is given.
-func (l *loop) run(first machine.Event) {
-	l.act(first)
-	for !l.state.Over {
-		in := <-l.inputs
-		if in.seq != 0 {
-			l.seq = in.seq
-		}
-		if in.call != nil {
-			in.call()
-		} else {
-			l.act(in.event)
-		}
-		if in.done != nil {
-			close(in.done)
-		}
-	}
-}
+// record records the state anew: something in the record changed beside it.
+func (e *engine) record() { e.sys.record(e.state, e.seq) }
 
 // act has the machine decide about an event, carries out what it decided, and
 // records where that led. The record comes last: if the handoff is killed
 // before it, the next one is told the event again, and signalling a
-// generation twice is better than not at all.
-func (l *loop) act(ev machine.Event) {
+// generation twice is better than not at ale.
+func (e *engine) act(ev machine.Event) {
 	events := []machine.Event{ev}
-	told := 0 // how often a generation was told something
-	changes := ev.Kind != machine.Relay || l.state.Stop != 0
+	signaled := 0
+	changes := ev.Kind != machine.Relay || e.state.Stop != 0
 	for len(events) > 0 {
 		var effects []machine.Effect
-		l.state, effects = machine.Next(l.state, l.policy, events[0])
+		e.state, effects = machine.Next(e.state, e.policy, events[0])
 		events = events[1:]
-		for _, e := range effects {
-			if e.Kind == machine.Tell {
-				told++
+		for _, effect := range effects {
+			if effect.Kind == machine.Tell {
+				signaled++
 			} else {
 				changes = true
 			}
-			if follows, ok := l.carryOut(e); ok {
+			if follows, ok := e.carryOut(effect); ok {
 				events = append(events, follows)
 			}
 		}
 	}
-	if told > 0 && !changes {
-		l.sys.acted(l.seq)
+	if signaled > 0 && !changes {
+		e.sys.acted(e.seq)
 		return
 	}
-	l.arm()
-	l.sys.record(l.state, l.seq)
+	e.arm()
+	e.sys.record(e.state, e.seq)
 }
 
-func (l *loop) carryOut(e machine.Effect) (machine.Event, bool) {
-	switch e.Kind {
+func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {
+	switch f.Kind {
 	case machine.Prepare:
-		return l.sys.prepare(e.N, e.Source, e.Release)
+		return e.sys.prepare(f.N, f.Source, f.Release)
 	case machine.Cancel:
-		l.sys.cancel(e.N)
+		e.sys.cancel(f.N)
 	case machine.Tell:
-		l.sys.tell(e.N, e.Signal)
+		e.sys.tell(f.N, f.Signal)
 	case machine.Kill:
-		l.sys.kill(e.N)
+		e.sys.kill(f.N)
 	case machine.Sweep:
-		l.sys.sweep(e.N)
+		e.sys.sweep(f.N)
 	case machine.Foreground:
-		l.sys.foreground(e.N)
+		e.sys.foreground(f.N)
 	case machine.Say:
-		l.sys.say(e.Text)
+		e.sys.say(f.Text)
 	case machine.Outcome:
-		l.sys.outcome(e.N, e.OK, e.Text)
+		e.sys.outcome(f.N, f.OK, f.Text)
 	case machine.Exit:
-		l.sys.exit(e.Status)
+		e.sys.exit(f.Status)
 	}
 	return machine.Event{}, false
 }
 
-// arm makes the timers that run be those that the state asks for.
-func (l *loop) arm() {
-	want := machine.Timers(l.state, *l.policy)
-	for t, timer := range l.timers {
+// arm starts and stops timers, so that those run that the state asks for.
+func (e *engine) arm() {
+	want := machine.Timers(e.state, *e.policy)
+	for t, timer := range e.timers {
 		if _, ok := want[t]; !ok {
 			timer.Stop()
-			delete(l.timers, t)
+			delete(e.timers, t)
 		}
 	}
 	for t, d := range want {
-		if _, ok := l.timers[t]; !ok {
-			l.timers[t] = time.AfterFunc(d, func() {
-				l.inputs <- input{call: func() { l.fired(t) }}
+		if _, ok := e.timers[t]; !ok {
+			e.timers[t] = time.AfterFunc(d, func() {
+				e.do(func() { e.fired(t) })
 			})
 		}
 	}
@@ -167,10 +231,10 @@ func (l *loop) arm() {
 
 // fired acts upon a timer that ran out, unless it was disarmed while its
 // event was on the way.
-func (l *loop) fired(t machine.Timer) {
-	if _, ok := l.timers[t]; !ok {
+func (e *engine) fired(t machine.Timer) {
+	if _, ok := e.timers[t]; !ok {
 		return
 	}
-	delete(l.timers, t)
-	l.act(t.Event())
+	delete(e.timers, t)
+	e.act(t.Event())
 }

@@ -8,12 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotinit/hotinit/internal/machine"
 )
 
 // rig is a loop in fake time, with a world that notes what it is asked to do.
 type rig struct {
-	*loop
+	*engine
 	begun time.Time
 	notes []string
 	said  []string
@@ -40,6 +42,9 @@ func (r *rig) outcome(n int, ok bool, text string) { r.note("outcome %d %v", n, 
 func (r *rig) exit(status int)                     { r.note("exit %d", status) }
 func (r *rig) record(s machine.State, seq uint64)  { r.note("record %d %v", seq, s.Situation()) }
 func (r *rig) acted(seq uint64)                    { r.note("acted %d", seq) }
+func (r *rig) translate(sig unix.Signal, hangup bool) machine.Event {
+	return machine.Event{Kind: machine.Relay, Signal: int(sig)}
+}
 
 // inFakeTime runs a story with a loop that has booted. The loop is stopped at
 // its end: whatever timer or source were left then would make it fail.
@@ -47,10 +52,10 @@ func inFakeTime(t *testing.T, p machine.Policy, story func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{begun: time.Now(), ended: make(chan struct{})}
-		r.loop = newLoop(r, &p)
+		r.engine = newEngine(newLoop(), r, &p)
 		go func() {
 			defer close(r.ended)
-			r.run(machine.Event{Kind: machine.Boot})
+			r.run()
 		}()
 		synctest.Wait()
 		story(r)
@@ -330,7 +335,7 @@ func TestASignalThatIsKeptForTheNextGenerationIsRecorded(t *testing.T) {
 func TestASourceIsToldOnlyAfterTheRecord(t *testing.T) {
 	inFakeTime(t, storyPolicy(), func(r *rig) {
 		done := make(chan struct{})
-		r.inputs <- input{event: machine.Event{Kind: machine.Ready, N: 1}, seq: 9, done: done}
+		r.inputs <- input{engine: r.engine, event: machine.Event{Kind: machine.Ready, N: 1}, seq: 9, done: done}
 		<-done
 		// No synctest.Wait: the record has to be there by now.
 		r.expect(t, "0s outcome 1 true", "0s record 9 serving")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,11 +19,8 @@ import (
 	"github.com/hotinit/hotinit/reaper"
 )
 
-// programName is the name of the one program of the command line.
-const programName = "app"
-
-// snapshot is what the next handoff needs of a program, to go on where this one
-// ended. encode.go lists its fields.
+// snapshot is what the next handoff needs to know about one program to go on
+// where this one ended. encode.go lists its fields.
 type snapshot struct {
 	State machine.State
 	// Forked is a generation whose process was forked and may not have
@@ -39,9 +35,9 @@ type snapshot struct {
 	Stopped  time.Time
 }
 
-func (s *supervisor) record(st machine.State, seq uint64) { s.store(st, seq, 0) }
+func (s *program) record(st machine.State, seq uint64) { s.store(st, seq, 0) }
 
-func (s *supervisor) acted(seq uint64) {
+func (s *program) acted(seq uint64) {
 	s.recordedSeq = seq
 	if err := s.link.SendWait(&message.Acted{Seq: seq}); err != nil {
 		say.Line("cannot tell init of a signal: %v", err)
@@ -50,26 +46,26 @@ func (s *supervisor) acted(seq uint64) {
 
 // recordForked is record from within the start of generation n, which the
 // loop's state does not have yet.
-func (s *supervisor) recordForked(st machine.State, n int) { s.store(st, s.loop.seq, n) }
+func (s *program) recordForked(st machine.State, n int) { s.store(st, s.engine.seq, n) }
 
-func (s *supervisor) store(st machine.State, seq uint64, forked int) {
+func (s *program) store(st machine.State, seq uint64, forked int) {
 	if st.Stop != 0 && s.stopped.IsZero() {
 		s.stopped = time.Now()
-		s.tellAbove("STOPPING=1")
+		s.above.tellStopping()
 	}
 	if forked == 0 {
-		s.letGo(st)
-		s.writeStatusFile(st)
+		s.releases.letGo(st)
+		s.statusFile.write(st)
 	}
-	r := snapshot{State: st, Forked: forked, Past: s.past, Stopped: s.stopped,
+	r := snapshot{State: st, Forked: forked, Past: s.processes.past, Stopped: s.stopped,
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
-	for key, rel := range s.releases {
+	for key, rel := range s.releases.held {
 		if rel.file != nil {
 			r.Releases[key], r.Commands[key] = rel.file.Release, rel.command
 		}
 	}
-	for n, p := range s.procs {
+	for n, p := range s.processes.all {
 		r.Since[n], r.Groups[n] = p.since, p.group
 		if p.status != "" {
 			r.Texts[n] = p.status
@@ -81,42 +77,23 @@ func (s *supervisor) store(st machine.State, seq uint64, forked int) {
 	}
 	s.recorded, s.recordedSeq = b, seq
 	s.trim.Touch()
-	s.tellWatchers()
-	if err := s.link.SendRecord(message.Record{Program: programName, Seq: seq, State: b}); err != nil {
+	s.clients.changed()
+	if err := s.link.SendRecord(message.Record{Program: s.name, Seq: seq, State: b}); err != nil {
 		say.Line("cannot hand the record to init: %v", err)
 	}
 }
 
-// letGo closes the releases that no state can lead back to, and has the
-// watcher know of the one that runs.
-func (s *supervisor) letGo(st machine.State) {
-	if !st.Again {
-		s.withdraw()
-	}
-	needed := st.Releases()
-	for key, r := range s.releases {
-		if slices.Contains(needed, key) {
-			continue
-		}
-		s.link.drop(releaseName(key))
-		r.file.Close()
-		delete(s.releases, key)
-	}
-	s.readLater()
-	s.tellWatcher(st)
-}
-
-// resume takes over the generations of the handoff before. What happened to
-// them since comes as events of its own once the loop runs.
-func (s *supervisor) resume(recorded []byte) (machine.Event, error) {
+// resume takes over the generations of the last handoff. What has happened to
+// them since then comes as events once the loop runs.
+func (s *program) resume(recorded []byte) error {
 	var r snapshot
 	if err := r.decode(recorded); err != nil {
-		return machine.Event{}, fmt.Errorf("the record of the handoff before cannot be read: %w", err)
+		return fmt.Errorf("cannot read the record of the last handoff: %w", err)
 	}
-	s.past, s.stopped = r.Past, r.Stopped
+	s.processes.past, s.stopped = r.Past, r.Stopped
 	for key, rel := range r.Releases {
-		if fd := s.link.take(releaseName(key)); fd >= 0 {
-			s.releases[key] = &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key]}
+		if fd := s.kept.take(releaseName(key)); fd >= 0 {
+			s.releases.held[key] = &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key]}
 		}
 	}
 	for i := range r.State.Gens {
@@ -124,12 +101,12 @@ func (s *supervisor) resume(recorded []byte) (machine.Event, error) {
 		if g.Phase == machine.Preparing {
 			continue
 		}
-		pidfd := s.link.take(processName(g.N))
+		pidfd := s.kept.take(processName(g.N))
 		if g.Phase == machine.Lingering && pidfd < 0 {
-			// What it left was told to go. Its PIDs may be others' by now; only
-			// its cgroup still tells what is left.
-			if len(s.inCgroup(g.N)) > 0 {
-				s.procs[g.N] = &process{n: g.N, pid: -1, group: -1, status: r.Texts[g.N], since: r.Since[g.N]}
+			// What it left got SIGTERM. Its PIDs may be other processes' by now;
+			// only its cgroup still shows what is left.
+			if len(s.cgroups.members(g.N)) > 0 {
+				s.processes.all[g.N] = &process{n: g.N, pid: -1, group: -1, status: r.Texts[g.N], since: r.Since[g.N]}
 			}
 			continue
 		}
@@ -142,38 +119,38 @@ func (s *supervisor) resume(recorded []byte) (machine.Event, error) {
 			if pidfd >= 0 {
 				unix.Close(pidfd)
 			}
-			s.link.drop(processName(g.N))
+			s.kept.drop(processName(g.N))
 			continue
 		}
 		p := &process{n: g.N, pid: g.PID, group: r.Groups[g.N], status: r.Texts[g.N], since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
 		if pidfd < 0 && startOf(g.PID) != g.Start {
-			p.main.Close() // it is gone, and its PID may be another's: nobody knows how it ended
+			p.main.Close() // it has ended, and nobody knows how; its PID may be another's
 		}
-		s.procs[g.N] = p
+		s.processes.all[g.N] = p
 	}
-	s.loop.state = r.State
-	if len(s.procs) > 0 {
-		s.findTerminal()
+	s.engine.state, s.engine.first = r.State, machine.Event{Kind: machine.Resumed}
+	if len(s.processes.all) > 0 {
+		s.terminal.find(true, s.cfg.Session)
 	}
 	for _, g := range r.State.Gens {
-		p := s.procs[g.N]
+		p := s.processes.all[g.N]
 		if g.Phase == machine.Lingering {
 			if p != nil {
 				p.ended = true
 			}
-			s.sweep(g.N)
+			s.processes.sweep(g.N)
 			continue
 		}
 		if p == nil {
 			continue
 		}
-		s.await(p)
+		s.processes.await(p)
 		if g.Phase == machine.Candidate {
-			s.awaitReady(p, s.resumeReadiness(g.N))
+			s.probes.await(p, s.probes.resume(g.N))
 		}
 	}
-	s.startWatchResumed()
-	return machine.Event{Kind: machine.Resumed}, nil
+	s.starts.watchResumed()
+	return nil
 }
 
 func startOf(pid int) uint64 {
@@ -184,8 +161,9 @@ func startOf(pid int) uint64 {
 	return st.Start
 }
 
-// executed waits until a forked child has either executed the app or ended,
-// which it does at once as the handoff that forked it is gone, and tells which.
+// executed waits until a forked child has executed the app or has ended, which it
+// does at once when the handoff that forked it is gone. It reports whether the
+// child executed the app.
 func executed(pid int, start uint64) bool {
 	own, err := os.Stat("/proc/self/exe")
 	if err != nil {
@@ -206,17 +184,4 @@ func executed(pid int, start uint64) bool {
 		_, _ = unix.Poll(nil, 1) // a millisecond; there is no event to wait for
 	}
 	return true
-}
-
-// mostPast is how many ended generations are remembered for status.
-const mostPast = 10
-
-func (s *supervisor) notePast(n int, exit reaper.Exit) {
-	s.past = append(s.past, control.Past{N: n, Ended: time.Now(), How: exit.String(), Status: statusOf(exit)})
-	if len(s.past) > mostPast {
-		s.past = s.past[len(s.past)-mostPast:]
-	}
-	if g := s.loop.state.Find(n); g != nil && (g.Phase == machine.Retiring || s.cfg.Verbosity > 1) {
-		say.Line("generation %d ended: %s", n, exit)
-	}
 }

@@ -21,6 +21,8 @@ import (
 type Request struct {
 	// Op is "status", "reload", "rollback", "stop" or "health".
 	Op string
+	// Program is the name of the program, which "" need not say if there is one.
+	Program string `json:",omitempty"`
 	// Wait has reload and rollback answer once the swap is decided.
 	Wait bool `json:",omitempty"`
 	// Watch has status answer again at each change.

@@ -4,64 +4,42 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/sockets"
 	"github.com/hotinit/hotinit/internal/version"
 )
 
-// waiter is somebody who waits for the outcome of a generation from min on.
+// waiter is a client that waits for the outcome of generation min or a later one.
 type waiter struct {
 	min    int
 	result chan<- control.Response
 }
 
-// openControl makes the control socket, or takes the one that init keeps.
-func (s *supervisor) openControl() error {
-	const name = "control"
-	fd := s.link.take(name)
-	if fd < 0 {
-		var err error
-		if fd, err = control.Listen(control.Address(os.Getppid())); err != nil {
-			return err
-		}
-		if err := s.link.keep(name, fd); err != nil {
-			return err
-		}
-	}
-	go control.Serve(fd, s.answer)
-	return nil
+// clients are those who ask about a program by the control socket, and wait.
+type clients struct {
+	*common
+	processes *processes
+	releases  *releases
+	above     *manager
+	waiters   []waiter
+	watchers  []chan struct{}
 }
 
 // answer acts upon one request. It runs on a goroutine of its own.
-func (s *supervisor) answer(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
+func (s *clients) answer(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
 	switch r.Op {
 	case "status":
 		s.answerStatus(r, reply, gone)
 	case "health":
 		r := control.Response{Text: "no generation serves"}
-		s.ask(func() {
-			if g := s.loop.state.In(machine.Current); g != nil {
+		s.engine.ask(func() {
+			if g := s.engine.state.In(machine.Current); g != nil {
 				r = control.Response{OK: true, Text: fmt.Sprintf("generation %d serves", g.N)}
 			}
 		})
 		reply(r)
-	case "stop":
-		// Before it is done, and once whoever asked has gone, for PID 1 takes all
-		// of its namespace with it when it ends, which may be at once.
-		reply(control.Response{OK: true, Text: "stopping"})
-		select {
-		case <-gone:
-		case <-time.After(time.Second):
-		}
-		s.ask(func() {
-			s.loop.act(machine.Event{Kind: machine.Halt, Signal: int(unix.SIGTERM)})
-		})
 	case "reload":
 		s.answerSwap(machine.Event{Kind: machine.Reload}, r.Wait, reply, gone)
 	case "rollback":
@@ -71,20 +49,13 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 	}
 }
 
-// ask runs f in the loop and waits for its end.
-func (s *supervisor) ask(f func()) {
-	done := make(chan struct{})
-	s.loop.inputs <- input{call: f, done: done}
-	<-done
-}
-
-func (s *supervisor) answerSwap(ev machine.Event, wait bool, reply func(control.Response) bool, gone <-chan struct{}) {
+func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Response) bool, gone <-chan struct{}) {
 	result := make(chan control.Response, 1)
 	started := 0
-	s.ask(func() {
-		started = s.loop.state.Next
+	s.engine.ask(func() {
+		started = s.engine.state.Next
 		s.waiters = append(s.waiters, waiter{started, result})
-		s.loop.act(ev)
+		s.engine.act(ev)
 	})
 	select {
 	case r := <-result: // decided at once
@@ -103,16 +74,15 @@ func (s *supervisor) answerSwap(ev machine.Event, wait bool, reply func(control.
 	}
 }
 
-// outcome tells those who wait what became of a generation.
-func (s *supervisor) outcome(n int, ok bool, text string) {
-	if ok && !s.toldAbove {
-		s.toldAbove = true
-		s.tellAbove("READY=1")
+// outcome answers those who wait for a generation.
+func (s *clients) outcome(n int, ok bool, text string) {
+	if ok {
+		s.above.tellReady()
 	}
 	r := control.Response{OK: ok, Text: fmt.Sprintf("generation %d is current", n)}
 	if !ok {
 		r.Text = fmt.Sprintf("generation %d was rejected: %s", n, text)
-		if s.loop.state.Find(n) == nil && n == s.loop.state.Next {
+		if s.engine.state.Find(n) == nil && n == s.engine.state.Next {
 			r.Text = text // none was started
 		}
 	}
@@ -127,10 +97,10 @@ func (s *supervisor) outcome(n int, ok bool, text string) {
 	s.waiters = left
 }
 
-func (s *supervisor) answerStatus(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
+func (s *clients) answerStatus(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
 	var status *control.Status
 	news := make(chan struct{}, 1)
-	s.ask(func() {
+	s.engine.ask(func() {
 		status = s.status()
 		if r.Watch {
 			s.watchers = append(s.watchers, news)
@@ -140,15 +110,15 @@ func (s *supervisor) answerStatus(r control.Request, reply func(control.Response
 		select {
 		case <-news:
 		case <-gone:
-			s.ask(func() { s.unwatch(news) })
+			s.engine.ask(func() { s.unwatch(news) })
 			return
 		}
-		s.ask(func() { status = s.status() })
+		s.engine.ask(func() { status = s.status() })
 	}
-	s.ask(func() { s.unwatch(news) })
+	s.engine.ask(func() { s.unwatch(news) })
 }
 
-func (s *supervisor) unwatch(news chan struct{}) {
+func (s *clients) unwatch(news chan struct{}) {
 	for i, w := range s.watchers {
 		if w == news {
 			s.watchers = append(s.watchers[:i], s.watchers[i+1:]...)
@@ -157,8 +127,8 @@ func (s *supervisor) unwatch(news chan struct{}) {
 	}
 }
 
-// tellWatchers has those who watch the status look again.
-func (s *supervisor) tellWatchers() {
+// changed makes those who watch the status look again.
+func (s *clients) changed() {
 	for _, w := range s.watchers {
 		select {
 		case w <- struct{}{}:
@@ -167,8 +137,8 @@ func (s *supervisor) tellWatchers() {
 	}
 }
 
-func (s *supervisor) status() *control.Status {
-	st := &s.loop.state
+func (s *clients) status() *control.Status {
+	st := &s.engine.state
 	out := &control.Status{
 		Version:   version.Number,
 		PID:       os.Getppid(),
@@ -185,11 +155,11 @@ func (s *supervisor) status() *control.Status {
 	}
 	for _, g := range st.Gens {
 		c := control.Generation{N: g.N, Phase: g.Phase.String(), PID: g.PID, Proven: g.Proven, Stopped: g.Told}
-		if p := s.procs[g.N]; p != nil {
+		if p := s.processes.all[g.N]; p != nil {
 			c.Since = p.since
 			c.Text = strings.TrimSpace(p.note + " " + p.status)
 		}
-		if r := s.releases[g.Release]; r != nil {
+		if r := s.releases.held[g.Release]; r != nil {
 			c.Path = r.path
 			if r.file.Digest.Known() {
 				c.Digest = r.file.Digest.String()
@@ -197,20 +167,6 @@ func (s *supervisor) status() *control.Status {
 		}
 		out.Generations = append(out.Generations, c)
 	}
-	out.Past = s.past
+	out.Past = s.processes.past
 	return out
-}
-
-// startServices opens what the app and the command line talk to. Neither is
-// worth an app that does not run, so what fails is said and done without.
-func (s *supervisor) startServices() {
-	if s.contract.Plain {
-		return
-	}
-	if err := s.openNotifier(); err != nil {
-		say.Line("%v; generations count as ready by --interval", err)
-	}
-	if err := s.openControl(); err != nil {
-		say.Line("%v; `hotinit status` and the like will not find this hotinit", err)
-	}
 }

@@ -15,20 +15,23 @@ import (
 	"github.com/hotinit/hotinit/internal/settings"
 )
 
-// readiness is how one candidate shows that it is ready, where that is not
-// by NOTIFY_SOCKET or by time alone.
+// probes find out whether candidates are ready, where that does not come by
+// NOTIFY_SOCKET or by time alone.
+type probes struct{ *common }
+
+// readiness is what one candidate shows its readiness with.
 type readiness struct {
 	name  string
 	ours  int // --ready fd:N: this end, -1 where there is none
 	child int // and the app's, until it is started
-	link  *link
+	kept  *kept
 }
 
-// newReadiness makes what --ready needs for generation n. The app writes to a
-// socket and not to a pipe, so that what it wrote can be looked at without
-// being taken out: the next handoff sees it too.
-func (s *supervisor) newReadiness(n int) (*readiness, error) {
-	r := &readiness{name: "ready/" + strconv.Itoa(n), ours: -1, child: -1, link: s.link}
+// open makes what --ready needs for generation n. The app writes to a socket and
+// not to a pipe, since a socket can be peeked at: the next handoff still finds
+// what the app wrote.
+func (s *probes) open(n int) (*readiness, error) {
+	r := &readiness{name: "ready/" + strconv.Itoa(n), ours: -1, child: -1, kept: s.kept}
 	if s.contract.ReadyFD < 0 {
 		return r, nil
 	}
@@ -38,12 +41,13 @@ func (s *supervisor) newReadiness(n int) (*readiness, error) {
 	}
 	r.ours, r.child = fds[0], fds[1]
 	_ = unix.SetNonblock(r.ours, true)
-	return r, s.link.keep(r.name, r.ours)
+	return r, s.kept.keep(r.name, r.ours)
 }
 
-func (s *supervisor) resumeReadiness(n int) *readiness {
+// resume takes over what the last handoff opened for generation n.
+func (s *probes) resume(n int) *readiness {
 	name := "ready/" + strconv.Itoa(n)
-	return &readiness{name: name, ours: s.link.take(name), child: -1, link: s.link}
+	return &readiness{name: name, ours: s.kept.take(name), child: -1, kept: s.kept}
 }
 
 func (r *readiness) childFD() int { return r.child }
@@ -61,16 +65,16 @@ func (r *readiness) close() {
 		unix.Close(r.ours)
 		r.ours = -1
 	}
-	r.link.drop(r.name)
+	r.kept.drop(r.name)
 }
 
-// awaitReady has Ready follow once the candidate shows it.
-func (s *supervisor) awaitReady(p *process, r *readiness) {
+// await posts Ready once the candidate shows that it is.
+func (s *probes) await(p *process, r *readiness) {
 	done := make(chan struct{})
 	p.stop = func() {
 		p.stop = nil
 		close(done)
-		r.link.drop(r.name)
+		r.kept.drop(r.name)
 	}
 	switch s.cfg.Ready.Mode {
 	case settings.ReadyFD:
@@ -85,7 +89,7 @@ func (s *supervisor) awaitReady(p *process, r *readiness) {
 }
 
 // awaitLine waits for a newline on the descriptor, as s6 has it.
-func (s *supervisor) awaitLine(n, fd int, done chan struct{}) {
+func (s *probes) awaitLine(n, fd int, done chan struct{}) {
 	file := os.NewFile(uintptr(fd), "--ready descriptor")
 	go func() {
 		<-done
@@ -112,12 +116,12 @@ func (s *supervisor) awaitLine(n, fd int, done chan struct{}) {
 		return false
 	})
 	if err == nil && seen > 0 {
-		s.loop.post(machine.Event{Kind: machine.Ready, N: n})
+		s.engine.post(machine.Event{Kind: machine.Ready, N: n})
 	}
 }
 
 // awaitCommand runs the command of --ready exec: until it exits with 0.
-func (s *supervisor) awaitCommand(n int, done chan struct{}) {
+func (s *probes) awaitCommand(n int, done chan struct{}) {
 	env, _, err := s.contract.Environment(n)
 	if err != nil {
 		env = s.contract.Base
@@ -127,7 +131,7 @@ func (s *supervisor) awaitCommand(n int, done chan struct{}) {
 	wait := 50 * time.Millisecond
 	for {
 		if c.Run() == nil {
-			s.loop.post(machine.Event{Kind: machine.Ready, N: n})
+			s.engine.post(machine.Event{Kind: machine.Ready, N: n})
 			return
 		}
 		select {
@@ -142,7 +146,7 @@ func (s *supervisor) awaitCommand(n int, done chan struct{}) {
 // awaitAccept waits until a process of the candidate waits for connections on
 // one of the shared sockets. /proc is all that tells, so this is looked at by
 // time, as long as there is a candidate.
-func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
+func (s *probes) awaitAccept(p *process, done chan struct{}) {
 	inodes := make(map[string]bool)
 	for _, sock := range s.contract.Sockets {
 		if l, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(sock.FD)); err == nil {
@@ -160,7 +164,7 @@ func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
 		for _, pid := range pids {
 			accepts, ok := acceptsOn(pid, inodes)
 			if accepts {
-				s.loop.post(machine.Event{Kind: machine.Ready, N: p.n})
+				s.engine.post(machine.Event{Kind: machine.Ready, N: p.n})
 				return
 			}
 			readable = readable || ok
@@ -171,7 +175,7 @@ func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
 				say.Line("--ready accept: /proc does not show what generation %d waits for; it counts as ready after --interval", p.n)
 			}
 			if time.Since(started) >= s.cfg.Interval {
-				s.loop.post(machine.Event{Kind: machine.Ready, N: p.n})
+				s.engine.post(machine.Event{Kind: machine.Ready, N: p.n})
 				return
 			}
 		}
@@ -183,7 +187,7 @@ func (s *supervisor) awaitAccept(p *process, done chan struct{}) {
 	}
 }
 
-// acceptsOn tells whether a process waits on one of the sockets: it has one in
+// acceptsOn reports whether a process waits on one of the sockets: it has one in
 // an epoll(7) set, or a thread of it is in accept(2), poll(2) or select(2).
 // ok is false where it may not be looked at.
 func acceptsOn(pid int, sockets map[string]bool) (accepts, ok bool) {

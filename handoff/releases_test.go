@@ -74,7 +74,7 @@ func TestWhatIsReadAgainIsWhatIsThere(t *testing.T) {
 
 func TestAnOfferIsTakenOnlyWhileItsPathLeadsToIt(t *testing.T) {
 	path, f := opened(t)
-	s := &supervisor{offered: f}
+	s := &releases{offered: f}
 	if got := s.takeOffered(path); got != f || s.offered != nil {
 		t.Fatalf("took %v, left %v", got, s.offered)
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
-	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/release"
@@ -20,6 +19,31 @@ import (
 	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/reaper"
 )
+
+// A start goes through these steps, each a method:
+//
+//	resolve   what to execute, with which environment       (in the loop)
+//	proceed   chooses examine, or launch where nothing is to be checked
+//	examine   opens and checks the release, --check, --snapshot   (beside the loop)
+//	launch    forks, tells init, executes, waits for readiness    (in the loop)
+//	again     after a delay back to proceed, or to launch where only the fork failed
+//
+// It ends with the event Started or NotStarted. cancel makes it end soon.
+
+// starts are the generations of a program that are on their way to a process.
+type starts struct {
+	*common
+	cgroups   *cgroups
+	processes *processes
+	releases  *releases
+	probes    *probes
+	terminal  *terminal
+	logs      *logs
+	// forked records a state in which generation n has a process that may not
+	// have executed the app yet.
+	forked  func(st machine.State, n int)
+	cancels map[int]chan struct{} // closed for a start that is no longer wanted
+}
 
 // job is one generation on its way to a process.
 type job struct {
@@ -39,7 +63,7 @@ type job struct {
 	command release.Command
 
 	tries  int
-	told   bool // that it has to wait
+	said   bool // that it has to wait
 	cancel chan struct{}
 }
 
@@ -52,7 +76,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-func (s *supervisor) prepare(n int, source machine.Source, key string) (machine.Event, bool) {
+func (s *starts) prepare(n int, source machine.Source, key string) (machine.Event, bool) {
 	j := &job{n: n, source: source, key: key, script: -1, cancel: make(chan struct{})}
 	if err := s.resolve(j); err != nil {
 		return s.refused(j, err), true
@@ -63,9 +87,8 @@ func (s *supervisor) prepare(n int, source machine.Source, key string) (machine.
 // errBusy is that a file is being written.
 var errBusy = errors.New("somebody has it open for writing")
 
-// proceed starts a job, after checks that run beside the loop where there are
-// any to be made.
-func (s *supervisor) proceed(j *job) (machine.Event, bool) {
+// proceed launches a job, after checks beside the loop where there are any.
+func (s *starts) proceed(j *job) (machine.Event, bool) {
 	var examine func() error
 	switch {
 	case j.source == machine.Held && (j.file == nil || intact(j.file)):
@@ -79,7 +102,7 @@ func (s *supervisor) proceed(j *job) (machine.Event, bool) {
 	case !s.checked(j):
 		return s.launch(j)
 	default:
-		j.file = s.takeOffered(s.target(j))
+		j.file = s.releases.takeOffered(s.target(j))
 		if j.file != nil && s.cfg.Check == "" && !s.copies(j) {
 			return s.launch(j)
 		}
@@ -88,18 +111,18 @@ func (s *supervisor) proceed(j *job) (machine.Event, bool) {
 	s.cancels[j.n] = j.cancel
 	go func() {
 		err := examine()
-		s.loop.inputs <- input{call: func() {
+		s.engine.do(func() {
 			delete(s.cancels, j.n)
 			if ev, ok := s.examined(j, err); ok {
-				s.loop.act(ev)
+				s.engine.act(ev)
 			}
-		}}
+		})
 	}()
 	return machine.Event{}, false
 }
 
 // examined goes on with a job once it was checked.
-func (s *supervisor) examined(j *job, err error) (machine.Event, bool) {
+func (s *starts) examined(j *job, err error) (machine.Event, bool) {
 	switch {
 	case err == nil:
 		return s.launch(j)
@@ -109,7 +132,7 @@ func (s *supervisor) examined(j *job, err error) (machine.Event, bool) {
 	return s.refused(j, err), true
 }
 
-func (s *supervisor) cancel(n int) {
+func (s *starts) cancel(n int) {
 	if c, ok := s.cancels[n]; ok {
 		delete(s.cancels, n)
 		close(c)
@@ -117,9 +140,9 @@ func (s *supervisor) cancel(n int) {
 }
 
 // refused is the event of a release that was not started.
-func (s *supervisor) refused(j *job, err error) machine.Event {
+func (s *starts) refused(j *job, err error) machine.Event {
 	ev := machine.Event{Kind: machine.NotStarted, N: j.n, Status: exitcode.Failure, Reason: err.Error()}
-	s.removeCgroup(j.n) // of a start that failed
+	s.cgroups.remove(j.n) // of a start that failed
 	var r *refusal
 	if errors.As(err, &r) {
 		ev.Status = r.status
@@ -132,14 +155,14 @@ func (s *supervisor) refused(j *job, err error) machine.Event {
 }
 
 // resolve works out what to execute, in which environment.
-func (s *supervisor) resolve(j *job) error {
+func (s *starts) resolve(j *job) error {
 	var err error
 	if j.env, j.self, err = s.contract.Environment(j.n); err != nil {
 		return err
 	}
 	j.argv = slices.Clone(s.cfg.Command)
 	if j.source == machine.Held {
-		r := s.releases[j.key]
+		r := s.releases.held[j.key]
 		if r == nil || r.file == nil {
 			return &refusal{exitcode.Failure, "the last good release is not held any more"}
 		}
@@ -160,7 +183,7 @@ func (s *supervisor) resolve(j *job) error {
 
 // watchedIndex returns which argument is the file that a generation runs, -1
 // where that is the command itself.
-func (s *supervisor) watchedIndex(j *job) int {
+func (s *starts) watchedIndex(j *job) int {
 	script, ok := release.Script(j.argv)
 	if !ok {
 		return -1
@@ -176,9 +199,9 @@ func exitRefusal(err error) error {
 	return err
 }
 
-// checked tells whether the release is hotinit's to check: whether it is
+// checked reports whether the release is hotinit's to check: whether it is
 // watched, or a command says whether it is good.
-func (s *supervisor) checked(j *job) bool {
+func (s *starts) checked(j *job) bool {
 	if s.cfg.Check != "" || s.cfg.Snapshot {
 		return true
 	}
@@ -186,7 +209,7 @@ func (s *supervisor) checked(j *job) bool {
 }
 
 // target is the path of the file that a generation runs.
-func (s *supervisor) target(j *job) string {
+func (s *starts) target(j *job) string {
 	path := j.path
 	if j.script >= 0 {
 		path = j.argv[j.script]
@@ -199,22 +222,16 @@ func (s *supervisor) target(j *job) string {
 
 // check runs --check for a release. It runs as the app would, on the file that
 // was checked, so its answer holds for what will run.
-func (s *supervisor) check(j *job) error {
+func (s *starts) check(j *job) error {
 	c := s.hook(s.cfg.Check)
 	c.Path, c.Env = j.file.Real, contract.WithoutSockets(j.env)
 	c.Timeout, c.Cancel = s.cfg.CheckTimeout, j.cancel
 	return c.Run()
 }
 
-// hook returns a command that runs as the app does.
-func (s *supervisor) hook(text string) *hook.Command {
-	return &hook.Command{Text: text, Dir: s.dir, Umask: s.cfg.Umask,
-		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs}
-}
-
 // examine opens the release, unless the watcher did, and checks it. It runs
 // beside the loop.
-func (s *supervisor) examine(j *job) error {
+func (s *starts) examine(j *job) error {
 	target := s.target(j)
 	if j.file == nil {
 		opts := release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
@@ -250,23 +267,23 @@ func (s *supervisor) examine(j *job) error {
 	return nil
 }
 
-// copies tells whether a generation runs from a private copy. A script does
-// not: its interpreter would look beside the copy for what belongs to it.
-func (s *supervisor) copies(j *job) bool {
+// copies reports whether a generation runs from a private copy. A script does
+// not: its interpreter would look for its other files beside the copy.
+func (s *starts) copies(j *job) bool {
 	return s.cfg.Snapshot && j.script < 0 && j.file.Kind != release.KindScript
 }
 
-// launch forks and executes. It runs in the loop, so that nothing happens
-// between a process that is there and a state that knows of it.
-func (s *supervisor) launch(j *job) (machine.Event, bool) {
-	g := s.loop.state.Find(j.n)
+// launch forks and executes. It runs in the loop, so that no event comes between
+// the process and the state that knows about it.
+func (s *starts) launch(j *job) (machine.Event, bool) {
+	g := s.engine.state.Find(j.n)
 	if g == nil || g.Phase != machine.Preparing {
 		s.putBack(j)
 		return machine.Event{}, false
 	}
 	select {
 	case <-j.cancel:
-		return s.refused(j, &refusal{exitcode.Signaled(unix.Signal(s.loop.state.Stop)), "it was stopped"}), true
+		return s.refused(j, &refusal{exitcode.Signaled(unix.Signal(s.engine.state.Stop)), "it was stopped"}), true
 	default:
 	}
 	if j.file != nil && j.source == machine.Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
@@ -275,28 +292,30 @@ func (s *supervisor) launch(j *job) (machine.Event, bool) {
 	if moved := s.resolveLinks(j); moved {
 		return s.again(j, true, fmt.Errorf("%s leads to another file than the one that was checked", s.target(j)))
 	}
-	s.reopenLog()
+	s.logs.reopen()
 	spec, ready, err := s.spec(j)
 	if err != nil {
 		return s.refused(j, err), true
 	}
 	key := s.keyOf(j)
 	p := &process{n: j.n, since: time.Now()}
-	spec.Cgroup = s.makeCgroup(j.n)
+	spec.Cgroup = s.cgroups.make(j.n)
 	spec.Forked = func(c spawn.Child) {
-		// The child waits until this returns. From here on the next handoff
-		// would know of it; before, it ends without having executed anything.
+		// The child waits until this returns. Once it is recorded, the next
+		// handoff knows about it; before, it ends without executing anything.
 		p.pid, p.group = c.PID, c.PID
 		st, _ := proc.Read(c.PID)
-		started := s.loop.state.Clone()
+		started := s.engine.state.Clone()
 		sg := started.Find(j.n)
 		sg.Phase, sg.Release, sg.PID, sg.Start = machine.Candidate, key, c.PID, st.Start
 		if c.PIDFD >= 0 {
-			_ = s.link.keep(processName(j.n), c.PIDFD)
+			_ = s.kept.keep(processName(j.n), c.PIDFD)
 		}
-		s.hold(key, j)
-		s.enterCgroup(j.n, spec.Cgroup, c)
-		s.recordForked(started, j.n)
+		if j.source == machine.Newest {
+			s.releases.hold(key, s.target(j), j.file, j.command)
+		}
+		s.cgroups.enter(j.n, spec.Cgroup, c)
+		s.forked(started, j.n)
 	}
 	child, err := spawn.Start(spec)
 	ready.closeChild()
@@ -305,7 +324,7 @@ func (s *supervisor) launch(j *job) (machine.Event, bool) {
 	}
 	if err != nil {
 		ready.close()
-		s.link.drop(processName(j.n))
+		s.kept.drop(processName(j.n))
 		return s.startFailed(j, err)
 	}
 	p.main = reaper.Own(child.PID, child.PIDFD)
@@ -313,21 +332,19 @@ func (s *supervisor) launch(j *job) (machine.Event, bool) {
 		// Somebody replaced the file between the check and the execution.
 		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
 		_ = p.main.Signal(unix.SIGKILL)
-		s.killCgroup(j.n)
-		s.link.drop(processName(j.n))
+		s.cgroups.kill(j.n)
+		s.kept.drop(processName(j.n))
 		go func() { p.main.Wait(); p.main.Close() }()
 		ready.close()
 		return s.again(j, true, fmt.Errorf("%s was replaced while it was started", s.target(j)))
 	}
-	s.attach(p)
+	s.processes.attach(p)
 	if s.cfg.Verbosity > 1 {
 		say.Line("generation %d is started: %q, with PID %d", p.n, spec.Argv[0], p.pid)
 	}
-	s.awaitReady(p, ready)
+	s.probes.await(p, ready)
 	s.putBack(j)
-	if s.watcher == nil {
-		s.startWatch(j)
-	}
+	s.watch(j)
 	st, _ := proc.Read(child.PID)
 	return machine.Event{Kind: machine.Started, N: j.n, Release: key, PID: child.PID, Start: st.Start}, true
 }
@@ -335,10 +352,10 @@ func (s *supervisor) launch(j *job) (machine.Event, bool) {
 // resolveLinks sets the command of a job: that of its release, or else what its
 // paths lead to now. It reports whether a symbolic link was turned since the file
 // was checked. A command that hotinit does not check is executed as it was given.
-func (s *supervisor) resolveLinks(j *job) (moved bool) {
+func (s *starts) resolveLinks(j *job) (moved bool) {
 	j.command = release.Command{Path: j.path, Argv: j.argv, Dir: s.dir}
 	if j.source == machine.Held {
-		if r := s.releases[j.key]; r != nil && len(r.command.Argv) > 0 {
+		if r := s.releases.held[j.key]; r != nil && len(r.command.Argv) > 0 {
 			j.command = r.command
 		}
 		return false
@@ -352,8 +369,8 @@ func (s *supervisor) resolveLinks(j *job) (moved bool) {
 }
 
 // spec says how a generation is started.
-func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
-	ready, err := s.newReadiness(j.n)
+func (s *starts) spec(j *job) (*spawn.Spec, *readiness, error) {
+	ready, err := s.probes.open(j.n)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -363,7 +380,7 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		Argv:       slices.Clone(j.command.Argv),
 		Env:        j.env,
 		SelfPID:    j.self,
-		Files:      s.contract.Files(s.std(), ready.childFD()),
+		Files:      s.contract.Files(std(), ready.childFD()),
 		Dir:        j.command.Dir,
 		Umask:      s.cfg.Umask,
 		Signals:    entry.Inherited(),
@@ -374,8 +391,8 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 		Foreground: -1,
 		Cgroup:     -1,
 	}
-	if s.terminal >= 0 && s.loop.state.In(machine.Current) == nil {
-		spec.Foreground = s.terminal
+	if s.terminal.fd >= 0 && s.engine.state.In(machine.Current) == nil {
+		spec.Foreground = s.terminal.fd
 	}
 	if j.file == nil {
 		return spec, ready, nil
@@ -403,11 +420,11 @@ func (s *supervisor) spec(j *job) (*spawn.Spec, *readiness, error) {
 	return spec, ready, nil
 }
 
-// proveExecutable tells whether what runs is the file that was checked, as it
-// was checked: since it runs, nobody can write to it. One that has ended, or
-// may not be looked at, proves nothing, and one that an interpreter runs
-// cannot be proven; it was compared just before.
-func (s *supervisor) proveExecutable(j *job, pid int) bool {
+// proveExecutable reports whether the process runs the file that was checked, as
+// it was checked: nobody can write to a file that runs. A process that has ended,
+// or cannot be inspected, proves nothing. Neither does an interpreter; its script
+// was compared just before.
+func (s *starts) proveExecutable(j *job, pid int) bool {
 	if j.file == nil || j.byFD || j.script >= 0 || j.file.Kind != release.KindELF {
 		return true
 	}
@@ -423,7 +440,7 @@ func (s *supervisor) proveExecutable(j *job, pid int) bool {
 }
 
 // startFailed decides what follows an error of spawn.Start.
-func (s *supervisor) startFailed(j *job, err error) (machine.Event, bool) {
+func (s *starts) startFailed(j *job, err error) (machine.Event, bool) {
 	var e *spawn.Error
 	if errors.As(err, &e) {
 		switch {
@@ -438,14 +455,14 @@ func (s *supervisor) startFailed(j *job, err error) (machine.Event, bool) {
 	return s.refused(j, err), true
 }
 
-// again tries to start a generation once more, after a growing delay, and
-// checks what there is then anew where that may be something else. The loop
-// goes on in the meantime.
-func (s *supervisor) again(j *job, anew bool, err error) (machine.Event, bool) {
+// again tries to start a generation once more, after a growing delay. anew says
+// that the release may have changed and must be checked again. The loop goes on
+// in the meantime.
+func (s *starts) again(j *job, anew bool, err error) (machine.Event, bool) {
 	j.tries++
 	delay := min(20*time.Millisecond<<min(j.tries-1, 8), 2*time.Second)
-	if !j.told && j.tries > 3 {
-		j.told = true
+	if !j.said && j.tries > 3 {
+		j.said = true
 		say.Line("generation %d cannot be started yet: %v; it is tried again", j.n, err)
 	}
 	if anew {
@@ -463,18 +480,60 @@ func (s *supervisor) again(j *job, anew bool, err error) (machine.Event, bool) {
 			}
 		case <-j.cancel: // launch says so
 		}
-		s.loop.inputs <- input{call: func() {
+		s.engine.do(func() {
 			delete(s.cancels, j.n)
 			if ev, ok := next(j); ok {
-				s.loop.act(ev)
+				s.engine.act(ev)
 			}
-		}}
+		})
 	}()
 	return machine.Event{}, false
 }
 
+// keyOf names the release of a job.
+func (s *starts) keyOf(j *job) string {
+	switch {
+	case j.file == nil:
+		return ""
+	case j.source == machine.Held:
+		return s.releases.nameOf(j.file, j.key)
+	}
+	return j.file.Name()
+}
+
+// putBack gives up what a job has checked.
+func (s *starts) putBack(j *job) {
+	if j.file != nil && j.source == machine.Newest {
+		s.releases.giveBack(j.file)
+		j.file = nil
+	}
+}
+
+// watch watches what a job was started from, if nothing is watched yet.
+func (s *starts) watch(j *job) {
+	if !s.cfg.Watch && len(s.cfg.WatchPaths) == 0 || s.releases.watcher != nil {
+		return
+	}
+	command := ""
+	if s.cfg.Watch && s.checked(j) {
+		command = s.target(j)
+	}
+	s.releases.watch(command, j.script >= 0)
+}
+
+// watchResumed is watch for a handoff that takes over, which need not start
+// anything.
+func (s *starts) watchResumed() {
+	j := &job{script: -1}
+	if err := s.resolve(j); err != nil {
+		say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)
+		return
+	}
+	s.watch(j)
+}
+
 // std returns hotinit's own first three descriptors, -1 for a closed one.
-func (s *supervisor) std() [3]int {
+func std() [3]int {
 	std := [3]int{0, 1, 2}
 	for i := range std {
 		if _, err := unix.FcntlInt(uintptr(i), unix.F_GETFD, 0); err != nil {
@@ -482,4 +541,17 @@ func (s *supervisor) std() [3]int {
 		}
 	}
 	return std
+}
+
+// stillGood returns why a held release cannot be started any more, nil where it
+// can. One that was overwritten in place is not what was good.
+func (s *starts) stillGood(j *job, read func(<-chan struct{}) (release.Release, error)) error {
+	now, err := read(j.cancel)
+	if err == nil && now.Digest != j.file.Digest {
+		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")
+	}
+	if err != nil {
+		return &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s cannot be started again: %v", j.file.Path, err)}
+	}
+	return nil
 }

@@ -2,12 +2,13 @@ package handoff
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
+	"github.com/hotinit/hotinit/internal/watch"
 )
 
 // heldRelease is a release that is held open.
@@ -23,48 +24,49 @@ type heldRelease struct {
 	done bool // and that is over
 }
 
-// keyOf names the release of a job.
-func (s *supervisor) keyOf(j *job) string {
-	if j.file == nil {
-		return ""
-	}
-	if j.source == machine.Held {
-		for key, r := range s.releases { // it may have got its name since
-			if r.file == j.file {
-				return key
-			}
+// releases are the releases of a program that run or may run again, and the
+// watch for a new one.
+type releases struct {
+	*common
+	held    map[string]*heldRelease
+	watcher *watch.Watcher // nil: nothing is watched (yet)
+	offered *release.File  // what the watcher has found, until a start takes it
+	watched string         // the release that the watcher compares with
+}
+
+// nameOf returns the name of a held file, which may have got its name after it
+// was asked for as key.
+func (s *releases) nameOf(f *release.File, key string) string {
+	for name, r := range s.held {
+		if r.file == f {
+			return name
 		}
-		return j.key
 	}
-	return j.file.Name()
+	return key
+}
+
+// hold keeps a release open from now on, and makes init keep it, too. The same
+// content in another file is not held twice: what is known about it stays known.
+func (s *releases) hold(key, path string, f *release.File, command release.Command) {
+	if key == "" || s.held[key] != nil {
+		return
+	}
+	s.held[key] = &heldRelease{file: f, path: path, command: command}
+	_ = s.kept.keep(releaseName(key), f.FD())
+}
+
+// giveBack closes a file that was checked, unless it is held: then letGo does.
+func (s *releases) giveBack(f *release.File) {
+	if r := s.held[f.Name()]; r == nil || r.file != f {
+		f.Close()
+	}
 }
 
 func releaseName(key string) string { return "release/" + key }
 
-// hold keeps a release open from now on, also by init. The same content in
-// another file is not held twice: what is known of it stays known.
-func (s *supervisor) hold(key string, j *job) {
-	if key == "" || j.source == machine.Held || s.releases[key] != nil {
-		return
-	}
-	s.releases[key] = &heldRelease{file: j.file, path: s.target(j), command: j.command}
-	_ = s.link.keep(releaseName(key), j.file.FD())
-}
-
-// putBack closes what a job has checked, unless it is held: then letGo does.
-func (s *supervisor) putBack(j *job) {
-	if j.file == nil || j.source == machine.Held {
-		return
-	}
-	if r := s.releases[s.keyOf(j)]; r == nil || r.file != j.file {
-		j.file.Close()
-	}
-	j.file = nil
-}
-
 // takeOffered returns what the watcher has opened and checked for path, if
 // that is what path leads to still. It is the caller's from then on.
-func (s *supervisor) takeOffered(path string) *release.File {
+func (s *releases) takeOffered(path string) *release.File {
 	f := s.offered
 	s.offered = nil
 	if f != nil && (f.Path != path || !unmodified(path, f)) {
@@ -75,20 +77,20 @@ func (s *supervisor) takeOffered(path string) *release.File {
 }
 
 // withdraw closes what the watcher has found, where no start will take it.
-func (s *supervisor) withdraw() {
+func (s *releases) withdraw() {
 	if s.offered != nil {
 		s.offered.Close()
 		s.offered = nil
 	}
 }
 
-// leadsTo tells whether path leads to the file that was checked.
+// leadsTo reports whether path leads to the file that was checked.
 func leadsTo(path string, f *release.File) bool {
 	var st unix.Stat_t
 	return unix.Stat(path, &st) == nil && uint64(st.Dev) == f.Dev && st.Ino == f.Ino
 }
 
-// unmodified tells whether path leads to the file that was checked, and
+// unmodified reports whether path leads to the file that was checked, and
 // nobody has written to it since.
 func unmodified(path string, f *release.File) bool {
 	var st unix.Stat_t
@@ -99,14 +101,14 @@ func asWas(st *unix.Stat_t, f *release.File) bool {
 	return st.Size == f.Size && st.Mtim.Nano() == f.MTime
 }
 
-// copied tells whether a release is a private copy (--snapshot). It stands for
+// copied reports whether a release is a private copy (--snapshot). It stands for
 // the file that it was copied from, under whose numbers it goes.
 func copied(f *release.File) bool {
 	var st unix.Stat_t
 	return f != nil && unix.Fstat(f.FD(), &st) == nil && (uint64(st.Dev) != f.Dev || st.Ino != f.Ino)
 }
 
-// intact tells whether a held file is unmodified, wherever it is by now.
+// intact reports whether a held file is unmodified, wherever it is by now.
 func intact(f *release.File) bool {
 	var st unix.Stat_t
 	return copied(f) || unix.Fstat(f.FD(), &st) == nil && asWas(&st, f)
@@ -134,8 +136,8 @@ func reread(f *release.File) (read func(done <-chan struct{}) (release.Release, 
 // readLater reads the content of releases that were started without, so that
 // the first generation need not wait for it. Once it is known, they are named
 // by it, and only then the watcher can tell what is new.
-func (s *supervisor) readLater() {
-	for key, r := range s.releases {
+func (s *releases) readLater() {
+	for key, r := range s.held {
 		if r.read {
 			continue
 		}
@@ -155,40 +157,40 @@ func (s *supervisor) readLater() {
 			if err == nil && (now.Size != before.Size || now.MTime != before.MTime) {
 				err = fmt.Errorf("it changed meanwhile")
 			}
-			s.loop.inputs <- input{call: func() {
-				if s.releases[key] != r {
+			s.engine.do(func() {
+				if s.held[key] != r {
 					return // nobody needs it any more
 				}
 				r.done = true
 				if err == nil && r.file == file {
 					s.rename(key, now.Digest)
 				}
-				s.record(s.loop.state, s.loop.seq)
-			}}
+				s.engine.record()
+			})
 		}()
 	}
 }
 
 // rename names a release by its content, everywhere.
-func (s *supervisor) rename(key string, d release.Digest) {
-	r := s.releases[key]
+func (s *releases) rename(key string, d release.Digest) {
+	r := s.held[key]
 	r.file.Digest = d
 	name := r.file.Name()
-	if s.releases[name] == nil {
-		s.releases[name] = r
-		_ = s.link.keep(releaseName(name), r.file.FD())
+	if s.held[name] == nil {
+		s.held[name] = r
+		_ = s.kept.keep(releaseName(name), r.file.FD())
 	} else {
 		r.file.Close() // the same content was started since, from a newer file
 	}
-	delete(s.releases, key)
-	s.link.drop(releaseName(key))
-	s.loop.state.Rename(key, name)
+	delete(s.held, key)
+	s.kept.drop(releaseName(key))
+	s.engine.state.Rename(key, name)
 }
 
 // tellWatcher tells the watcher what runs, whenever that is another release
 // than before: a start, a rejection, a rollback. So what is there already is
 // no news to it, and what was put back is none either.
-func (s *supervisor) tellWatcher(st machine.State) {
+func (s *releases) tellWatcher(st machine.State) {
 	if s.watcher == nil {
 		return
 	}
@@ -198,9 +200,9 @@ func (s *supervisor) tellWatcher(st machine.State) {
 		case machine.Preparing:
 			return // it is not known yet
 		case machine.Candidate, machine.Current:
-			r := s.releases[g.Release]
-			if r != nil && r.done && g.Release != s.told {
-				s.told = g.Release
+			r := s.held[g.Release]
+			if r != nil && r.done && g.Release != s.watched {
+				s.watched = g.Release
 				s.watcher.Running(r.file.Release)
 			}
 			return
@@ -208,15 +210,21 @@ func (s *supervisor) tellWatcher(st machine.State) {
 	}
 }
 
-// stillGood tells why a held release can't be started any more, if so: where
-// it was overwritten in place, it is not what was good.
-func (s *supervisor) stillGood(j *job, read func(<-chan struct{}) (release.Release, error)) error {
-	now, err := read(j.cancel)
-	if err == nil && now.Digest != j.file.Digest {
-		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")
+// letGo closes the releases that no state can lead back to, and tells the watcher
+// which one runs.
+func (s *releases) letGo(st machine.State) {
+	if !st.Again {
+		s.withdraw()
 	}
-	if err != nil {
-		return &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s cannot be started again: %v", j.file.Path, err)}
+	needed := st.Releases()
+	for key, r := range s.held {
+		if slices.Contains(needed, key) {
+			continue
+		}
+		s.kept.drop(releaseName(key))
+		r.file.Close()
+		delete(s.held, key)
 	}
-	return nil
+	s.readLater()
+	s.tellWatcher(st)
 }

@@ -1,0 +1,148 @@
+package handoff
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/contract"
+	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/sockets"
+)
+
+// identityOf looks up --user and --groups in the container's own /etc/passwd
+// and /etc/group: only there do a name and a number belong together. It returns
+// nil where the app runs as hotinit itself.
+func identityOf(cfg *settings.Config) (*passwd.Identity, error) {
+	if cfg.User == "" {
+		if len(cfg.Groups) > 0 {
+			return nil, fmt.Errorf("--groups %s is without effect unless --user is given", strings.Join(cfg.Groups, ","))
+		}
+		return nil, nil
+	}
+	id, err := passwd.LookUp(cfg.User, cfg.Groups)
+	if err != nil {
+		return nil, err
+	}
+	return &id, nil
+}
+
+// bindAll binds the sockets and works out what each generation gets. inherited are
+// the descriptors that hotinit was started with, by number.
+func (s *program) bindAll(inherited map[int]int) (err error) {
+	c := &s.contract
+	c.Base = os.Environ()
+	c.EnvDir = s.fromStart(s.cfg.EnvDir)
+	c.Always = s.cfg.Compat == "start_server"
+	c.Plain = s.cfg.Compat != "" && !c.Always
+	c.ReadyFD = -1
+	if s.cfg.Ready.Mode == settings.ReadyFD {
+		c.ReadyFD = s.cfg.Ready.FD
+	}
+	c.Watchdog = s.cfg.Watchdog
+	if c.Identity, err = identityOf(s.cfg); err != nil {
+		return err
+	}
+	specs, fds, err := s.activated(inherited)
+	if err != nil {
+		return err
+	}
+	// The path of a unix socket is bound as it was given, for its length is
+	// limited, and may be relative.
+	_ = unix.Chdir(s.home)
+	defer unix.Chdir("/")
+	for _, spec := range s.cfg.Sockets {
+		fd, err := s.bind(spec)
+		if err != nil {
+			return err
+		}
+		specs, fds = append(specs, spec), append(fds, fd)
+	}
+	numbers, err := sockets.Assign(specs)
+	if err != nil {
+		return err
+	}
+	for i, spec := range specs {
+		c.Sockets = append(c.Sockets, contract.Socket{Spec: spec.Bound(fds[i]), FD: fds[i], Number: numbers[i]})
+	}
+	return s.keepInherited(inherited)
+}
+
+// bind returns the socket of a spec: the one that init keeps, or a new one that
+// init keeps from now on, so that it stays open whatever becomes of this process.
+func (s *program) bind(spec sockets.Spec) (int, error) {
+	name := "socket/" + spec.Key()
+	if fd := s.kept.take(name); fd >= 0 {
+		s.bound = append(s.bound, spec)
+		return fd, nil
+	}
+	fd, err := sockets.Bind(spec, s.cfg.Backlog)
+	if err != nil {
+		return -1, err
+	}
+	if spec.Port == 0 && !spec.Network.Unix() {
+		say.Line("listening on %s", sockets.Address(fd))
+	}
+	s.bound = append(s.bound, spec)
+	return fd, s.kept.keep(name, fd)
+}
+
+// activated returns the sockets that hotinit itself was started with by
+// socket activation, sd_listen_fds(3). The handoff's parent, init, is the
+// process that LISTEN_PID must name.
+func (s *program) activated(inherited map[int]int) (specs []sockets.Spec, fds []int, err error) {
+	if s.contract.Plain || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getppid()) {
+		return nil, nil, nil
+	}
+	count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+	for i := range count {
+		fd, ok := inherited[3+i]
+		if !ok {
+			return nil, nil, fmt.Errorf("LISTEN_FDS=%d promises descriptor %d, which is not open", count, 3+i)
+		}
+		name := ""
+		if i < len(names) {
+			name = names[i]
+		}
+		spec, err := sockets.FromFD(fd, name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("descriptor %d, from LISTEN_FDS: %w", 3+i, err)
+		}
+		specs, fds = append(specs, spec), append(fds, fd)
+		delete(inherited, 3+i)
+	}
+	return specs, fds, nil
+}
+
+// keepInherited passes on the other descriptors that hotinit was started with:
+// those of --keep-fds, or all of them where there are no sockets, as tini does.
+func (s *program) keepInherited(inherited map[int]int) error {
+	c := &s.contract
+	if len(c.Sockets) == 0 && len(s.cfg.KeepFDs) == 0 {
+		c.Kept = inherited
+		return nil
+	}
+	c.Kept = make(map[int]int)
+	for _, n := range s.cfg.KeepFDs {
+		if n < 3 {
+			continue // these are passed on anyway
+		}
+		fd, ok := inherited[n]
+		if !ok {
+			return fmt.Errorf("--keep-fds %d: hotinit was not started with a descriptor %d", n, n)
+		}
+		for _, sock := range c.Sockets {
+			if sock.Number == n {
+				return fmt.Errorf("--keep-fds %d: the app gets %s as descriptor %d (give that one another number, as in --port 8080=7)", n, sock.Spec, n)
+			}
+		}
+		c.Kept[n] = fd
+	}
+	return nil
+}

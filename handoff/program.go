@@ -1,0 +1,227 @@
+package handoff
+
+import (
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/contract"
+	"github.com/hotinit/hotinit/internal/hook"
+	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/sockets"
+	"github.com/hotinit/hotinit/internal/trim"
+)
+
+// common is what every part of a program works with. It does not change once the
+// program runs, except for what the parts behind it hold.
+type common struct {
+	name     string // the program's
+	cfg      *settings.Config
+	engine   *engine
+	link     *link
+	kept     *kept  // what init keeps for the program
+	home     string // the directory that hotinit was started in
+	dir      string // the app's working directory
+	contract contract.Contract
+}
+
+// fromStart returns the absolute path for one that the user gave, which is
+// relative to where hotinit was started.
+func (s *common) fromStart(path string) string { return absolute(s.home, path) }
+
+func absolute(home, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(home, path)
+}
+
+// credential returns who the app runs as, nil for as hotinit itself.
+func (s *common) credential() *passwd.Credential {
+	if s.contract.Identity == nil {
+		return nil
+	}
+	return &s.contract.Identity.Credential
+}
+
+// hook returns a command that runs as the app does.
+func (s *common) hook(text string) *hook.Command {
+	return &hook.Command{Text: text, Dir: s.dir, Umask: s.cfg.Umask,
+		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs}
+}
+
+// program is all that belongs to one app. It is the system of the program's
+// engine: it carries out what the machine decides.
+//
+// Its parts know the ones below them, and nothing of those above:
+//
+//	starts
+//	clients     probes
+//	processes   releases
+//	cgroups     terminal   logs
+type program struct {
+	*common
+	cgroups    *cgroups
+	processes  *processes
+	releases   *releases
+	probes     *probes
+	starts     *starts
+	clients    *clients
+	terminal   *terminal
+	logs       *logs
+	above      *manager
+	trim       *trim.Timer
+	statusFile statusFile
+	bound      []sockets.Spec
+	notify     int       // the socket of NOTIFY_SOCKET, or -1
+	stopped    time.Time // when stopping began
+	verdict    int       // the status that hotinit exits with for it, once it is over
+	over       func()    // called then
+
+	recorded    []byte // the last record that init got
+	recordedSeq uint64
+}
+
+// newProgram makes a program and adds it to the loop.
+func newProgram(s *supervisor, name string, cfg *settings.Config) *program {
+	c := &common{name: name, cfg: cfg, link: s.link, kept: &kept{s.link, name + "/"}, home: s.home, dir: s.home}
+	if cfg.Dir != "" {
+		c.dir = c.fromStart(cfg.Dir)
+	}
+	p := &program{common: c, terminal: s.terminal, logs: s.logs, above: s.above, trim: &s.trim, notify: -1, over: s.ended}
+	p.statusFile.path = c.fromStart(cfg.StatusFile)
+	p.cgroups = &cgroups{common: c, dir: -1}
+	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
+	p.releases = &releases{common: c, held: make(map[string]*heldRelease)}
+	p.probes = &probes{c}
+	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, above: s.above}
+	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes,
+		terminal: s.terminal, logs: s.logs, forked: p.recordForked, cancels: make(map[int]chan struct{})}
+	c.engine = newEngine(s.loop, p, newPolicy(cfg))
+	return p
+}
+
+func (s *program) prepare(n int, source machine.Source, release string) (machine.Event, bool) {
+	return s.starts.prepare(n, source, release)
+}
+
+func (s *program) cancel(n int) { s.starts.cancel(n) }
+
+func (s *program) tell(n, sig int) { s.processes.tell(n, sig) }
+
+func (s *program) kill(n int) { s.processes.kill(n) }
+
+func (s *program) sweep(n int) { s.processes.sweep(n) }
+
+func (s *program) foreground(n int) {
+	if p := s.processes.all[n]; p != nil {
+		s.terminal.give(p.group)
+	}
+}
+
+func (s *program) say(text string) {
+	s.logs.reopen()
+	say.Line("%s", text)
+}
+
+func (s *program) outcome(n int, ok bool, text string) { s.clients.outcome(n, ok, text) }
+
+// exit gives the verdict on the program.
+func (s *program) exit(status int) {
+	if s.cfg.ExitZero.Has(status) {
+		status = 0
+	}
+	if s.cfg.Compat == "start_server" && s.engine.state.Stop != 0 {
+		status = 0 // whatever its workers ended with
+	}
+	s.verdict = status
+	s.over()
+}
+
+// grace is how long the processes that outlive the app may take to end.
+func (s *program) grace() time.Duration {
+	grace := s.cfg.StopTimeout
+	if grace == 0 {
+		grace = lastGrace
+	}
+	if !s.stopped.IsZero() {
+		grace = max(grace-time.Since(s.stopped), 0)
+	}
+	return grace
+}
+
+// lastGrace is the grace where no --stop-timeout says another.
+const lastGrace = 9 * time.Second
+
+// removeFiles removes the program's files: those of its sockets and --status-file.
+func (s *program) removeFiles() {
+	_ = unix.Chdir(s.home) // a socket's path may be relative
+	for _, spec := range s.bound {
+		_ = sockets.Remove(spec)
+	}
+	s.statusFile.remove()
+}
+
+// newPolicy returns the part of the configuration that the machine needs.
+func newPolicy(cfg *settings.Config) *machine.Policy {
+	p := &machine.Policy{
+		ByInterval:   cfg.Ready.Mode == settings.ReadyAuto,
+		Interval:     cfg.Interval,
+		ReadyTimeout: cfg.ReadyTimeout,
+		KillOldDelay: cfg.KillOldDelay,
+		DrainTimeout: cfg.DrainTimeout,
+		StopTimeout:  cfg.StopTimeout,
+		Probation:    cfg.Probation,
+		Watchdog:     cfg.Watchdog,
+		MaxOld:       cfg.MaxOld,
+		OnExit:       machine.OnExit(cfg.OnExit),
+		RetryFirst:   cfg.RetryFirst,
+		ReloadSignal: int(cfg.ReloadSignal),
+		RetireSignal: int(cfg.SignalOnHUP),
+		StopSignals:  map[int]int{},
+	}
+	if cfg.AutoRestart {
+		p.AutoRestart = cfg.AutoRestartInterval
+	}
+	if p.RetireSignal == 0 {
+		p.RetireSignal = int(unix.SIGTERM)
+	}
+	if cfg.Compat == "" || cfg.Compat == "start_server" {
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT} {
+			p.StopSignals[int(sig)] = int(sig)
+		}
+		if cfg.Compat == "start_server" {
+			p.StopSignals[int(unix.SIGINT)] = int(unix.SIGTERM)
+		}
+		if cfg.SignalOnTERM != 0 {
+			p.StopSignals[int(unix.SIGTERM)] = int(cfg.SignalOnTERM)
+		}
+	}
+	return p
+}
+
+// translate says what a signal means.
+func (s *program) translate(sig unix.Signal, hangup bool) machine.Event {
+	if to, ok := s.cfg.Rewrite[sig]; ok {
+		if to == 0 {
+			return machine.Event{Kind: machine.Nothing}
+		}
+		return machine.Event{Kind: machine.Relay, Signal: int(to)}
+	}
+	if hangup && len(s.engine.policy.StopSignals) > 0 {
+		// The terminal is gone, which ends hotinit as it ends other inits. Only a
+		// process that sends SIGHUP asks for a new generation.
+		return machine.Event{Kind: machine.Halt, Signal: int(sig)}
+	}
+	if int(sig) == s.engine.policy.ReloadSignal {
+		return machine.Event{Kind: machine.Reload}
+	}
+	if _, ok := s.engine.policy.StopSignals[int(sig)]; ok {
+		return machine.Event{Kind: machine.Halt, Signal: int(sig)}
+	}
+	return machine.Event{Kind: machine.Relay, Signal: int(sig)}
+}
