@@ -137,44 +137,54 @@ func (im *image) child() {
 //go:nosplit
 func (im *image) shuffle() {
 	n := uintptr(len(im.files))
-	// First all that is needed goes above the numbers that are wanted, so that
-	// nothing is overwritten before it is used.
+	// First every descriptor that is needed, and whose number becomes another's,
+	// moves above those numbers, so that nothing is overwritten before it is used.
 	im.report = im.above(im.report, n)
 	if im.fd >= 0 {
 		im.fd = int(im.above(uintptr(im.fd), n))
 	}
 	for i, fd := range im.files {
-		if fd >= 0 && i < len(im.moved) {
-			moved, _, e := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, n)
-			if e != 0 {
-				im.fail(stageFiles, e)
+		if i < len(im.moved) {
+			im.moved[i] = uintptr(fd)
+			if fd >= 0 && fd != i {
+				im.moved[i] = im.above(uintptr(fd), n)
 			}
-			im.moved[i] = moved
 		}
 	}
+	im.closeOnExec()
 	for i, fd := range im.files {
+		e := syscall.Errno(0)
 		switch {
-		case fd < 0:
-			sys(unix.SYS_CLOSE, uintptr(i), 0, 0)
+		case fd < 0: // execve(2) closes number i
+		case fd == i:
+			e = sys(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0)
 		case i < len(im.moved):
-			// dup3(2) without O_CLOEXEC
-			if e := sys(unix.SYS_DUP3, im.moved[i], uintptr(i), 0); e != 0 {
-				im.fail(stageFiles, e)
-			}
+			e = sys(unix.SYS_DUP3, im.moved[i], uintptr(i), 0) // without O_CLOEXEC
+		}
+		if e != 0 {
+			im.fail(stageFiles, e)
 		}
 	}
+}
+
+// closeOnExec makes all descriptors close-on-exec.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (im *image) closeOnExec() {
 	if im.noRange {
-		for fd := int(n); fd < im.fdTable; fd++ {
+		for fd := range im.fdTable {
 			sys(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 		}
 		return
 	}
-	if e := sys(unix.SYS_CLOSE_RANGE, n, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC); e != 0 {
+	if e := sys(unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC); e != 0 {
 		im.fail(stageFiles, e)
 	}
 }
 
-// above gives a copy of a descriptor that is n or higher.
+// above returns fd if it is n or higher, and otherwise a copy that is.
 //
 //go:noinline
 //go:norace
