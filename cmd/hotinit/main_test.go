@@ -5,33 +5,60 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	official = "-ldflags=-E hotinit_entry"
-	// unknown makes a build whose entry point does not recognise Go's table of signals.
-	unknown = "-asmflags=github.com/hotinit/hotinit/internal/entry=-D=UNKNOWN_TABLE"
+const warning = "built with a Go whose signal table is not known: a signal in the first instant can be lost"
 
-	warning = "built with a Go whose signal table is not known: a signal in the first instant can be lost"
-)
+// builds is where TestMain has the tests' builds.
+var builds string
 
-// build builds hotinit under the name of its file.
-func build(t *testing.T, name string, flags ...string) string {
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if builds, err = os.MkdirTemp("", "hotinit"); err != nil {
+			panic(err)
+		}
+		defer func() { _ = os.RemoveAll(builds) }()
+		return m.Run()
+	}())
+}
+
+// build returns an official build of hotinit, made at the first call; with
+// unknownTable one whose entry point does not recognise Go's table of signals.
+func build(t *testing.T, unknownTable bool) string {
 	t.Helper()
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
 		t.Skip("there is no entry point for", runtime.GOARCH)
 	}
-	file := filepath.Join(t.TempDir(), name)
-	cmd := exec.Command("go", append(append([]string{"build", "-o", file}, flags...), ".")...)
+	args, file := []string{"build", "-ldflags=-E hotinit_entry", "-o"}, filepath.Join(builds, "official", "hotinit")
+	if unknownTable {
+		args = slices.Insert(args, 1, "-asmflags=github.com/hotinit/hotinit/internal/entry=-D=UNKNOWN_TABLE")
+		file = filepath.Join(builds, "unknown", "hotinit")
+	}
+	if _, err := os.Stat(file); err == nil {
+		return file
+	}
+	cmd := exec.Command("go", append(args, file, ".")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return file
+}
+
+// under returns a path that leads to file under another tool's name.
+func under(t *testing.T, name, file string) string {
+	t.Helper()
+	link := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	return link
 }
 
 // forks runs a command and counts the processes, but not the threads, that it and
@@ -79,14 +106,8 @@ func forks(t *testing.T, file string, args ...string) int {
 }
 
 func TestATextIsPrintedWithoutASecondProcess(t *testing.T) {
-	file := build(t, "hotinit", official)
-	tini := filepath.Join(filepath.Dir(file), "tini")
-	startServer := filepath.Join(filepath.Dir(file), "start_server")
-	for _, link := range []string{tini, startServer} {
-		if err := os.Symlink(file, link); err != nil {
-			t.Fatal(err)
-		}
-	}
+	file := build(t, false)
+	tini, startServer := under(t, "tini", file), under(t, "start_server", file)
 	for _, argv := range [][]string{
 		{file, "--help"}, {file, "-h"}, {file, "--version"}, {file, "-V"}, {file, "version"},
 		{file, "--port", "8080", "--help"}, {file, "-l"},
@@ -108,7 +129,7 @@ func TestATextIsPrintedWithoutASecondProcess(t *testing.T) {
 }
 
 func TestAnErrorInTheEnvironmentIsReportedBesideHelpToo(t *testing.T) {
-	file := build(t, "hotinit", official)
+	file := build(t, false)
 	for _, args := range [][]string{{"--help"}, {"--", "/bin/true"}} {
 		cmd := exec.Command(file, args...)
 		cmd.Env = append(os.Environ(), "HOTINIT_INTERVAL=never")
@@ -120,7 +141,7 @@ func TestAnErrorInTheEnvironmentIsReportedBesideHelpToo(t *testing.T) {
 }
 
 func TestABuildWithAnUnknownTableOfSignalsSaysSo(t *testing.T) {
-	file := build(t, "hotinit", official, unknown)
+	file := build(t, true)
 	for _, arg := range []string{"version", "--version"} {
 		out, err := exec.Command(file, arg).Output()
 		if err != nil || !strings.HasSuffix(string(out), "\n"+warning+"\n") {
@@ -132,7 +153,7 @@ func TestABuildWithAnUnknownTableOfSignalsSaysSo(t *testing.T) {
 		t.Errorf("at a start: %v: %q, which is not the warning once", err, out)
 	}
 
-	known := build(t, "hotinit", official)
+	known := build(t, false)
 	for _, args := range [][]string{{"version"}, {"--", "/bin/true"}} {
 		out, err := exec.Command(known, args...).CombinedOutput()
 		if err != nil || strings.Contains(string(out), warning) {
@@ -143,8 +164,7 @@ func TestABuildWithAnUnknownTableOfSignalsSaysSo(t *testing.T) {
 
 // Programs read the version under another tool's name.
 func TestTheVersionUnderAPeersNameIsOneLine(t *testing.T) {
-	file := build(t, "tini", official, unknown)
-	out, err := exec.Command(file, "--version").CombinedOutput()
+	out, err := exec.Command(under(t, "tini", build(t, true)), "--version").CombinedOutput()
 	if err != nil || strings.Count(string(out), "\n") != 1 || !strings.HasPrefix(string(out), "tini version ") {
 		t.Errorf("%v: %q", err, out)
 	}
