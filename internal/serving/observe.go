@@ -44,18 +44,20 @@ const (
 	lastLook  = 100 * time.Millisecond
 
 	// burst is how long a candidate is looked at when a connection comes: a
-	// short one may be over at the next look. restAfter bounds how often.
+	// short one may be over at the next look. Between two bursts is a rest, which
+	// grows after the first fastBursts.
 	burst        = time.Millisecond
 	restAfter    = 10 * time.Millisecond
+	fastBursts   = 100
 	mostRest     = 100 * time.Millisecond
 	mostInBurst  = 32 // processes
 	trafficEvery = 50 * time.Millisecond
 
 	// enoughSigns of the lastSigns bursts have to show a socket that came and
-	// went. An app that tries to reach a database ten times a second, and
-	// accepts nothing, is taken for one that does once in 10,000 times.
+	// went. An app that accepts nothing and tries to reach its database ten times
+	// a second has one in a hundred of them by chance.
 	enoughSigns = 3
-	lastSigns   = 8
+	lastSigns   = 12
 
 	// blindFor is how long it must not be seen: between setuid(2) and
 	// execve(2) a process is hidden for a moment.
@@ -105,7 +107,7 @@ func (c Candidate) Observe(done <-chan struct{}, report func(Fact)) error {
 
 // run looks, and sleeps until a connection comes or it is time for the next look.
 func (o *observer) run(done <-chan struct{}) {
-	wait, rest := firstLook, restAfter
+	wait, rest, bursts := firstLook, restAfter, 0
 	var lastBurst, lastTraffic time.Time
 	for {
 		select {
@@ -132,7 +134,9 @@ func (o *observer) run(done <-chan struct{}) {
 			now := time.Now()
 			if now.Sub(lastBurst) >= rest {
 				lastBurst = now
-				rest = min(rest*5/4, mostRest)
+				if bursts++; bursts > fastBursts {
+					rest = min(rest*5/4, mostRest)
+				}
 				if o.burst(done); o.waits && o.accepted {
 					return
 				}
@@ -245,6 +249,7 @@ func (o *observer) prepare(pids []int) {
 	o.release()
 	for _, pid := range pids[:min(len(pids), mostInBurst)] {
 		if sc, ok := newScan(pid); ok {
+			sc.fresh(o.known, make(map[uint64]bool)) // learns what to skip
 			o.scans = append(o.scans, sc)
 		}
 	}
