@@ -190,7 +190,7 @@ func TestAChangedCopyIsNotOpened(t *testing.T) {
 	last := listOf(t, s).Last()
 	path := s.file(last)
 	for name, spoil := range map[string]func(){
-		"changed": func() { os.WriteFile(path, []byte(script("b")), 0o755) },
+		"changed": func() { os.Remove(path); os.WriteFile(path, []byte(script("b")), 0o755) },
 		"gone":    func() { os.Remove(path) },
 		"a link":  func() { os.Remove(path); os.Symlink("/bin/sh", path) },
 		"a FIFO":  func() { os.Remove(path); unix.Mkfifo(path, 0o700) },
