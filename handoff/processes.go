@@ -12,6 +12,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/say"
@@ -242,7 +243,9 @@ func signalProcess(pid int, sig unix.Signal) {
 		return
 	}
 	defer unix.Close(fd)
-	_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); kernel.Missing(err) {
+		_ = unix.Kill(pid, sig)
+	}
 }
 
 // sweep terminates what is left of a generation whose main process ended, and

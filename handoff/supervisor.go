@@ -11,6 +11,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/say"
@@ -203,7 +204,7 @@ func (s *supervisor) warnWithoutPIDFDs() {
 		err = unix.PidfdSendSignal(fd, 0, nil, 0)
 		unix.Close(fd)
 	}
-	if err == unix.ENOSYS || err == unix.EPERM {
+	if kernel.Missing(err) {
 		say.Line("there are no pidfds here (pidfd_open: %v; Linux 5.3 has them): processes are identified by PID and start time, each generation costs a thread, and how it ended is not known if the handoff was lost meanwhile", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
@@ -216,7 +217,7 @@ func (p *pid1) lost() {
 func (h *handoff) kill() {
 	if h.child.PIDFD >= 0 {
 		err := unix.PidfdSendSignal(h.child.PIDFD, unix.SIGKILL, nil, 0)
-		if err != unix.ENOSYS && err != unix.EPERM {
+		if !kernel.Missing(err) {
 			return
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/proc"
 )
 
@@ -115,7 +116,7 @@ func (p *Process) Signal(sig unix.Signal) error {
 		if err == 0 {
 			return nil
 		}
-		if err != unix.ENOSYS && err != unix.EPERM {
+		if !kernel.Missing(err) {
 			return err
 		}
 		// Not there, or forbidden by a seccomp filter (or kill(2) is, too).
@@ -156,9 +157,8 @@ func (p *Process) SignalGroup(pgid int, sig unix.Signal) error {
 		return unix.Kill(-pgid, sig)
 	}
 	if p.fd >= 0 && !p.closed {
-		switch err := unix.PidfdSendSignal(p.fd, sig, nil, pidfdSignalProcessGroup); err {
-		case unix.EINVAL, unix.ENOSYS, unix.EPERM:
-		default:
+		err := unix.PidfdSendSignal(p.fd, sig, nil, pidfdSignalProcessGroup)
+		if err != unix.EINVAL && !kernel.Missing(err) { // EINVAL before Linux 6.9
 			return err
 		}
 	}

@@ -146,11 +146,12 @@ func (f *File) checkExecutable(as *passwd.Credential) error {
 	}
 	if as == nil {
 		// The kernel's own answer, which knows of access control lists.
-		err := unix.Faccessat2(f.fd, "", unix.X_OK, unix.AT_EMPTY_PATH|unix.AT_EACCESS)
-		if err == unix.EACCES || err == unix.EPERM {
+		const flags = unix.AT_EMPTY_PATH | unix.AT_EACCESS
+		err := unix.Faccessat2(f.fd, "", unix.X_OK, flags)
+		if err != nil && unix.Faccessat2(f.fd, "", unix.F_OK, flags) == nil {
 			return denied
 		}
-		return nil // or a kernel before 5.8; execve(2) will tell
+		return nil // or the call is not to be had; execve(2) will tell
 	}
 	if as.UID == 0 {
 		return nil

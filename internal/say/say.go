@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/kernel"
 )
 
 const stderr = 2
@@ -52,19 +54,31 @@ func Line(format string, args ...any) {
 	}
 }
 
+// pwritev2 is replaced by tests.
+var pwritev2 = unix.Pwritev2
+
 // write is a write(2) to standard error that gives up rather than waits.
 // O_NONBLOCK is no way to get that: the flag belongs to the open file, which
-// the app has too. RWF_NOWAIT is per call (pwritev2(2)); where the kernel or
-// the kind of file does not have it, poll(2) tells whether there is room.
+// the app has too. RWF_NOWAIT is per call (pwritev2(2)); where the kernel, a
+// filter or the kind of file does not have it, poll(2) tells whether there is
+// room.
+//
+// Of a pipe or a terminal EAGAIN means that it is full. Of a regular file it
+// means that this write could wait for the disk, which XFS and btrfs say of
+// each that makes the file longer. No reader can be missing there.
 func write(b []byte) bool {
-	_, err := unix.Pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
+	n, err := pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
 	for err == unix.EINTR {
-		_, err = unix.Pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
+		n, err = pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
 	}
-	switch err {
-	case nil:
-		return true
-	case unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL, unix.ESPIPE:
+	switch {
+	case err == nil:
+		if n < len(b) && isRegular() {
+			_, err = unix.Write(stderr, b[n:])
+		}
+		return err == nil
+	case err == unix.EAGAIN && isRegular():
+	case err == unix.EOPNOTSUPP, err == unix.EINVAL, err == unix.ESPIPE, kernel.Missing(err):
 	default:
 		return false
 	}
@@ -74,4 +88,9 @@ func write(b []byte) bool {
 	}
 	_, err = unix.Write(stderr, b)
 	return err == nil
+}
+
+func isRegular() bool {
+	var st unix.Stat_t
+	return unix.Fstat(stderr, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 }

@@ -72,6 +72,59 @@ func TestAFullPipeLosesLinesAndSaysSoLater(t *testing.T) {
 	}
 }
 
+// answer has pwritev2 give an error while the test runs.
+func answer(t *testing.T, err error) {
+	pwritev2 = func(int, [][]byte, int64, int) (int, error) { return -1, err }
+	t.Cleanup(func() { pwritev2 = unix.Pwritev2 })
+}
+
+// XFS and btrfs say EAGAIN to a write that does not wait; a profile, an older
+// kernel or another kind of file say something else.
+func TestALineIsWrittenToAFileWhateverTheNewCallSays(t *testing.T) {
+	for _, err := range []error{unix.EAGAIN, unix.EPERM, unix.EACCES, unix.ENOSYS, unix.EOPNOTSUPP, unix.EINVAL} {
+		t.Run(err.Error(), func(t *testing.T) {
+			answer(t, err)
+			f, ferr := os.Create(t.TempDir() + "/log")
+			if ferr != nil {
+				t.Fatal(ferr)
+			}
+			defer f.Close()
+			withStderr(t, f, func() { Line("cannot work") })
+			if b, err := os.ReadFile(f.Name()); err != nil || string(b) != "hotinit: cannot work\n" {
+				t.Errorf("the file has %q, %v", b, err)
+			}
+		})
+	}
+}
+
+func TestAWriteThatTheFileCutShortIsFinished(t *testing.T) {
+	pwritev2 = func(fd int, b [][]byte, _ int64, _ int) (int, error) { return unix.Write(fd, b[0][:5]) }
+	t.Cleanup(func() { pwritev2 = unix.Pwritev2 })
+	f, err := os.Create(t.TempDir() + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	withStderr(t, f, func() { Line("cannot work") })
+	if b, err := os.ReadFile(f.Name()); err != nil || string(b) != "hotinit: cannot work\n" {
+		t.Errorf("the file has %q, %v", b, err)
+	}
+}
+
+// Where the new call is forbidden, poll(2) says whether a pipe has room.
+func TestAFullPipeDoesNotBlockWithoutTheNewCall(t *testing.T) {
+	for _, err := range []error{unix.EAGAIN, unix.EPERM, unix.ENOSYS} {
+		answer(t, err)
+		_, w := blockingPipe(t)
+		withStderr(t, w, func() {
+			for range 200 {
+				Line("%s", strings.Repeat("x", 1000))
+			}
+		})
+		dropped = 0
+	}
+}
+
 func TestABrokenPipeIsNoError(t *testing.T) {
 	r, w := blockingPipe(t)
 	r.Close()

@@ -62,7 +62,13 @@ func executable(path string) unix.Errno {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return unix.EACCES
 	}
-	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); err != nil {
+	// AT_EACCESS is a flag of faccessat2(2), which is newer and not to be had
+	// everywhere. It makes no difference but to a setuid executable.
+	flags := 0
+	if unix.Getuid() != unix.Geteuid() || unix.Getgid() != unix.Getegid() {
+		flags = unix.AT_EACCESS
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, flags); err != nil {
 		return errno(err)
 	}
 	return 0

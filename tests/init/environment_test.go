@@ -78,11 +78,13 @@ func TestItWorksWithAReadOnlyRoot(t *testing.T) {
 }
 
 // onOldKernels runs a test where seccomp profiles answer ENOSYS to what is newer:
-// "deny" to the system calls alone, "old" also to each other way to a pidfd.
+// "deny" to the system calls alone, "old" also to each other way to a pidfd. Other
+// profiles answer EPERM or EACCES to every call that is newer than Linux 4.5.
 func onOldKernels(t *testing.T, test func(t *testing.T, start func(words ...string) *box.Box)) {
-	for _, kernel := range []string{"deny", "old"} {
-		t.Run(kernel, func(t *testing.T) {
-			test(t, func(words ...string) *box.Box { return around(t, []string{kernel}, words...) })
+	for name, kernel := range map[string][]string{"deny": {"deny"}, "old": {"old"},
+		"EPERM": {"forbid", itoa(int(unix.EPERM))}, "EACCES": {"forbid", itoa(int(unix.EACCES))}} {
+		t.Run(name, func(t *testing.T) {
+			test(t, func(words ...string) *box.Box { return around(t, kernel, words...) })
 		})
 	}
 }
@@ -96,6 +98,41 @@ func TestItWorksWithoutNewSystemCalls(t *testing.T) {
 		works(t, b, address)
 		if n := b.Output.Count(withoutPIDFDs); n != 1 {
 			t.Errorf("what is missing is said %d times:\n%s", n, b.Output)
+		}
+	})
+}
+
+// Everything that is made, checked, copied and written is, whatever the calls
+// for it are. A private copy is executed by execveat(2), which the profiles of
+// onOldKernels without a number forbid.
+func TestEveryFileIsMadeWithoutNewSystemCalls(t *testing.T) {
+	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {
+		if !strings.Contains(t.Name(), "/E") {
+			t.Skip("no private copy can be executed")
+		}
+		dir, address := t.TempDir(), box.Address()
+		app := filepath.Join(dir, "app")
+		box.Install(t, app, "v1")
+		path := func(name string) string { return filepath.Join(dir, name) }
+		b := start("--port", address, "--port", "unix:"+path("sock")+",mode=0660", "--log-file", path("log"), "--pid-file", path("pid"),
+			"--status-file", path("status"), "--snapshot", "--snapshot-dir", dir, "--", app)
+		b.Answers(address, "v1 generation 1 ")
+		box.Swap(t, app, "v2")
+		b.Answers(address, "v2 generation 2 ")
+		b.Until("the status file names generation 2 alone", func() bool {
+			text, _ := os.ReadFile(path("status"))
+			return strings.HasPrefix(string(text), "2:")
+		})
+		if st, err := os.Lstat(path("sock")); err != nil || st.Mode() != os.ModeSocket|0o660 {
+			t.Errorf("%v %v", st, err)
+		}
+		if text, err := os.ReadFile(path("pid")); err != nil || string(text) != "1\n" {
+			t.Errorf("%q %v", text, err)
+		}
+		stop(t, b, 0)
+		log, err := os.ReadFile(path("log"))
+		if err != nil || !strings.Contains(string(log), "hotinit: generation 2 is ready") {
+			t.Errorf("the log has %q, %v", log, err)
 		}
 	})
 }

@@ -17,6 +17,8 @@
 //	probe activate N NAMES COMMAND...  execute with N listening sockets
 //	probe deny COMMAND... execute where newer system calls do not exist
 //	probe old COMMAND...  the same, and where nothing else makes a pidfd or takes one
+//	probe forbid N COMMAND...  the same, where each call newer than Linux 4.5 fails
+//	                      with error N, of all that hotinit could use
 //	probe fill COMMAND... execute with standard output full and error full
 #define _GNU_SOURCE
 #include <errno.h>
@@ -287,6 +289,15 @@ static int activate(int count, const char *names) {
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), 0, 1), \
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS)
 
+static int install(size_t length, struct sock_filter *filter) {
+	struct sock_fprog program = { length, filter };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) {
+		perror("seccomp");
+		return 99;
+	}
+	return 0;
+}
+
 // What an old kernel, or a sandbox with a short list, says to new calls.
 static int deny(int old) {
 	struct sock_filter filter[] = {
@@ -312,12 +323,19 @@ static int deny(int old) {
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) {
-		perror("seccomp");
-		return 99;
-	}
-	return 0;
+	return install(sizeof filter / sizeof *filter, filter);
+}
+
+// What a sandbox says to all calls that are newer than its list. SYS_preadv2 is
+// the first of them on amd64 and on arm64.
+static int forbid(int error) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_preadv2, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	return install(sizeof filter / sizeof *filter, filter);
 }
 
 static int fill(void) {
@@ -401,6 +419,8 @@ int main(int argc, char **argv) {
 		return deny(0) ? 99 : execute(argv + 2);
 	if (!strcmp(what, "old") && argc > 2)
 		return deny(1) ? 99 : execute(argv + 2);
+	if (!strcmp(what, "forbid") && argc > 3)
+		return forbid(atoi(argv[2])) ? 99 : execute(argv + 3);
 	if (!strcmp(what, "fill") && argc > 2)
 		return fill() ? 99 : execute(argv + 2);
 	fprintf(stderr, "probe: what is %s?\n", what);
