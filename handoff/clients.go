@@ -22,7 +22,6 @@ type clients struct {
 	*common
 	processes *processes
 	releases  *releases
-	above     *manager
 	waiters   []waiter
 	watchers  []chan struct{}
 }
@@ -77,7 +76,7 @@ func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Res
 // outcome answers those who wait for a generation.
 func (s *clients) outcome(n int, ok bool, text string) {
 	if ok {
-		s.above.tellReady()
+		s.manager.tellReady()
 	}
 	r := control.Response{OK: ok, Text: fmt.Sprintf("generation %d is current", n)}
 	if !ok {

@@ -9,6 +9,22 @@ import (
 	"github.com/hotinit/hotinit/internal/release"
 )
 
+// snapshot is what the next handoff needs to know about one program to go on
+// where this one ended. The lists below have its fields.
+type snapshot struct {
+	State machine.State
+	// Forked is a generation whose process was forked and may not have
+	// executed the app yet, 0 for none.
+	Forked   int
+	Releases map[string]release.Release
+	Commands map[string]release.Command // what a generation of each release executes
+	Since    map[int]time.Time
+	Groups   map[int]int    // process groups; MAINPID= may have named another process
+	Texts    map[int]string // the last STATUS=
+	Past     []control.Past
+	Stopped  time.Time
+}
+
 // encode writes the snapshot, and decode reads it. Both go by the lists below: a
 // field that is added to one of the types is added to its list.
 func (s *snapshot) encode() []byte { return record.Write(s.fields) }

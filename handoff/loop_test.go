@@ -356,3 +356,52 @@ func TestNothingIsActedUponAfterTheVerdict(t *testing.T) {
 		}
 	})
 }
+
+// TestASignalIsAcknowledgedOnceEveryProgramHasActed has two programs in one loop.
+// If the handoff is killed between them, the next one must get the signal again.
+func TestASignalIsAcknowledgedOnceEveryProgramHasActed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoop()
+		var rigs [2]*rig
+		for i := range rigs {
+			rigs[i] = &rig{begun: time.Now(), ended: make(chan struct{})}
+			rigs[i].engine = newEngine(l, rigs[i], &machine.Policy{})
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			l.run()
+		}()
+		for i := range rigs {
+			rigs[i].happen(machine.Event{Kind: machine.Ready, N: 1})
+			rigs[i].notes = nil
+		}
+		relay := func(*engine) machine.Event { return machine.Event{Kind: machine.Relay, Signal: int(unix.SIGUSR1)} }
+		l.submit(input{seq: 7, each: relay})
+		for i, want := range [][]string{{"0s tell 1 SIGUSR1", "0s acted 0"}, {"0s tell 1 SIGUSR1", "0s acted 7"}} {
+			if !slices.Equal(rigs[i].notes, want) {
+				t.Errorf("program %d: %q, want %q", i, rigs[i].notes, want)
+			}
+			rigs[i].notes = nil
+		}
+
+		// An event of one program costs the other nothing.
+		rigs[0].happen(machine.Event{Kind: machine.Beat, N: 1})
+		if len(rigs[0].notes) == 0 || len(rigs[1].notes) != 0 {
+			t.Errorf("after an event of the first program: %q, %q", rigs[0].notes, rigs[1].notes)
+		}
+
+		// The loop goes on until both are over.
+		l.submit(input{each: func(*engine) machine.Event { return machine.Event{Kind: machine.Halt, Signal: int(unix.SIGTERM)} }})
+		for i := range rigs {
+			select {
+			case <-ended:
+				t.Fatal("the loop ended before every program was over")
+			default:
+			}
+			rigs[i].post(machine.Event{Kind: machine.Exited, N: 1, Reason: "ended"})
+			synctest.Wait()
+		}
+		<-ended
+	})
+}

@@ -1,58 +1,15 @@
 package handoff
 
 import (
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/contract"
-	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/sockets"
-	"github.com/hotinit/hotinit/internal/trim"
 )
-
-// common is what every part of a program works with. It does not change once the
-// program runs, except for what the parts behind it hold.
-type common struct {
-	name     string // the program's
-	cfg      *settings.Config
-	engine   *engine
-	link     *link
-	kept     *kept  // what init keeps for the program
-	home     string // the directory that hotinit was started in
-	dir      string // the app's working directory
-	contract contract.Contract
-}
-
-// fromStart returns the absolute path for one that the user gave, which is
-// relative to where hotinit was started.
-func (s *common) fromStart(path string) string { return absolute(s.home, path) }
-
-func absolute(home, path string) string {
-	if path == "" || filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(home, path)
-}
-
-// credential returns who the app runs as, nil for as hotinit itself.
-func (s *common) credential() *passwd.Credential {
-	if s.contract.Identity == nil {
-		return nil
-	}
-	return &s.contract.Identity.Credential
-}
-
-// hook returns a command that runs as the app does.
-func (s *common) hook(text string) *hook.Command {
-	return &hook.Command{Text: text, Dir: s.dir, Umask: s.cfg.Umask,
-		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs}
-}
 
 // program is all that belongs to one app. It is the system of the program's
 // engine: it carries out what the machine decides.
@@ -71,36 +28,33 @@ type program struct {
 	probes     *probes
 	starts     *starts
 	clients    *clients
-	terminal   *terminal
-	logs       *logs
-	above      *manager
-	trim       *trim.Timer
 	statusFile statusFile
 	bound      []sockets.Spec
 	notify     int       // the socket of NOTIFY_SOCKET, or -1
 	stopped    time.Time // when stopping began
 	verdict    int       // the status that hotinit exits with for it, once it is over
-	over       func()    // called then
+	ended      func()    // called then
 
 	recorded    []byte // the last record that init got
 	recordedSeq uint64
 }
 
-// newProgram makes a program and adds it to the loop.
-func newProgram(s *supervisor, name string, cfg *settings.Config) *program {
-	c := &common{name: name, cfg: cfg, link: s.link, kept: &kept{s.link, name + "/"}, home: s.home, dir: s.home}
+// newProgram makes a program and adds it to the loop. ended is called when the
+// verdict on it is given.
+func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *program {
+	c := &common{shared: s, name: name, cfg: cfg, kept: &kept{s.link, name + "/"}, dir: s.home}
 	if cfg.Dir != "" {
 		c.dir = c.fromStart(cfg.Dir)
 	}
-	p := &program{common: c, terminal: s.terminal, logs: s.logs, above: s.above, trim: &s.trim, notify: -1, over: s.ended}
+	p := &program{common: c, notify: -1, ended: ended}
 	p.statusFile.path = c.fromStart(cfg.StatusFile)
 	p.cgroups = &cgroups{common: c, dir: -1}
 	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
 	p.releases = &releases{common: c, held: make(map[string]*heldRelease)}
 	p.probes = &probes{c}
-	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, above: s.above}
+	p.clients = &clients{common: c, processes: p.processes, releases: p.releases}
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes,
-		terminal: s.terminal, logs: s.logs, forked: p.recordForked, cancels: make(map[int]chan struct{})}
+		forked: p.recordForked, cancels: make(map[int]chan struct{})}
 	c.engine = newEngine(s.loop, p, newPolicy(cfg))
 	return p
 }
@@ -139,7 +93,7 @@ func (s *program) exit(status int) {
 		status = 0 // whatever its workers ended with
 	}
 	s.verdict = status
-	s.over()
+	s.ended()
 }
 
 // grace is how long the processes that outlive the app may take to end.

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/proc"
@@ -18,22 +17,6 @@ import (
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/reaper"
 )
-
-// snapshot is what the next handoff needs to know about one program to go on
-// where this one ended. encode.go lists its fields.
-type snapshot struct {
-	State machine.State
-	// Forked is a generation whose process was forked and may not have
-	// executed the app yet, 0 for none.
-	Forked   int
-	Releases map[string]release.Release
-	Commands map[string]release.Command // what a generation of each release executes
-	Since    map[int]time.Time
-	Groups   map[int]int    // process groups; MAINPID= may have named another process
-	Texts    map[int]string // the last STATUS=
-	Past     []control.Past
-	Stopped  time.Time
-}
 
 func (s *program) record(st machine.State, seq uint64) { s.store(st, seq, 0) }
 
@@ -51,7 +34,7 @@ func (s *program) recordForked(st machine.State, n int) { s.store(st, s.engine.s
 func (s *program) store(st machine.State, seq uint64, forked int) {
 	if st.Stop != 0 && s.stopped.IsZero() {
 		s.stopped = time.Now()
-		s.above.tellStopping()
+		s.manager.tellStopping()
 	}
 	if forked == 0 {
 		s.releases.letGo(st)

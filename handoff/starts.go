@@ -37,8 +37,6 @@ type starts struct {
 	processes *processes
 	releases  *releases
 	probes    *probes
-	terminal  *terminal
-	logs      *logs
 	// forked records a state in which generation n has a process that may not
 	// have executed the app yet.
 	forked  func(st machine.State, n int)
@@ -530,17 +528,6 @@ func (s *starts) watchResumed() {
 		return
 	}
 	s.watch(j)
-}
-
-// std returns hotinit's own first three descriptors, -1 for a closed one.
-func std() [3]int {
-	std := [3]int{0, 1, 2}
-	for i := range std {
-		if _, err := unix.FcntlInt(uintptr(i), unix.F_GETFD, 0); err != nil {
-			std[i] = -1
-		}
-	}
-	return std
 }
 
 // stillGood returns why a held release cannot be started any more, nil where it

@@ -25,15 +25,9 @@ const programName = "app"
 // supervisor is hotinit's handoff process: the loop, what the programs share, and
 // the programs. Its fields belong to the loop's goroutine.
 type supervisor struct {
+	*shared
 	cfg      *settings.Config
-	link     *link
-	loop     *loop
-	home     string // the directory that hotinit was started in
 	programs []*program
-	terminal *terminal
-	logs     *logs
-	above    *manager
-	trim     trim.Timer
 	daemon   bool // started by --daemonize
 }
 
@@ -50,15 +44,16 @@ func Run(argv []string) {
 		say.Line("%v", err)
 		os.Exit(exitcode.Failure)
 	}
-	s := &supervisor{
+	loop := newLoop()
+	s := &supervisor{shared: &shared{
 		link:     l,
-		loop:     newLoop(),
+		loop:     loop,
 		home:     dir,
-		trim:     trim.Timer{Collect: 12}, // about every second swap
 		terminal: &terminal{link: l, fd: -1},
-		above:    &manager{},
-	}
-	s.logs = &logs{link: l, loop: s.loop, home: dir}
+		logs:     &logs{link: l, loop: loop, home: dir},
+		manager:  &manager{},
+		trim:     trim.Timer{Collect: 12}, // about every second swap
+	}}
 	cfg, err := settings.Parse(argv, os.Environ())
 	if err != nil {
 		s.fail(err)
@@ -148,7 +143,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	if s.cfg.Pause {
 		s.pause()
 	}
-	app := newProgram(s, programName, s.cfg)
+	app := newProgram(s.shared, programName, s.cfg, s.ended)
 	s.programs = append(s.programs, app)
 	if err := s.openPidFile(); err != nil {
 		return err
@@ -239,7 +234,7 @@ func (s *supervisor) startServices() {
 		return
 	}
 	if !s.daemon {
-		s.above.address = os.Getenv("NOTIFY_SOCKET")
+		s.manager.address = os.Getenv("NOTIFY_SOCKET")
 	}
 	if err := s.openControl(); err != nil {
 		say.Line("%v; `hotinit status` and the like will not find this hotinit", err)
