@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clone is the raw clone(2) without a new stack, which comes first here.
+// clone is the raw clone(2) without a new stack. The stack is the first argument
+// on this architecture.
 //
 //go:norace
 //go:nosplit

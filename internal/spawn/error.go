@@ -8,8 +8,7 @@ import (
 	"github.com/hotinit/hotinit/internal/exitcode"
 )
 
-// stage numbers the steps on the way to the program. The child reports the one
-// that failed.
+// stage numbers the steps of a start. The child reports the step that failed.
 type stage uint32
 
 const (
@@ -32,30 +31,30 @@ const (
 
 var stages = [...]struct {
 	op    string // Error.Op
-	what  string // "cannot ...", Error.Path follows where names is set
-	names bool
+	what  string // after "cannot "
+	names bool   // Error.Path follows
 }{
 	stageFork:       {"fork", "start a process for ", true},
 	stageFilter:     {"seccomp", "install the seccomp filter", false},
 	stageSession:    {"setsid", "start a session", false},
 	stageGroup:      {"setpgid", "start a process group", false},
 	stageFiles:      {"files", "pass the file descriptors", false},
-	stageTerminal:   {"ctty", "make the terminal that of the new session", false},
+	stageTerminal:   {"ctty", "make the terminal the new session's controlling terminal", false},
 	stageForeground: {"tcsetpgrp", "give the terminal to the new process group", false},
 	stageLimit:      {"setrlimit", "set the limit of open files", false},
 	stageGroups:     {"setgroups", "set the supplementary groups", false},
 	stageGID:        {"setgid", "set the group ID", false},
 	stageUID:        {"setuid", "set the user ID", false},
 	stageNoNewPrivs: {"no_new_privs", "set no_new_privs", false},
-	stageChdir:      {"chdir", "change the working folder to ", true},
+	stageChdir:      {"chdir", "change the working directory to ", true},
 	stageSignals:    {"signals", "set the signal mask", false},
 	stageExec:       {"exec", "execute ", true},
 }
 
-// Error says which step on the way to the program failed.
+// Error says which step of a start failed.
 type Error struct {
 	Op   string // "fork", "chdir", "setgroups", "setgid", "setuid", "tcsetpgrp", "exec", ...
-	Path string // the program or folder, where Op has to do with one
+	Path string // the program or directory, for an Op that has one
 	Err  unix.Errno
 }
 
@@ -78,7 +77,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// hint says what to do about it, where that is not obvious.
+// hint says what to do about the error, where that is not obvious.
 func (e *Error) hint() string {
 	switch {
 	case e.Op == "fork" && e.Err == unix.EAGAIN:
@@ -88,11 +87,11 @@ func (e *Error) hint() string {
 	case e.Op == "exec" && e.Err == unix.ENOENT:
 		var st unix.Stat_t
 		if unix.Stat(e.Path, &st) == nil {
-			return "the file is there: its interpreter or loader (#! line, ld.so) is not"
+			return "the file exists, but its interpreter or loader (#! line, ld.so) does not"
 		}
 		return "check the command and PATH"
 	case e.Op == "exec" && e.Err == unix.EACCES:
-		return "is it a regular file with its x bit set, on a file system mounted without noexec, in folders that may be searched?"
+		return "is it a regular file with its x bit set, on a file system mounted without noexec, in directories that may be searched?"
 	case e.Op == "exec" && e.Err == unix.ENOEXEC:
 		return "is it built for this machine?"
 	case e.Op == "exec" && e.Err == unix.ETXTBSY:
@@ -100,7 +99,7 @@ func (e *Error) hint() string {
 	case e.Op == "exec" && e.Err == unix.E2BIG:
 		return "the arguments and environment are too long"
 	case e.Err == unix.EPERM && (e.Op == "setgroups" || e.Op == "setgid" || e.Op == "setuid"):
-		return "only root, or who has CAP_SETUID and CAP_SETGID, may change it"
+		return "this needs root, or CAP_SETUID and CAP_SETGID"
 	}
 	return ""
 }

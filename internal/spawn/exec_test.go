@@ -111,9 +111,9 @@ func TestLookPath(t *testing.T) {
 	}{
 		"found":                     {file: "tool", path: at("b"), want: at("b/tool")},
 		"not executable: goes on":   {file: "tool", path: at("none", "a", "b"), want: at("b/tool")},
-		"a folder: goes on":         {file: "tool", path: at("c", "b"), want: at("b/tool")},
+		"a directory: goes on":      {file: "tool", path: at("c", "b"), want: at("b/tool")},
 		"not executable: 126":       {file: "plain", path: at("a", "b"), code: 126},
-		"a folder: 126":             {file: "tool", path: at("c"), code: 126},
+		"a directory: 126":          {file: "tool", path: at("c"), code: 126},
 		"nowhere: 127":              {file: "none", path: at("a", "b"), code: 127},
 		"not below a file":          {file: "x", path: at("here"), code: 127},
 		"no name: 127":              {file: "", path: at("a"), code: 127},

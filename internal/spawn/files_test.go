@@ -28,7 +28,7 @@ func numbered(t *testing.T, n int) (fds []int) {
 }
 
 // lister is a shell command that lists the shell's descriptors. The one that
-// it reads the folder with is gone when it looks again. (A Go program would not
+// it reads the directory with is gone when it looks again. (A Go program would not
 // do: its runtime opens files of its own.)
 const lister = `for f in /proc/$$/fd/*; do [ -e $f ] && echo ${f##*/}; done; true`
 

@@ -7,11 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runtime_BeforeFork blocks all signals in this thread, and makes any growth
-// of the stack fatal. runtime_AfterFork undoes both. The runtime offers them
-// to other packages. (Its third, for the child, would unblock the signals
-// while hotinit's handlers are still installed; the child sets dispositions
-// and mask itself.)
+// runtime_BeforeFork blocks all signals in this thread, and makes growth of the
+// stack fatal. runtime_AfterFork undoes both. Go's runtime allows other packages
+// to link to them. (The third function, for the child, would unblock signals while
+// hotinit's handlers are still installed. The child sets dispositions and mask.)
 //
 //go:linkname runtime_BeforeFork syscall.runtime_BeforeFork
 func runtime_BeforeFork()
@@ -19,19 +18,19 @@ func runtime_BeforeFork()
 //go:linkname runtime_AfterFork syscall.runtime_AfterFork
 func runtime_AfterFork()
 
-// fork starts the child, in memory that it shares if possible. In the child it
-// does not return.
+// fork starts the child, with shared memory if possible. It does not return in
+// the child.
 //
-// There is one thread in the child, and any lock of the runtime may be held by
-// another that is not there. So between here and execve(2) there is no
-// allocation, no growth of the stack (nosplit), no write of a pointer
-// (barriers), no race detector: raw system calls on what newImage made.
+// The child has one thread, and a thread that it does not have may hold any lock
+// of the runtime. So until execve(2) it does not allocate, grow the stack
+// (nosplit), write a pointer (barriers), or call the race detector: it only makes
+// raw system calls on what newImage prepared.
 //
 //go:noinline
 //go:norace
 func (im *image) fork() (pid uintptr, err unix.Errno) {
-	// CLONE_PIDFD: unlike with pidfd_open(2) there is no moment without it.
-	// Linux before 5.2 ignores the flag.
+	// CLONE_PIDFD, unlike pidfd_open(2), leaves no moment without a pidfd. Linux
+	// before 5.2 ignores the flag.
 	if pid, err = im.forkShared(); err != unix.EINVAL {
 		return pid, err
 	}
@@ -41,7 +40,7 @@ func (im *image) fork() (pid uintptr, err unix.Errno) {
 	if pid, err = im.cloneInto(); err != 0 {
 		pid, err = clone(flags, &im.pidfd)
 	}
-	if err == unix.EINVAL { // an emulator, which does not ignore what it does not have
+	if err == unix.EINVAL { // an emulator that refuses the flag
 		pid, err = clone(flags&^unix.CLONE_PIDFD, &im.pidfd)
 	}
 	if err != 0 || pid != 0 {
@@ -62,11 +61,11 @@ func (im *image) child() {
 		im.installFilter()
 	}
 	if im.gated {
-		// Its own writing end would keep the pipe open for ever.
+		// The child's own writing end would keep the pipe open.
 		sys(unix.SYS_CLOSE, im.gate[1], 0, 0)
 		n, _, _ := syscall.RawSyscall(unix.SYS_READ, im.gate[0], uintptr(unsafe.Pointer(&im.byte[0])), 1)
 		for n != 1 {
-			// The parent is gone: so is this, before it was anything.
+			// The parent has ended before it let the child go on.
 			sys(unix.SYS_EXIT_GROUP, 127, 0, 0)
 		}
 	}
@@ -84,9 +83,9 @@ func (im *image) child() {
 	im.shuffle()
 
 	if im.terminal >= 0 {
-		// In the new session it is not the controlling terminal yet, see
-		// TIOCSCTTY(2const). EPERM: another session has it, a shell's, and this
-		// one is without.
+		// The new session has no controlling terminal yet, see
+		// TIOCSCTTY(2const). EPERM: another session has the terminal, such as a
+		// shell's, and the new session stays without one.
 		others := false
 		if im.setsid {
 			e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSCTTY, 0)
@@ -95,8 +94,8 @@ func (im *image) child() {
 			}
 			others = e != 0
 		}
-		// From the background this would stop the process by SIGTTOU, were it
-		// not blocked, see tcsetpgrp(3).
+		// In a background process SIGTTOU would stop the child here, but it is
+		// blocked, see tcsetpgrp(3).
 		pgid, _, _ := syscall.RawSyscall(unix.SYS_GETPGID, 0, 0, 0)
 		im.pgid = int32(pgid)
 		if e := sys(unix.SYS_IOCTL, uintptr(im.terminal), unix.TIOCSPGRP, uintptr(unsafe.Pointer(&im.pgid))); e != 0 && !others {
@@ -106,7 +105,7 @@ func (im *image) child() {
 	if im.umask >= 0 {
 		sys(unix.SYS_UMASK, uintptr(im.umask), 0, 0)
 	}
-	// After the descriptors, which may be above it.
+	// After the descriptors, whose numbers may be above the limit.
 	if im.limit != nil {
 		if e := sys6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(im.limit)), 0, 0); e != 0 {
 			im.fail(stageLimit, e)
@@ -200,7 +199,7 @@ func (im *image) above(fd, n uintptr) uintptr {
 	return high
 }
 
-// identity sets groups before the user, who may not.
+// identity sets the groups first: the new user may not.
 //
 //go:noinline
 //go:norace
@@ -224,7 +223,8 @@ func (im *image) identity() {
 	}
 }
 
-// dispositions come before the mask, so that no handler of hotinit's can run.
+// dispositions sets the dispositions before the mask, so that none of hotinit's
+// handlers can run.
 //
 //go:noinline
 //go:norace
@@ -265,8 +265,8 @@ func (im *image) exec() {
 	fd := uintptr(im.fd)
 	e := sys6(unix.SYS_EXECVEAT, fd, path, argv, env, unix.AT_EMPTY_PATH)
 	if e == unix.ENOENT {
-		// The interpreter of a script is told to open /dev/fd/N, and N is
-		// close-on-exec: see the BUGS of execveat(2). (Or it does not exist.)
+		// The interpreter of a script has to open /dev/fd/N, and N is
+		// close-on-exec: see BUGS in execveat(2). (Or it does not exist.)
 		sys(unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
 		e = sys6(unix.SYS_EXECVEAT, fd, path, argv, env, unix.AT_EMPTY_PATH)
 	}
@@ -278,8 +278,8 @@ func (im *image) exec() {
 	im.fail(stageExec, e)
 }
 
-// execShell runs a file without #! as a script, see execvp(3). What is wrong
-// with the shell is of no interest: the file cannot be executed.
+// execShell runs a file without #! as a shell script, see execvp(3). An error of
+// the shell is not reported: the file cannot be executed.
 //
 //go:noinline
 //go:norace

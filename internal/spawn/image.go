@@ -23,18 +23,18 @@ const (
 	reportBytes = 8
 )
 
-// sigaction is the kernel's struct sigaction, see rt_sigaction(2). All but
-// the handler stays zero, so its differing layouts do not matter.
+// sigaction is the kernel's struct sigaction, see rt_sigaction(2). Only the
+// handler is not zero, so the layout of the rest does not matter.
 type sigaction struct {
 	handler uintptr
 	rest    [3]uint64
 }
 
-// image is all that the child reads and writes, made before the fork. The
-// child may scribble: of what it writes, the parent reads nothing.
+// image holds everything that the child reads and writes, prepared before the
+// fork. The parent reads nothing that the child writes there.
 type image struct {
 	spec  *Spec  // for messages; the child reads no strings of it
-	stack []byte // the child's, where it shares the parent's memory
+	stack []byte // the child's, if it shares the parent's memory
 
 	pidfd  int32 // written by clone(2)
 	report uintptr
@@ -113,7 +113,7 @@ func newImage(s *Spec) (*image, error) {
 		im.dir = c.bytes(s.Dir)
 	}
 	im.argv = c.list(s.Argv)
-	// execvp(3): the shell is told the file, then the arguments from the first.
+	// As execvp(3): the shell gets the file, then the arguments from the first on.
 	im.shArgv = append(im.shArgv, im.shell, im.path)
 	if s.FD >= 0 {
 		im.path = &im.empty[0]
@@ -145,7 +145,7 @@ func newImage(s *Spec) (*image, error) {
 	return im, nil
 }
 
-// environment lays out Env, with room for the PID in the variables of SelfPID.
+// environment prepares Env, with room for the PID in the variables of SelfPID.
 func (im *image) environment(c *converter) {
 	im.env = make([]*byte, 0, len(im.spec.Env)+len(im.spec.SelfPID)+1)
 next:
@@ -166,7 +166,7 @@ next:
 	im.env = append(im.env, nil)
 }
 
-// converter makes C strings, and remembers whether one contained a NUL.
+// converter makes C strings, and records whether one contained a NUL.
 type converter struct{ bad bool }
 
 func (c *converter) bytes(s string) *byte {
@@ -188,16 +188,18 @@ func (c *converter) list(ss []string) []*byte {
 // forceNoRange is for tests.
 var forceNoRange bool
 
-// rangeWorks asks close_range(2) to set close-on-exec on a descriptor that
-// cannot be: Linux before 5.11 says EINVAL, before 5.9 ENOSYS.
+// rangeWorks reports whether close_range(2) can set close-on-exec. It tries that
+// on a number that no descriptor has: Linux before 5.11 returns EINVAL, before 5.9
+// ENOSYS.
 func rangeWorks() bool {
 	const none = ^uint32(0)
 	return !forceNoRange && unix.CloseRange(uint(none), uint(none), unix.CLOSE_RANGE_CLOEXEC) == nil
 }
 
-// fdTableSize is the size of the kernel's table of our descriptors, which all
-// that are open fit into: FDSize in proc(5). Where /proc is not mounted, the
-// limit of open files is the bound, though there may be older ones above.
+// fdTableSize returns the size of the kernel's table of this process's
+// descriptors, FDSize in proc(5); no open descriptor has a higher number. Where
+// /proc is not mounted it returns the limit of open files, although descriptors
+// opened before a lower limit was set may be above it.
 func fdTableSize() int {
 	if b, err := os.ReadFile("/proc/self/status"); err == nil {
 		if _, rest, ok := bytes.Cut(b, []byte("\nFDSize:\t")); ok {
@@ -215,20 +217,20 @@ func fdTableSize() int {
 	return enough
 }
 
-// readReport reads what the child wrote before it gave up, or the end of the
-// pipe, which execve(2) closes. It closes fd. Go's poller waits for it: a read
-// that blocks would need another thread for what goes on meanwhile.
+// readReport reads the child's report of a failure, or the end of the pipe, which
+// execve(2) closes. It closes fd. Go's poller waits for the pipe: a blocking read
+// would cost another thread.
 func readReport(fd int) (stage, unix.Errno, bool) {
 	_ = unix.SetNonblock(fd, true)
 	file := os.NewFile(uintptr(fd), "report")
 	defer func() { _ = file.Close() }()
 	var b [reportBytes]byte
 	n, err := file.Read(b[:])
-	for errors.Is(err, unix.EAGAIN) { // the poller took no more descriptors
+	for errors.Is(err, unix.EAGAIN) { // the poller could not add the descriptor
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 		n, err = file.Read(b[:])
 	}
-	// Eight bytes are written to a pipe in one piece, see pipe(7).
+	// A write of eight bytes to a pipe is atomic, see pipe(7).
 	if n != len(b) || err != nil {
 		return 0, 0, false
 	}

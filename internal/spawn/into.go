@@ -14,8 +14,8 @@ type cloneArgs struct {
 	cgroup                                        uint64
 }
 
-// intoCgroup lays out the arguments of clone3(2) for a child in Spec.Cgroup. It
-// tells whether there is one.
+// intoCgroup sets the arguments of clone3(2) for a child in Spec.Cgroup. It
+// reports whether a cgroup is wanted.
 //
 //go:norace
 //go:nosplit
@@ -32,9 +32,9 @@ func (im *image) intoCgroup() bool {
 	return true
 }
 
-// cloneInto starts a child with a copy of the memory in Spec.Cgroup. Whatever
-// it fails for (no clone3(2), a filter that forbids it, a cgroup that is gone),
-// the child can still be started elsewhere.
+// cloneInto starts a child in Spec.Cgroup with a copy of the memory. If it fails
+// (no clone3(2), a filter that forbids it, a cgroup that was removed), the child
+// can still be started in this process's cgroup.
 //
 //go:norace
 //go:nosplit

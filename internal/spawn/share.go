@@ -8,20 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stackBytes is plenty: the linker keeps chains of nosplit functions below 800
+// stackBytes is enough: the linker limits chains of nosplit functions to 800
 // bytes, and no signal handler runs in the child.
 const stackBytes = 4096
 
-// forkShared starts the child in this process's own memory, on a stack of its
-// own, as posix_spawn(3) of C libraries does. A copy costs page tables, and
-// then each page that either side writes to: a quarter of all page faults of a
-// start. The child changes nothing but its image and its stack, so both have
-// to stay until it has executed something or ended.
+// forkShared starts the child in this process's memory, with a stack of its own,
+// as posix_spawn(3) does in C libraries. A copy costs page tables, and a fault for
+// each page that either process writes: an eighth of a start's page faults. The
+// child writes only to its image and its stack, so both must stay until it has
+// executed the program or ended.
 //
-// It is not for a child that changes its user: that marks the memory, which is
-// also this process's, as not to be looked at (PR_GET_DUMPABLE in prctl(2)).
+// A child that changes its user gets a copy: the change would mark this process's
+// memory as not dumpable too (PR_GET_DUMPABLE in prctl(2)).
 //
-// Where the kernel has no such clone(2) it says EINVAL, as emulators do.
+// It returns EINVAL if the kernel, or an emulator, cannot do it.
 //
 //go:noinline
 //go:norace
@@ -34,10 +34,10 @@ func (im *image) forkShared() (pid uintptr, err unix.Errno) {
 	const flags = uintptr(unix.SIGCHLD | unix.CLONE_PIDFD | unix.CLONE_VM)
 
 	child := runChild
-	// A function value points to where the code's address is.
+	// A function value points to the code's address.
 	code := **(**uintptr)(unsafe.Pointer(&child))
 
-	// All signals are blocked in between, so also in the child.
+	// All signals are blocked until AfterFork, and so in the child.
 	runtime_BeforeFork()
 	e := uintptr(unix.ENOSYS)
 	if im.intoCgroup() {
@@ -54,9 +54,9 @@ func (im *image) forkShared() (pid uintptr, err unix.Errno) {
 	return pid, unix.Errno(e)
 }
 
-// cloneShared makes the system call trap, clone(2) or clone3(2), with these
-// arguments, which give the child a stack. From its top the child calls the code
-// with im, and does not return. im is where all that they point to lies.
+// cloneShared makes the system call trap, clone(2) or clone3(2), with arguments
+// that give the child a stack. The child calls the code with im and does not
+// return. What the arguments point to belongs to im.
 //
 //go:noescape
 func cloneShared(trap, a, b, c uintptr, im *image, code uintptr) (pid, errno uintptr)

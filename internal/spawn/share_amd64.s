@@ -2,10 +2,10 @@
 
 // func cloneShared(trap, a, b, c uintptr, im *image, code uintptr) (pid, errno uintptr)
 //
-// The child calls Go code as Go's compiler does (argument in AX, X15 zero), not
-// by a name: under that would be a wrapper, into which the race detector puts
-// calls of its own, on the state of the thread that this is a child of. There
-// is no g (R14), and nosplit functions need none.
+// The child calls Go code with Go's own calling convention (argument in AX, X15
+// zero) and by address. A call by name would go through a wrapper, where the race
+// detector inserts calls that use the parent thread's state. There is no g (R14);
+// nosplit functions need none.
 TEXT ·cloneShared(SB),NOSPLIT|NOFRAME,$0-64
 	MOVQ	trap+0(FP), AX
 	MOVQ	a+8(FP), DI

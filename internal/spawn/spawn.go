@@ -1,17 +1,16 @@
-// Package spawn starts programs: fork and exec, with all of a process's state
-// that the child is to have.
+// Package spawn starts programs by fork and exec, and sets the child's whole
+// process state.
 //
 // Invariant: the program gets exactly what Spec says (descriptors, signal mask
-// and dispositions, limits, identity) and nothing of hotinit's; and Start
-// returns either a running program or the step that failed, with no process
-// left behind.
+// and dispositions, limits, identity) and nothing else of hotinit. Start returns
+// either a running program or the step that failed, and then no process is left.
 //
 // syscall.ForkExec cannot do this: it sets neither mask nor dispositions, and
-// LISTEN_PID, the child's own PID, has to be written into the environment
-// between fork and exec.
+// LISTEN_PID, the child's own PID, must be written into the environment between
+// fork and exec.
 //
-// Read spawn.go (what is wanted), image.go (everything that the child needs is
-// made before the fork), fork.go (the child, which may not allocate), error.go.
+// Read spawn.go (the specification), image.go (what is prepared before the fork),
+// fork.go (the child, which may not allocate), and error.go.
 package spawn
 
 import (
@@ -24,27 +23,26 @@ import (
 	"github.com/hotinit/hotinit/internal/passwd"
 )
 
-// Spec says what to execute, and as what. Take care with the numbers whose
-// zero value means something: FD, Umask, Foreground and Cgroup are -1
-// where they are not wanted.
+// Spec says what to execute, and with which process state. The zero value of FD,
+// Umask, Foreground and Cgroup means something: set them to -1 for none.
 type Spec struct {
-	// Path is the file to execute: absolute, or relative to Dir. PATH is not
-	// searched, see LookPath. A file that the kernel does not know how to
-	// execute is a shell script, as execvp(3) has it.
+	// Path is the file to execute: absolute, or relative to Dir. Start does not
+	// search PATH, see LookPath. A file of unknown format is run by the shell, as
+	// execvp(3) does.
 	Path string
-	// FD, if >= 0, is an open file to execute instead, which may have been
-	// replaced or removed since (O_PATH will do). Path then only names it in
-	// errors. A script's interpreter gets it as /dev/fd/N, with N left open:
-	// so /proc has to be mounted for those.
+	// FD, if >= 0, is an open file to execute instead, opened with O_PATH or for
+	// reading. Its path may have been replaced or removed since. Path then is used
+	// in errors only. A script's interpreter gets the file as /dev/fd/N, which stays
+	// open and needs /proc.
 	FD   int
 	Argv []string
 	Env  []string
-	// SelfPID names variables whose value is to be the child's own PID
-	// (LISTEN_PID). They are added to Env, or replaced there.
+	// SelfPID names variables that get the child's own PID as their value
+	// (LISTEN_PID). They replace those of Env.
 	SelfPID []string
-	// Files[i] is the descriptor that becomes number i in the child; -1 leaves
-	// i closed. Nothing else is inherited, close-on-exec or not. O_NONBLOCK
-	// stays as it is: it belongs to the open file, which others share.
+	// Files[i] is the descriptor that becomes number i in the child; -1 leaves i
+	// closed. No other descriptor is inherited, close-on-exec or not. O_NONBLOCK
+	// does not change: it belongs to the open file, which others share.
 	Files []int
 	Dir   string // "" leaves it
 	Umask int    // -1 leaves it
@@ -56,15 +54,14 @@ type Spec struct {
 
 	Setsid  bool // a session of its own
 	Setpgid bool // a process group of its own (Setsid has that too)
-	// Foreground, if >= 0, is the number, in the child, of the controlling
-	// terminal: the child's group becomes its foreground group. With Setsid it
-	// is made the controlling terminal first, unless another session has it.
+	// Foreground, if >= 0, is the child's descriptor of the controlling terminal:
+	// the child's group becomes its foreground group. With Setsid the terminal
+	// becomes the new session's first, unless another session has it.
 	Foreground int
-	// Cgroup, if >= 0, is the open folder of a cgroup (v2) that the child is
-	// started in, where the kernel can (CLONE_INTO_CGROUP in clone(2), Linux
-	// 5.7). Child.InCgroup says whether it could; if not, the child is in this
-	// process's own. To move it once it is there makes the kernel wait until no
-	// process of the machine forks: milliseconds.
+	// Cgroup, if >= 0, is the open directory of a cgroup (v2) in which the kernel
+	// starts the child (CLONE_INTO_CGROUP in clone(2), Linux 5.7). If it cannot,
+	// Child.InCgroup is false, and the child is in this process's cgroup. Moving a
+	// process later takes milliseconds: the kernel waits until no process forks.
 	Cgroup int
 
 	// Filter, if not nil, is a seccomp filter that the program runs under, with
@@ -76,15 +73,14 @@ type Spec struct {
 	FilterFlags uint
 	FilterPrivs bool
 
-	// Forked, if not nil, is called once the child is there, and the child does
-	// nothing before it has returned. If this process is killed until then, the
-	// child ends without having executed anything: so what Forked writes down
-	// is written down before there is a program.
+	// Forked, if not nil, is called when the child exists, and the child executes
+	// nothing before Forked returns. If this process is killed before that, the
+	// child exits. So Forked can record the child before the program runs.
 	Forked func(Child)
 }
 
-// Child is a started program. PIDFD is close-on-exec, and -1 where the kernel
-// has none (Linux before 5.2). So is Listener, which is -1 without Spec.Filter.
+// Child is a started program. PIDFD and Listener are close-on-exec. PIDFD is -1
+// where the kernel has no pidfds (Linux before 5.2), Listener without Spec.Filter.
 type Child struct {
 	PID, PIDFD int
 	InCgroup   bool // it is in Spec.Cgroup
@@ -94,13 +90,13 @@ type Child struct {
 // none is the Child of a start that failed.
 var none = Child{PID: -1, PIDFD: -1, Listener: -1}
 
-// Start starts a program, and returns once it has been executed, or an *Error.
-// A failed child has been waited for.
+// Start starts a program and returns when it has been executed, or returns an
+// *Error; a child that failed has been waited for.
 //
-// A signal can end the child before it is executed; that is no failure of
-// Start, but the program's end, as it would be right after.
+// A signal can end the child before execve. Start does not count that as a
+// failure: it is the program's end, as if the signal had come later.
 //
-// EAGAIN and ENOMEM of Op "fork" may be worth another try.
+// An error with Op "fork" and EAGAIN or ENOMEM may pass: try again.
 func Start(s *Spec) (Child, error) {
 	im, err := newImage(s)
 	if err != nil {
@@ -121,9 +117,9 @@ func (im *image) start() (Child, error) {
 		return none, err
 	}
 
-	// ForkLock keeps Go code that must make a descriptor close-on-exec in a
-	// second step from being forked in between. It also keeps the pipe's
-	// writing end out of other children of ours, which would keep it open.
+	// Some Go code makes a descriptor close-on-exec in a second step; ForkLock
+	// prevents a fork between the two. It also keeps the pipe's writing end out of
+	// hotinit's other children, which would hold it open.
 	syscall.ForkLock.Lock()
 	var report [2]int
 	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
@@ -165,7 +161,7 @@ func (im *image) start() (Child, error) {
 	}
 	if e == 0 && im.gated {
 		im.spec.Forked(im.born(pid))
-		// The pipe has room, and the child waits; it cannot fail.
+		// The pipe is empty and the child reads it, so this cannot fail.
 		_, _ = unix.Write(gate[1], []byte{1})
 	}
 	closeBoth(gate)
@@ -184,12 +180,12 @@ func (im *image) start() (Child, error) {
 	return fail(st, e)
 }
 
-// born is the child that fork started.
+// born returns the child that fork started.
 func (im *image) born(pid uintptr) Child {
 	return Child{PID: int(pid), PIDFD: int(im.pidfd), InCgroup: im.inCgroup, Listener: im.listener}
 }
 
-// closeBoth closes the ends of a pipe, where there is one.
+// closeBoth closes both ends of a pipe, if there is one.
 func closeBoth(pipe [2]int) {
 	for _, fd := range pipe {
 		if fd >= 0 {
@@ -201,8 +197,8 @@ func closeBoth(pipe [2]int) {
 // collect waits for a failed child, which is about to exit.
 func (c Child) collect() {
 	for {
-		// Where somebody else waits for any child it may be gone (ECHILD). It
-		// was our child until just now, so the PID cannot be that of another.
+		// ECHILD if somebody else waits for any child. The PID cannot belong to
+		// another process yet: it was this process's child until now.
 		err := unix.Waitid(unix.P_PID, c.PID, nil, unix.WEXITED, nil)
 		if err != unix.EINTR {
 			break

@@ -217,7 +217,7 @@ func TestAChildThatCannotBeInItsCgroupIsStartedAnyway(t *testing.T) {
 	}
 }
 
-// newCgroup makes a cgroup, and returns its folder and its name.
+// newCgroup makes a cgroup, and returns its directory and its name.
 func newCgroup(t *testing.T) (int, string) {
 	t.Helper()
 	needRoot(t)

@@ -1,10 +1,13 @@
 // Package threads keeps a few threads in reserve.
 //
-// Go's runtime makes a thread whenever a goroutine could run and all that there
-// are wait in system calls, and ends the process where it cannot have one. An
-// app that fills its container up to the limit of processes (which counts
-// threads) would so end PID 1, at the next moment that it is busy. Threads
-// are never given back, so it suffices to have had enough of them once.
+// Invariant: after Reserve(n) the process needs no new thread as long as at most
+// n goroutines wait in system calls at a time.
+//
+// Go's runtime starts a thread when a goroutine can run and all threads wait in
+// system calls, and it ends the process if it cannot start one. An app that
+// reaches its container's limit of processes (which counts threads) would so end
+// PID 1 the next time that is busy. The runtime never ends an idle thread, so it
+// is enough to start the threads once.
 package threads
 
 import (
@@ -12,9 +15,9 @@ import (
 	"sync"
 )
 
-// Reserve has n threads made beside the one that it is called in, or as many as
-// are lacking to that, and returns once they are there. To be called before the
-// limit can be reached: it ends the process where no thread is to be had.
+// Reserve makes sure that there are n threads beside the one that it is called in,
+// and returns when they exist. It must be called before the limit can be reached:
+// the process ends if a thread cannot be started.
 func Reserve(n int) {
 	var begun, done sync.WaitGroup
 	release := make(chan struct{})
@@ -23,10 +26,10 @@ func Reserve(n int) {
 		done.Add(1)
 		go func() {
 			defer done.Done()
-			// A thread waits with the goroutine that is locked to it, and the next
-			// goroutine needs another.
+			// A thread waits while the goroutine that is locked to it waits, so the
+			// next goroutine needs another thread.
 			runtime.LockOSThread()
-			defer runtime.UnlockOSThread() // else it would end with the goroutine
+			defer runtime.UnlockOSThread() // otherwise the thread would end with the goroutine
 			begun.Done()
 			<-release
 		}()

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bounds are the addresses of the code and of the constant data, which the
+// bounds returns the addresses of the code and of the constant data, which the
 // linker defines.
 func bounds() (text, etext, rodata, erodata uintptr)
 
@@ -19,9 +19,9 @@ func drop() {
 	give(rodata, erodata)
 }
 
-// give unmaps the whole pages of a part of the executable that is never
-// written to: MADV_DONTNEED of madvise(2) has them read from the file again,
-// which is in the page cache. It is of no account if that fails.
+// give unmaps the whole pages of a read-only part of the executable. After
+// MADV_DONTNEED, see madvise(2), the kernel maps them from the page cache again
+// when they are used. A failure costs memory only.
 func give(from, to uintptr) {
 	page := uintptr(os.Getpagesize())
 	from = (from + page - 1) / page * page

@@ -1,14 +1,14 @@
-// Package trim gives back memory that hotinit needed only for a moment.
+// Package trim gives memory back to the kernel when hotinit becomes idle.
 //
-// Invariant: it works only while nothing else does, once after each time that
-// something happened, and nothing that is given back is lost.
+// Invariant: it works only when hotinit has been idle for After, once each time,
+// and it loses no data.
 //
-// There are two kinds. A fault maps the 64 KiB around it, so that after its
-// start nearly all of an executable counts as a process's memory, in each of
-// the two processes, though it waits in a few functions only; the kernel maps
-// the pages again when they are used. And Go's collector, which would wake an
-// idle process every two minutes, is switched off; so what many swaps leave is
-// collected here.
+// There are two kinds of such memory. A page fault maps the 64 KiB around it, so
+// after the start nearly all of the executable counts as memory of each of the two
+// processes, although an idle process runs a few functions only. These pages are
+// unmapped; the kernel maps them again when they are used. And the periodic run
+// of Go's collector, which would wake an idle process every two minutes, is off,
+// so the garbage of many swaps is collected here.
 package trim
 
 import (
@@ -17,22 +17,22 @@ import (
 	"time"
 )
 
-// After is how long nothing must have happened.
+// After is how long hotinit must have been idle.
 const After = time.Second
 
-// Timer gives back when nothing has happened for After. Its zero value may be
-// used; all methods are for one goroutine.
+// Timer gives memory back when Touch has not been called for After. Its zero value
+// is ready to use. One goroutine calls its methods.
 type Timer struct {
-	// Collect, if not 0, is how often something has to happen before the heap
-	// is collected. Collecting needs some 300 KiB for itself, for good: it has
-	// to be worth it.
+	// Collect, if not 0, is the number of calls of Touch after which the heap is
+	// collected. A collection makes the process 300 KiB larger for good, so it must
+	// be worth it.
 	Collect int32
 
 	timer   *time.Timer
 	touched atomic.Int32 // since the last collection
 }
 
-// Touch notes that something happened.
+// Touch records that something happened.
 func (t *Timer) Touch() {
 	t.touched.Add(1)
 	if t.timer == nil {
