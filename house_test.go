@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -75,4 +76,33 @@ func packages(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return dirs
+}
+
+// raw is what prints without cleaning.
+var raw = regexp.MustCompile(`\bfmt\.Print|\bos\.Std(out|err)\b|\bprintln\(|\blog\.`)
+
+// TestOnlySayPrints looks for text that gets to a terminal or a log without
+// having been cleaned by say: what an app says may be in it.
+func TestOnlySayPrints(t *testing.T) {
+	for _, dir := range packages(t) {
+		if dir == "internal/say" || dir == "listener" || strings.HasPrefix(dir, "cmd/") {
+			continue // listener runs in the app; the commands print what they were asked for
+		}
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, line := range strings.Split(string(b), "\n") {
+				code, _, _ := strings.Cut(line, "//")
+				if !strings.HasSuffix(file, "_test.go") && raw.MatchString(code) {
+					t.Errorf("%s:%d prints by itself, and not by package say: %s", file, i+1, strings.TrimSpace(line))
+				}
+			}
+		}
+	}
 }

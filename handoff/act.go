@@ -1,8 +1,6 @@
 package handoff
 
 import (
-	"fmt"
-	"os"
 	"runtime/debug"
 	"unsafe"
 
@@ -24,7 +22,7 @@ func act(cfg *settings.Config) int {
 	case settings.Stop:
 		return told(peer.Stop(cfg.PidFile))
 	default:
-		fmt.Fprintf(os.Stderr, "hotinit: action %d is not known\n", cfg.Action)
+		say.Line("action %d is not known", cfg.Action)
 		return exitcode.Failure
 	}
 }

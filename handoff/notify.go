@@ -37,14 +37,21 @@ func (s *program) listen() {
 	}
 }
 
+// longestStatus is how many bytes of a STATUS= are kept.
+const longestStatus = 256
+
 // noticed acts upon a datagram. It runs in the loop.
 func (s *program) noticed(m notify.Message) {
 	g := s.processes.ownerOf(m.PID)
 	if g == 0 {
 		// A process that has ended most likely belonged to a generation that has.
 		if _, err := proc.Read(m.PID); err == nil && s.cfg.Verbosity > 0 {
-			say.Line("a message on NOTIFY_SOCKET is ignored: process %d belongs to no generation", m.PID)
+			s.strangers.Line("a message on NOTIFY_SOCKET is ignored: process %d belongs to no generation", m.PID)
 		}
+		return
+	}
+	if m.Cut {
+		s.odd.Line("a message of generation %d on NOTIFY_SOCKET is ignored: it is too long", g)
 		return
 	}
 	defer s.engine.act(machine.Event{Kind: machine.Nothing}) // records and shows what is new
@@ -61,7 +68,7 @@ func (s *program) noticed(m notify.Message) {
 		case "RELOADING":
 			p.note = "reloading"
 		case "STATUS":
-			p.status = value
+			p.status = say.Clean(value, longestStatus)
 		case "MAINPID":
 			s.newMain(g, value)
 		case "WATCHDOG":
@@ -86,7 +93,7 @@ func (s *program) newMain(g int, value string) {
 		return
 	}
 	if s.processes.ownerOf(pid) != g {
-		say.Line("generation %d names process %s as its main one, which does not belong to it; ignored", g, value)
+		s.odd.Line("generation %d names process %s as its main process, which does not belong to it; it is ignored", g, value)
 		return
 	}
 	s.processes.replaceMain(g, pid)

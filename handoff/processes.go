@@ -24,7 +24,8 @@ import (
 type process struct {
 	n     int
 	pid   int
-	group int // its process group, the first main process's PID
+	group int    // its process group, the first main process's PID
+	start uint64 // when its first main process started, 0 if that is not known
 	main  *reaper.Process
 	since time.Time
 
@@ -42,6 +43,7 @@ type processes struct {
 	all     map[int]*process // by the generation's number
 	past    []control.Past   // generations that have ended, for status
 	reserve sync.Once        // threads are kept in reserve once an app runs
+	without sync.Once        // endWithout is under way
 }
 
 // attach registers p and posts Exited when its main process ends.
@@ -68,12 +70,19 @@ func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {
 		main.Close() // it named another process as its main one since
 		return
 	}
+	if p.ended {
+		return // it ended after it was given up
+	}
+	s.notePast(p.n, exit)
+	s.ended(p, statusOf(exit), exit.String())
+}
+
+func (s *processes) ended(p *process, status int, how string) {
 	p.ended = true
 	if p.stop != nil {
 		p.stop()
 	}
-	s.notePast(p.n, exit)
-	s.engine.act(machine.Event{Kind: machine.Exited, N: p.n, Status: statusOf(exit), Reason: exit.String()})
+	s.engine.act(machine.Event{Kind: machine.Exited, N: p.n, Status: status, Reason: how})
 }
 
 // statusOf is what hotinit exits with for an app that ended so. A status that is
@@ -134,8 +143,28 @@ func (s *processes) tell(n, sig int) {
 	} else {
 		err = p.main.Signal(signal)
 	}
+	if s.engine.state.Stop != 0 && err == nil {
+		s.wake(p, signal)
+	}
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		say.Line("cannot send %s to generation %d: %v", machine.SignalName(sig), n, err)
+	}
+}
+
+// wake continues the processes of a generation that are stopped (somebody sent
+// SIGSTOP), once hotinit stops: they could not act upon the signal that ends them.
+func (s *processes) wake(p *process, sent unix.Signal) {
+	switch sent {
+	case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		return
+	}
+	st, err := proc.Read(p.pid)
+	if err != nil || st.State != 'T' {
+		return
+	}
+	_ = p.main.Signal(unix.SIGCONT)
+	if s.cfg.Group {
+		_ = p.main.SignalGroup(p.group, unix.SIGCONT)
 	}
 }
 
@@ -180,14 +209,40 @@ func (s *processes) kill(n int) {
 	if p == nil {
 		return
 	}
+	var failed error
 	if !p.ended {
 		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
-		_ = p.main.Signal(unix.SIGKILL)
+		failed = p.main.Signal(unix.SIGKILL)
 	}
 	s.cgroups.kill(n)
 	for _, pid := range s.members(p) {
 		signalProcess(pid, unix.SIGKILL)
 	}
+	if failed != nil && !errors.Is(failed, unix.ESRCH) {
+		say.Line("generation %d cannot be killed: process %d: %v", n, p.pid, failed)
+	}
+	if s.engine.state.Stop != 0 {
+		s.without.Do(s.endWithout)
+	}
+}
+
+// afterKill is how long SIGKILL may take to have its effect.
+const afterKill = 500 * time.Millisecond
+
+// endWithout treats what was killed since hotinit stops as ended, some time later:
+// a process may belong to another user, so that SIGKILL was not allowed, or wait
+// for a device in the kernel.
+func (s *processes) endWithout() {
+	time.AfterFunc(afterKill, func() {
+		s.engine.do(func() {
+			for n, p := range s.all {
+				if g := s.engine.state.Find(n); !p.ended && g != nil && g.Killed {
+					say.Line("generation %d has not ended %v after SIGKILL; hotinit exits without it", n, afterKill)
+					s.ended(p, exitcode.Signaled(unix.SIGKILL), "did not end upon SIGKILL")
+				}
+			}
+		})
+	})
 }
 
 // members returns a generation's processes besides its main one: those of its
@@ -309,43 +364,87 @@ func (s *processes) awaitEmpty(n int, pids []int, terminate bool) {
 	}()
 }
 
-// ownerOf returns the generation that a process belongs to, or 0: it is the
-// generation's main process, in its group, below it, or else has its number
-// in its environment.
+// ownerOf returns the generation that a process belongs to, or 0. The process
+// is a generation's main process or below it; or else in its cgroup; or else, since
+// an orphan is below none, in its process group or with its number in the
+// environment.
+//
+// A process can join the group of another generation, and it can change its
+// environment, but neither its ancestors nor its start time. So the first rule
+// comes first, and the last one holds for no process that is older than the
+// generation.
 func (s *processes) ownerOf(pid int) int {
-	for at, steps := pid, 0; at > 1 && steps < 64; steps++ {
-		st, err := proc.Read(at)
-		if err != nil {
-			break
-		}
+	line := lineage(pid)
+	for _, st := range line {
 		for n, p := range s.all {
-			if p.pid == at || p.group == st.Group {
+			if p.pid == st.PID {
 				return n
 			}
 		}
-		at = st.Parent
 	}
-	if v, ok := proc.Getenv(pid, "HOTINIT_GENERATION"); ok {
-		if n, err := strconv.Atoi(v); err == nil && s.all[n] != nil && below(pid) {
+	for n := range s.all {
+		if slices.Contains(s.cgroups.members(n), pid) {
+			return n
+		}
+	}
+	if len(line) == 0 || line[len(line)-1].Parent != os.Getppid() {
+		return 0 // it has ended, or is not below init
+	}
+	named, _ := proc.Getenv(pid, "HOTINIT_GENERATION")
+	for n, p := range s.all {
+		if line[0].Start < p.start {
+			continue
+		}
+		inGroup := slices.ContainsFunc(line, func(st proc.Stat) bool { return st.Group == p.group })
+		if named == strconv.Itoa(n) || inGroup && named == "" {
 			return n
 		}
 	}
 	return 0
 }
 
-// below reports whether a process descends from init.
-func below(pid int) bool {
-	for init, steps := os.Getppid(), 0; pid > 1 && steps < 256; steps++ {
+// lineage returns a process and its ancestors below init, as far as there are any.
+func lineage(pid int) (line []proc.Stat) {
+	for init := os.Getppid(); pid > 1 && pid != init && len(line) < 256; {
 		st, err := proc.Read(pid)
 		if err != nil {
-			return false
+			break
 		}
-		if st.Parent == init {
-			return true
-		}
+		line = append(line, st)
 		pid = st.Parent
 	}
-	return false
+	return line
+}
+
+// mayTake reports whether the terminal may be given to generation n: whether its
+// foreground group is hotinit's own, one of another generation, or gone. A group
+// that n's own process has made (an interactive shell makes one for each job)
+// keeps the terminal, and so does a group that is not below hotinit.
+func (s *processes) mayTake(t *terminal, n int) bool {
+	if t.fd < 0 {
+		return false
+	}
+	if s.cfg.Session {
+		return true // each generation takes the terminal for a session of its own
+	}
+	group, err := unix.IoctlGetInt(t.fd, unix.TIOCGPGRP)
+	if err != nil {
+		return false
+	}
+	if group == unix.Getpgrp() || unix.Kill(-group, 0) == unix.ESRCH {
+		return true
+	}
+	for _, p := range s.all {
+		if p.group == group {
+			return true
+		}
+	}
+	below := proc.Descendants(os.Getppid())
+	inGroup := func(st proc.Stat) bool { return st.Group == group }
+	if p := s.all[n]; p != nil && slices.ContainsFunc(proc.Below(below, p.pid), inGroup) {
+		return false
+	}
+	return slices.ContainsFunc(below, inGroup)
 }
 
 // mostPast is how many ended generations are remembered for status.

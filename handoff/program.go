@@ -35,6 +35,9 @@ type program struct {
 	verdict    int       // the status that hotinit exits with for it, once it is over
 	ended      func()    // called then
 
+	strangers say.Seldom // messages of processes that belong to no generation
+	odd       say.Seldom // messages of generations that are not acted upon
+
 	recorded    []byte // the last record that init got
 	recordedSeq uint64
 }
@@ -72,7 +75,7 @@ func (s *program) kill(n int) { s.processes.kill(n) }
 func (s *program) sweep(n int) { s.processes.sweep(n) }
 
 func (s *program) foreground(n int) {
-	if p := s.processes.all[n]; p != nil {
+	if p := s.processes.all[n]; p != nil && s.processes.mayTake(s.terminal, n) {
 		s.terminal.give(p.group)
 	}
 }

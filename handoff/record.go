@@ -105,7 +105,7 @@ func (s *program) resume(recorded []byte) error {
 			s.kept.drop(processName(g.N))
 			continue
 		}
-		p := &process{n: g.N, pid: g.PID, group: r.Groups[g.N], status: r.Texts[g.N], since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
+		p := &process{n: g.N, pid: g.PID, start: g.Start, group: r.Groups[g.N], status: r.Texts[g.N], since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
 		if pidfd < 0 && startOf(g.PID) != g.Start {
 			p.main.Close() // it has ended, and nobody knows how; its PID may be another's
 		}

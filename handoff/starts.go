@@ -303,6 +303,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		// handoff knows about it; before, it ends without executing anything.
 		p.pid, p.group = c.PID, c.PID
 		st, _ := proc.Read(c.PID)
+		p.start = st.Start
 		started := s.engine.state.Clone()
 		sg := started.Find(j.n)
 		sg.Phase, sg.Release, sg.PID, sg.Start = machine.Candidate, key, c.PID, st.Start
@@ -389,7 +390,7 @@ func (s *starts) spec(j *job) (*spawn.Spec, *readiness, error) {
 		Foreground: -1,
 		Cgroup:     -1,
 	}
-	if s.terminal.fd >= 0 && s.engine.state.In(machine.Current) == nil {
+	if s.engine.state.In(machine.Current) == nil && s.processes.mayTake(s.terminal, j.n) {
 		spec.Foreground = s.terminal.fd
 	}
 	if j.file == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/say"
 )
 
 // Ask sends a request to the hotinit with this PID and calls each with every
@@ -26,7 +28,7 @@ func Ask(pid int, r Request, each func(Response) bool) error {
 	defer file.Close()
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: Address(pid)}); err != nil {
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("process %d is no hotinit that listens here (is this its container? otherwise name its PID with --pid)", pid)
+			return fmt.Errorf("process %d is no hotinit that listens here (run this in its container, or name its PID with --pid)", pid)
 		}
 		return fmt.Errorf("cannot connect to the hotinit with PID %d: %w", pid, err)
 	}
@@ -54,6 +56,8 @@ var errNoAnswer = errors.New("hotinit did not answer: its handoff was started ag
 // went wrong to errors, and returns the status to exit with: 0, 1 where the
 // answer is no, exitcode.Failure where there is none.
 func Command(name string, args []string, out, errs io.Writer) int {
+	// What hotinit answers can come from the app.
+	out, errs = say.Lines{W: out}, say.Lines{W: errs}
 	r := Request{Op: name}
 	asJSON, pid := false, 1
 	for i := 0; i < len(args); i++ {
@@ -66,7 +70,8 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			r.Wait = true
 		case arg == "--pid" && i+1 < len(args):
 			i++
-			if _, err := fmt.Sscan(args[i], &pid); err != nil || pid < 1 {
+			n, err := strconv.Atoi(args[i])
+			if pid = n; err != nil || pid < 1 {
 				fmt.Fprintf(errs, "hotinit %s: --pid %s: not a process ID\n", name, args[i])
 				return exitcode.Failure
 			}

@@ -16,6 +16,7 @@ import (
 type Message struct {
 	PID  int // who sent it, as the kernel says
 	Text string
+	Cut  bool // it was longer than Serve takes, and Text is empty
 }
 
 // Fields yields the assignments in a message, KEY=value, one a line.

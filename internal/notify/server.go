@@ -34,11 +34,11 @@ func Serve(fd int, handle func(Message)) {
 	buf := make([]byte, 8192)
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
 	for err == nil {
-		var size, oobn int
+		var size, oobn, got int
 		var failed error
 		receive := func(flags int) {
 			err = raw.Read(func(fd uintptr) bool {
-				size, oobn, _, _, failed = unix.Recvmsg(int(fd), buf, oob, flags|unix.MSG_CMSG_CLOEXEC)
+				size, oobn, got, _, failed = unix.Recvmsg(int(fd), buf, oob, flags|unix.MSG_CMSG_CLOEXEC)
 				return failed != unix.EAGAIN
 			})
 		}
@@ -50,7 +50,12 @@ func Serve(fd int, handle func(Message)) {
 			// Peeking at a datagram copies its descriptors, too.
 			pid, fds := sender(oob[:oobn])
 			closeAll(fds)
-			handle(Message{pid, string(buf[:size])})
+			m := Message{PID: pid, Text: string(buf[:size])}
+			if got&unix.MSG_TRUNC != 0 {
+				// What is cut may mean something else.
+				m.Text, m.Cut = "", true
+			}
+			handle(m)
 		}
 		receive(0)
 		if failed == nil {

@@ -38,15 +38,7 @@ func Line(format string, args ...any) {
 		b = strconv.AppendInt(b, int64(dropped), 10)
 		b = append(b, " lines were dropped, nobody read them) "...)
 	}
-	b = fmt.Appendf(b, format, args...)
-	if len(b) > longest-1 {
-		b = b[:longest-1]
-	}
-	for i, c := range b {
-		if c == '\n' || c == '\r' {
-			b[i] = ' '
-		}
-	}
+	b = append(b, Clean(fmt.Sprintf(format, args...), longest-1-len(b))...)
 	if write(append(b, '\n')) {
 		dropped = 0
 	} else {

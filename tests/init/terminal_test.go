@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -169,6 +171,51 @@ func TestJobControlInAShell(t *testing.T) {
 			t.Error(b.Output)
 		}
 	})
+}
+
+// The first generation becomes current after --interval. By then the shell may
+// have given the terminal to a job of its own, which must keep it.
+func TestAJobKeepsTheTerminalWhenItsShellBecomesCurrent(t *testing.T) {
+	bash := command(t, "bash")
+	term := newTerminal(t)
+	ready := filepath.Join(t.TempDir(), "go-on")
+	if err := unix.Mkfifo(ready, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The generation is ready once somebody writes to the FIFO.
+	b := run(t, box.Options{
+		Sub: true, Stdin: term.slave, Args: []string{"--ready", "exec:cat " + ready, "--", bash, "--norc", "-i"},
+		Attr: func(a *syscall.SysProcAttr) { a.Setsid, a.Setctty, a.Ctty = true, true, 0 },
+	})
+	b.Until("the shell has the terminal", func() bool {
+		group, err := unix.IoctlGetInt(int(term.master.Fd()), unix.TIOCGPGRP)
+		return err == nil && group != b.PID() && group != 0
+	})
+	term.press("sleep 1000; echo in between\n")
+	b.Until("the job runs", func() bool { return state(b, "sleep") == "S" })
+	foreground := func() int {
+		group, err := unix.IoctlGetInt(int(term.master.Fd()), unix.TIOCGPGRP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return group
+	}
+	before := foreground()
+	fifo, err := os.OpenFile(ready, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fifo.Close()
+	b.Until("the generation is current", func() bool {
+		return exec.Command(box.Hotinit, "health", "--pid", strconv.Itoa(b.PID())).Run() == nil
+	})
+	if now := foreground(); now != before {
+		t.Errorf("the terminal's foreground group was %d and is %d", before, now)
+	}
+	term.press("\x03")
+	b.Until("the job has ended", func() bool { return state(b, "sleep") == "" })
+	term.press("exit 11\n")
+	ended(t, b, 11)
 }
 
 // state is that of the newest process of the name, "" where there is none.
