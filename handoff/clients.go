@@ -22,6 +22,7 @@ type clients struct {
 	*common
 	processes *processes
 	releases  *releases
+	adoption  *adoption
 	waiters   []waiter
 	watchers  []chan struct{}
 }
@@ -149,6 +150,7 @@ func (s *clients) status() *control.Status {
 	for _, sock := range s.contract.Sockets {
 		out.Sockets = append(out.Sockets, sockets.Address(sock.FD))
 	}
+	out.Sockets = append(out.Sockets, s.adoption.names()...)
 	if len(st.Good) > 0 {
 		out.Good = st.Good[len(st.Good)-1].N
 	}

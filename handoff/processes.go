@@ -33,7 +33,9 @@ type process struct {
 	status     string          // its last STATUS=
 	note       string          // stopping or reloading, as it said
 	ended      bool
-	stop       func() // ends the wait for its readiness, nil where nothing waits
+	awaited    bool          // something waits for it to accept on sockets of its own
+	done       chan struct{} // closed by stop
+	stop       func()        // ends the wait for its readiness, nil where nothing waits
 }
 
 // processes are the processes of a program's generations.

@@ -18,6 +18,7 @@ import (
 //
 //	starts
 //	clients     probes
+//	adoption
 //	processes   releases
 //	cgroups     terminal   logs
 type program struct {
@@ -26,6 +27,7 @@ type program struct {
 	processes  *processes
 	releases   *releases
 	probes     *probes
+	adoption   *adoption
 	starts     *starts
 	clients    *clients
 	statusFile statusFile
@@ -54,9 +56,11 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	p.cgroups = &cgroups{common: c, dir: -1}
 	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
 	p.releases = &releases{common: c, held: make(map[string]*heldRelease)}
-	p.probes = &probes{c}
-	p.clients = &clients{common: c, processes: p.processes, releases: p.releases}
-	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes,
+	p.adoption = &adoption{common: c, processes: p.processes}
+	p.probes = &probes{c, p.adoption.sockets}
+	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption}
+	p.adoption.await, p.adoption.changed = p.probes.awaitAccept, p.clients.changed
+	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		forked: p.recordForked, cancels: make(map[int]chan struct{})}
 	c.engine = newEngine(s.loop, p, newPolicy(cfg))
 	return p

@@ -17,7 +17,10 @@ import (
 
 // probes find out whether candidates are ready, where that does not come by
 // NOTIFY_SOCKET or by time alone.
-type probes struct{ *common }
+type probes struct {
+	*common
+	sockets func(n int) map[string]bool // those that generation n serves on
+}
 
 // readiness is what one candidate shows its readiness with.
 type readiness struct {
@@ -71,6 +74,7 @@ func (r *readiness) close() {
 // await posts Ready once the candidate shows that it is.
 func (s *probes) await(p *process, r *readiness) {
 	done := make(chan struct{})
+	p.done = done
 	p.stop = func() {
 		p.stop = nil
 		close(done)
@@ -84,7 +88,9 @@ func (s *probes) await(p *process, r *readiness) {
 	case settings.ReadyExec:
 		go s.awaitCommand(p.n, done)
 	case settings.ReadyAccept:
-		go s.awaitAccept(p, done)
+		if len(s.contract.Sockets) > 0 || s.cfg.Adopt == settings.AdoptOff {
+			go s.awaitAccept(p, done)
+		} // else once it listens, see adoption
 	}
 }
 
@@ -147,12 +153,6 @@ func (s *probes) awaitCommand(n int, done chan struct{}) {
 // one of the shared sockets. /proc is all that tells, so this is looked at by
 // time, as long as there is a candidate.
 func (s *probes) awaitAccept(p *process, done chan struct{}) {
-	inodes := make(map[string]bool)
-	for _, sock := range s.contract.Sockets {
-		if l, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(sock.FD)); err == nil {
-			inodes[l] = true // "socket:[4711]"
-		}
-	}
 	started := time.Now()
 	told := false
 	for wait := 5 * time.Millisecond; ; wait = min(wait*2, 100*time.Millisecond) {
@@ -162,7 +162,7 @@ func (s *probes) awaitAccept(p *process, done chan struct{}) {
 			pids = append(pids, st.PID)
 		}
 		for _, pid := range pids {
-			accepts, ok := acceptsOn(pid, inodes)
+			accepts, ok := acceptsOn(pid, s.sockets(p.n))
 			if accepts {
 				s.engine.post(machine.Event{Kind: machine.Ready, N: p.n})
 				return

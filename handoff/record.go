@@ -38,6 +38,7 @@ func (s *program) store(st machine.State, seq uint64, forked int) {
 	}
 	if forked == 0 {
 		s.releases.letGo(st)
+		s.adoption.tell(st)
 		s.statusFile.write(st)
 	}
 	r := snapshot{State: st, Forked: forked, Past: s.processes.past, Stopped: s.stopped,
@@ -132,6 +133,7 @@ func (s *program) resume(recorded []byte) error {
 			s.probes.await(p, s.probes.resume(g.N))
 		}
 	}
+	s.adoption.resume(&r.State)
 	s.starts.watchResumed()
 	return nil
 }

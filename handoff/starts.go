@@ -37,6 +37,7 @@ type starts struct {
 	processes *processes
 	releases  *releases
 	probes    *probes
+	adoption  *adoption
 	// forked records a state in which generation n has a process that may not
 	// have executed the app yet.
 	forked  func(st machine.State, n int)
@@ -310,6 +311,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		if c.PIDFD >= 0 {
 			_ = s.kept.keep(processName(j.n), c.PIDFD)
 		}
+		s.adoption.keep(j.n, c.Listener)
 		if j.source == machine.Newest {
 			s.releases.hold(key, s.target(j), j.file, j.command)
 		}
@@ -324,9 +326,11 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 	if err != nil {
 		ready.close()
 		s.kept.drop(processName(j.n))
+		s.adoption.drop(j.n)
 		return s.startFailed(j, err)
 	}
 	p.main = reaper.Own(child.PID, child.PIDFD)
+	s.adoption.answer(j.n, child)
 	if !s.proveExecutable(j, child.PID) {
 		// Somebody replaced the file between the check and the execution.
 		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
@@ -393,6 +397,7 @@ func (s *starts) spec(j *job) (*spawn.Spec, *readiness, error) {
 	if s.engine.state.In(machine.Current) == nil && s.processes.mayTake(s.terminal, j.n) {
 		spec.Foreground = s.terminal.fd
 	}
+	defer func() { s.adoption.filter(spec) }()
 	if j.file == nil {
 		return spec, ready, nil
 	}
@@ -443,6 +448,8 @@ func (s *starts) startFailed(j *job, err error) (machine.Event, bool) {
 	var e *spawn.Error
 	if errors.As(err, &e) {
 		switch {
+		case s.adoption.unfiltered(e):
+			return s.launch(j)
 		case e.Op == "fork" && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM):
 			return s.again(j, false, err)
 		case e.Op == "exec" && e.Err == unix.ETXTBSY:

@@ -109,6 +109,9 @@ func (s *supervisor) ended() {
 		exit.Grace = max(exit.Grace, p.grace())
 		exit.Terminated = append(exit.Terminated, p.processes.terminated()...)
 	}
+	for _, p := range s.programs {
+		p.adoption.end()
+	}
 	s.logs.end()
 	_ = s.link.SendWait(&exit)
 }
@@ -158,6 +161,9 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		return err
 	}
 	for _, p := range s.programs {
+		if err := p.adoption.start(); err != nil {
+			return err
+		}
 		p.cgroups.find(resumed)
 	}
 	s.reportUp(report)

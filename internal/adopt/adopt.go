@@ -26,6 +26,22 @@ const (
 	Journal = "notifications"
 )
 
+// Kept reports whether a descriptor is kept under a name of this package.
+func Kept(name string) bool {
+	return name == Journal || strings.HasPrefix(name, Held) || strings.HasPrefix(name, Listener)
+}
+
+// ListenerOf is the generation whose notification descriptor is kept under a
+// name.
+func ListenerOf(name string) (n int, ok bool) {
+	rest, ok := strings.CutPrefix(name, Listener)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(rest)
+	return n, err == nil
+}
+
 // Host is what the adopter needs of the handoff. Its methods are called from
 // any goroutine, one call at a time, and must not call the Adopter.
 type Host interface {
@@ -89,8 +105,8 @@ type generation struct {
 }
 
 // New returns an adopter that goes on with what the handoff before has kept.
-// kept are descriptors by their names; those with a name of this package are
-// taken, and removed from it.
+// kept are descriptors by their names; the journal and the sockets are taken, and
+// removed from it. The notification descriptors are for Resume.
 func New(host Host, take bool, kept map[string]int) *Adopter {
 	a := &Adopter{
 		host: host, take: take,
@@ -357,6 +373,18 @@ func (a *Adopter) Listening(n, of int) bool {
 		any = true
 	}
 	return any
+}
+
+// Inodes are the sockets that generation n listens on.
+func (a *Adopter) Inodes(n int) (inodes []uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.held {
+		if h.heard[n] {
+			inodes = append(inodes, h.inode)
+		}
+	}
+	return inodes
 }
 
 // String is the address of a socket, for people.

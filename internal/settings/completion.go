@@ -23,7 +23,7 @@ func Completion(shell string) (string, error) {
 // or a list of words.
 func (o *option) complete() string {
 	switch o.name {
-	case "cgroup":
+	case "adopt", "cgroup":
 		return "auto on off"
 	case "on-exit":
 		return "exit restart-on-failure restart"

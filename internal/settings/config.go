@@ -42,6 +42,8 @@ type Config struct {
 	// app gets under the same numbers, besides 0, 1 and 2, although it gets
 	// sockets.
 	KeepFDs []int
+	// Adopt says when the sockets that the app binds itself are taken over.
+	Adopt Adopt
 
 	// User is "name|uid[:group|gid]", "" to stay who hotinit is.
 	User string
@@ -202,6 +204,16 @@ const (
 	PollAuto   Poll = iota // where the file system does not report every change
 	PollOff                // never
 	PollAlways             // everywhere
+)
+
+// Adopt is the value of --adopt.
+type Adopt uint8
+
+// When the sockets that the app binds itself are taken over.
+const (
+	AdoptAuto Adopt = iota // where no socket is given, and no program loses privileges by it
+	AdoptOn                // always; that it is not possible is an error
+	AdoptOff               // never
 )
 
 // Cgroup is the value of --cgroup.

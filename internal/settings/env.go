@@ -25,6 +25,7 @@ type environment struct {
 	Listen              *string `envconfig:"HOTINIT_LISTEN" ignored:"0" split_words:"0"`
 	Backlog             *string `envconfig:"HOTINIT_BACKLOG" ignored:"0" split_words:"0"`
 	KeepFDs             *string `envconfig:"HOTINIT_KEEP_FDS" ignored:"0" split_words:"0"`
+	Adopt               *string `envconfig:"HOTINIT_ADOPT" ignored:"0" split_words:"0"`
 	User                *string `envconfig:"HOTINIT_USER" ignored:"0" split_words:"0"`
 	Groups              *string `envconfig:"HOTINIT_GROUPS" ignored:"0" split_words:"0"`
 	Umask               *string `envconfig:"HOTINIT_UMASK" ignored:"0" split_words:"0"`

@@ -54,6 +54,9 @@ var options = [...]option{
 	{name: "keep-fds", env: "KEEP_FDS", arg: "N,N",
 		help:    "inherited descriptors to pass on to the app besides its sockets",
 		allowed: "numbers of descriptors from 3, with commas between", split: splitCommas, set: addKeepFDs},
+	{name: "adopt", env: "ADOPT", arg: "WHEN", def: "auto",
+		help:    "take over the sockets that the app binds itself, so that the next generation gets them: auto (where no socket is given, and no program loses privileges by it), on or off",
+		allowed: "auto, on or off", set: setAdopt},
 
 	{name: "user", env: "USER", arg: "NAME[:GROUP]", group: "The app's process",
 		help:    "run the app as this user, by name or number",

@@ -291,6 +291,20 @@ func setPoll(c *Config, v string) error {
 	return nil
 }
 
+func setAdopt(c *Config, v string) error {
+	switch v {
+	case "auto":
+		c.Adopt = AdoptAuto
+	case "on":
+		c.Adopt = AdoptOn
+	case "off":
+		c.Adopt = AdoptOff
+	default:
+		return errMust
+	}
+	return nil
+}
+
 func setCgroup(c *Config, v string) error {
 	switch v {
 	case "auto":

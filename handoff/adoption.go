@@ -1,0 +1,289 @@
+package handoff
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/adopt"
+	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
+	"github.com/hotinit/hotinit/internal/spawn"
+)
+
+// adoption takes over the sockets that the app binds itself (--adopt). Its
+// fields belong to the loop; the Adopter has goroutines of its own, which reach
+// the loop by the methods of adoptionHost.
+type adoption struct {
+	*common
+	processes *processes
+	await     func(p *process, done chan struct{}) // posts Ready once p accepts
+	changed   func()                               // tells those who watch the status
+
+	adopter *adopt.Adopter // nil: no call of the app is notified
+	calls   adopt.Calls    // what a generation's filter notifies
+	off     bool           // no more filters: the kernel did not take one
+	why     string         // why a generation goes without, as it was last said
+	// listeners are the notification descriptors that the last handoff left.
+	listeners map[string]int
+	alive     []int // the generations that the adopter was told last
+	current   int
+}
+
+// adoptionHost is what the adopter sees of the handoff.
+type adoptionHost struct{ *adoption }
+
+// Keep and Drop do not go by kept, which belongs to the loop.
+func (h adoptionHost) Keep(name string, fd int) error {
+	if err := h.link.SendWait(&message.Keep{Name: h.kept.prefix + name, FD: fd}); err != nil {
+		return fmt.Errorf("cannot make init keep %s: %w", name, err)
+	}
+	return nil
+}
+
+func (h adoptionHost) Drop(name string) {
+	_ = h.link.SendWait(&message.Drop{Name: h.kept.prefix + name})
+}
+
+func (h adoptionHost) Say(format string, args ...any) { say.Line(format, args...) }
+
+// Listens does not wait for the loop, which may be about to ask the adopter.
+func (h adoptionHost) Listens(n int, socket string, adopted bool) {
+	go h.engine.do(func() { h.listens(n, socket, adopted) })
+}
+
+// start finds out whether the app's calls are notified.
+func (d *adoption) start() error {
+	on := d.cfg.Adopt == settings.AdoptOn
+	switch {
+	case d.cfg.Adopt == settings.AdoptOff, !on && d.cfg.Compat != "":
+		return nil
+	case len(d.contract.Sockets) > 0 && !on:
+		d.calls = adopt.Shutdown // of a socket that is passed, none may end it for all
+	case !on && !d.swaps():
+		return nil
+	default:
+		d.calls = adopt.Bind | adopt.Shutdown
+	}
+	if err := adopt.Supported(); err != nil {
+		if on {
+			return fmt.Errorf("cannot adopt the app's sockets (--adopt on): %w", err)
+		}
+		d.without(err.Error())
+		return nil
+	}
+	other := d.credential() != nil && int(d.credential().UID) != os.Geteuid()
+	take := adopt.CanTake(other)
+	if !take && d.calls&adopt.Bind != 0 {
+		d.calls |= adopt.Options
+	}
+	kept := make(map[string]int)
+	for name := range d.link.kept {
+		if rest, ok := strings.CutPrefix(name, d.kept.prefix); ok && adopt.Kept(rest) {
+			kept[rest] = d.link.take(name)
+		}
+	}
+	d.adopter = adopt.New(adoptionHost{d}, take, kept)
+	for _, sock := range d.contract.Sockets {
+		d.adopter.Passed(sock.FD)
+	}
+	d.listeners = kept
+	return nil
+}
+
+// swaps reports whether anything but a client's request replaces a generation.
+func (d *adoption) swaps() bool {
+	return d.cfg.Watch || d.cfg.ReloadSignal != 0 || d.cfg.AutoRestart || len(d.cfg.WatchPaths) > 0
+}
+
+// without says once why the app's own sockets are not adopted. Where it
+// gets its sockets by descriptor, nothing is missing.
+func (d *adoption) without(why string) {
+	if why != d.why && d.calls&adopt.Bind != 0 && d.cfg.Verbosity > 0 {
+		say.Line("a server that binds its own port cannot be swapped here: %s (pass it its sockets by --port, or see --adopt)", why)
+	}
+	d.why = why
+}
+
+// filter gives a generation the filter by which its calls are notified.
+func (d *adoption) filter(spec *spawn.Spec) {
+	if d.adopter == nil || d.off {
+		return
+	}
+	if d.cfg.Adopt != settings.AdoptOn && !d.cfg.NoNewPrivs {
+		command := spec.Path
+		if !filepath.IsAbs(command) {
+			command = filepath.Join(spec.Dir, command)
+		}
+		if harm := adopt.Harm(command, pathOf(spec.Env)); harm != "" {
+			d.without(harm + ", and the kernel asks for no_new_privs; --adopt on accepts that")
+			return
+		}
+	}
+	spec.Filter = adopt.Program(d.calls)
+	spec.FilterFlags = adopt.Flags()
+	spec.FilterPrivs = adopt.NeedsPrivs()
+}
+
+// pathOf is the PATH of an environment.
+func pathOf(env []string) string {
+	path := ""
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, "PATH="); ok {
+			path = value
+		}
+	}
+	return path
+}
+
+// unfiltered turns adoption off where the kernel does not take the filter, and
+// reports whether to start the generation without.
+func (d *adoption) unfiltered(e *spawn.Error) bool {
+	if e.Op != "seccomp" || d.cfg.Adopt == settings.AdoptOn {
+		return false
+	}
+	why := e.Err.Error()
+	if e.Err == unix.EBUSY {
+		why = "hotinit itself runs under a filter with notifications"
+	}
+	d.without(why)
+	d.off = true
+	return true
+}
+
+// keep makes init keep what a generation's calls are answered by, before
+// there is a program that makes one.
+func (d *adoption) keep(n, fd int) {
+	if fd >= 0 {
+		if err := (adoptionHost{d}).Keep(adopt.ListenerName(n), fd); err != nil {
+			say.Line("%v", err)
+		}
+	}
+}
+
+// drop is for a generation that was not started.
+func (d *adoption) drop(n int) {
+	if d.adopter != nil {
+		adoptionHost{d}.Drop(adopt.ListenerName(n))
+	}
+}
+
+// answer answers the calls of a generation that was started.
+func (d *adoption) answer(n int, c spawn.Child) {
+	if c.Listener >= 0 {
+		d.adopter.Add(n, c.PID, c.Listener)
+	}
+}
+
+// resume answers the calls of the generations that the last handoff started.
+func (d *adoption) resume(st *machine.State) {
+	if d.adopter == nil {
+		return
+	}
+	pids, fds := make(map[int]int), make(map[int]int)
+	for name, fd := range d.listeners {
+		if n, ok := adopt.ListenerOf(name); ok {
+			pids[n], fds[n] = -1, fd
+			if g := st.Find(n); g != nil {
+				pids[n] = g.PID
+			}
+		}
+	}
+	d.listeners = nil
+	d.adopter.Resume(pids, fds)
+	for _, g := range st.Gens {
+		d.awaitReady(g.N)
+	}
+}
+
+// tell tells which generations there are.
+func (d *adoption) tell(st machine.State) {
+	if d.adopter == nil {
+		return
+	}
+	if st.Stop != 0 {
+		if d.current >= 0 {
+			d.current = -1
+			d.adopter.Stop()
+		}
+		return
+	}
+	alive, current := make([]int, 0, len(st.Gens)), 0
+	for _, g := range st.Gens {
+		alive = append(alive, g.N)
+		if g.Phase == machine.Current {
+			current = g.N
+		}
+	}
+	if current == d.current && slices.Equal(alive, d.alive) {
+		return
+	}
+	d.alive, d.current = alive, current
+	d.adopter.Generations(alive, current)
+}
+
+// end comes before the verdict: nobody answers then.
+func (d *adoption) end() {
+	if d.adopter != nil {
+		d.adopter.End()
+	}
+}
+
+// sockets are the inodes of the sockets that generation n serves on.
+func (d *adoption) sockets(n int) map[string]bool {
+	inodes := make(map[string]bool)
+	for _, sock := range d.contract.Sockets {
+		if l, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(sock.FD)); err == nil {
+			inodes[l] = true // "socket:[4711]"
+		}
+	}
+	if a := d.adopter; a != nil {
+		for _, inode := range a.Inodes(n) {
+			inodes[fmt.Sprintf("socket:[%d]", inode)] = true
+		}
+	}
+	return inodes
+}
+
+// listens acts upon the news that generation n listens on a socket of its own.
+func (d *adoption) listens(n int, socket string, adopted bool) {
+	if adopted && d.cfg.Verbosity > 0 {
+		say.Line("generation %d listens on %s; the next one will share it (--adopt)", n, socket)
+	}
+	d.changed()
+	d.awaitReady(n)
+}
+
+// awaitReady waits until a candidate accepts on the sockets that it binds
+// itself, once it has called listen(2) on all that the current generation listens
+// on. That is long before --interval is over, and says more.
+func (d *adoption) awaitReady(n int) {
+	p := d.processes.all[n]
+	g, current := d.engine.state.Find(n), d.engine.state.In(machine.Current)
+	accept := d.cfg.Ready.Mode == settings.ReadyAccept && len(d.contract.Sockets) == 0
+	switch {
+	case d.adopter == nil, p == nil, p.stop == nil, p.awaited, g == nil, g.Phase != machine.Candidate:
+	case !accept && (!d.engine.policy.ByInterval || current == nil):
+	case current != nil && !d.adopter.Listening(n, current.N), len(d.adopter.Inodes(n)) == 0:
+	default:
+		p.awaited = true
+		go d.await(p, p.done)
+	}
+}
+
+// names are the addresses of the sockets that were adopted.
+func (d *adoption) names() (names []string) {
+	if a := d.adopter; a != nil {
+		for _, sock := range a.Sockets() {
+			names = append(names, sock.Name)
+		}
+	}
+	return names
+}
