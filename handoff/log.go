@@ -1,7 +1,6 @@
 package handoff
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -26,9 +25,8 @@ type logger struct {
 	text   string
 	read   int    // the end that the command reads
 	stdout [2]int // its own standard output and standard error
-	ended  chan struct{}
-	ending bool // nothing is to be started any more
-	starts int
+	ending chan struct{} // closed when nothing is to be started any more
+	ended  chan struct{} // closed when the command has read everything
 }
 
 const (
@@ -109,13 +107,14 @@ func (s *logs) reopen() {
 }
 
 func (s *logs) openCommand(text string) error {
-	lg := &logger{text: text, read: s.link.take(logRead), stdout: [2]int{-1, -1}, ended: make(chan struct{})}
+	lg := &logger{text: text, read: s.link.take(logRead), stdout: [2]int{-1, -1}, ending: make(chan struct{}), ended: make(chan struct{})}
 	s.logger = lg
 	if lg.read >= 0 {
 		for i := range lg.stdout {
 			lg.stdout[i] = s.link.take(logStdout + strconv.Itoa(i+1))
 		}
-		return s.resumeCommand()
+		s.resumeCommand()
+		return nil
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -145,26 +144,23 @@ func (s *logs) openCommand(text string) error {
 	if err != nil {
 		return fmt.Errorf("cannot start the command of --log-file: %w", err)
 	}
-	go s.follow(p)
+	go s.follow(p, nil)
 	return s.output(pipe[1])
 }
 
-// resumeCommand goes on with the command that the last handoff started.
-func (s *logs) resumeCommand() error {
+// resumeCommand goes on with the command that the last handoff started. There is
+// an app already, so a command that can't be started now is no reason to end.
+func (s *logs) resumeCommand() {
 	for name := range s.link.kept {
 		if text, ok := strings.CutPrefix(name, logPID); ok {
 			if pid, err := strconv.Atoi(text); err == nil {
-				go s.follow(reaper.Adopt(pid, s.link.take(name)))
-				return nil
+				go s.follow(reaper.Adopt(pid, s.link.take(name)), nil)
+				return
 			}
 		}
 	}
 	p, err := s.startCommand()
-	if err != nil {
-		return fmt.Errorf("cannot start the command of --log-file: %w", err)
-	}
-	go s.follow(p)
-	return nil
+	go s.follow(p, err)
 }
 
 func (s *logs) startCommand() (*reaper.Process, error) {
@@ -177,7 +173,6 @@ func (s *logs) startCommand() (*reaper.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	lg.starts++
 	child, err := spawn.Start(&spawn.Spec{
 		Path: path, FD: -1, Argv: argv, Env: os.Environ(),
 		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
@@ -193,32 +188,64 @@ func (s *logs) startCommand() (*reaper.Process, error) {
 	return reaper.Own(child.PID, child.PIDFD), nil
 }
 
-// follow starts the command again whenever it has ended.
-func (s *logs) follow(p *reaper.Process) {
+// follow starts the command again whenever it has ended, after delays that grow
+// with each try in a row. p is nil where it could not be started, err says why.
+func (s *logs) follow(p *reaper.Process, err error) {
 	lg := s.logger
-	for {
-		exit := p.Wait()
-		name := logPID + strconv.Itoa(p.PID())
-		p.Close()
-		var next *reaper.Process
-		err := errors.New("")
-		for err != nil {
-			stop, again := false, 0
-			s.loop.ask(func() {
-				s.link.drop(name)
-				stop, again = lg.ending, lg.starts
-			})
-			if stop {
-				close(lg.ended)
-				return
+	defer close(lg.ended)
+	if err != nil {
+		lg.sayMissing(err)
+	}
+	for tries := 0; ; tries++ {
+		what := ""
+		if p != nil {
+			began := time.Now()
+			what = p.Wait().String()
+			s.loop.ask(func() { s.link.drop(logPID + strconv.Itoa(p.PID())) })
+			p.Close()
+			if time.Since(began) > longestLogDelay {
+				tries = 0
 			}
-			if again > 1 {
-				time.Sleep(min(100*time.Millisecond<<min(again-2, 10), longestLogDelay))
-			}
-			s.loop.ask(func() { next, err = s.startCommand() })
 		}
-		p = next
-		say.Line("the command of --log-file %s; it was started again", exit)
+		if !lg.pause(tries) {
+			return
+		}
+		missing := err != nil
+		s.loop.ask(func() { p, err = s.startCommand() })
+		switch {
+		case err == nil && what != "":
+			say.Line("the command of --log-file %s; it was started again", what)
+		case err == nil:
+			say.Line("the command of --log-file was started")
+		case !missing:
+			lg.sayMissing(err)
+		}
+	}
+}
+
+// sayMissing says that nobody reads the log. Standard error is the pipe that the
+// command should read, so the command's own gets the line as well.
+func (lg *logger) sayMissing(err error) {
+	text := fmt.Sprintf("the command of --log-file cannot be started: %v; it is tried again, and lines wait in a pipe meanwhile", err)
+	say.Line("%s", text)
+	say.LineTo(lg.stdout[1], "%s", text)
+}
+
+// pause waits before the next try. It reports whether there is to be one.
+func (lg *logger) pause(tries int) bool {
+	if tries > 0 {
+		late := time.NewTimer(min(100*time.Millisecond<<min(tries-1, 10), longestLogDelay))
+		defer late.Stop()
+		select {
+		case <-lg.ending:
+		case <-late.C:
+		}
+	}
+	select {
+	case <-lg.ending:
+		return false
+	default:
+		return true
 	}
 }
 
@@ -233,7 +260,12 @@ func (s *logs) end() {
 	if lg == nil || lg.stdout[1] < 0 {
 		return
 	}
-	lg.ending = true
+	select {
+	case <-lg.ending:
+		return // it was waited for
+	default:
+		close(lg.ending)
+	}
 	if err := s.output(lg.stdout[1]); err != nil {
 		return
 	}

@@ -32,6 +32,19 @@ var (
 func Line(format string, args ...any) {
 	mu.Lock()
 	defer mu.Unlock()
+	if write(stderr, line(dropped, format, args...)) {
+		dropped = 0
+	} else {
+		dropped++
+	}
+}
+
+// LineTo prints a line on another descriptor, for where nobody reads standard
+// error.
+func LineTo(fd int, format string, args ...any) { write(fd, line(0, format, args...)) }
+
+// line formats one line, which says how many were dropped before it.
+func line(dropped int, format string, args ...any) []byte {
 	b := []byte("hotinit: ")
 	if dropped > 0 {
 		b = append(b, '(')
@@ -39,17 +52,13 @@ func Line(format string, args ...any) {
 		b = append(b, " lines were dropped, nobody read them) "...)
 	}
 	b = append(b, Clean(fmt.Sprintf(format, args...), longest-1-len(b))...)
-	if write(append(b, '\n')) {
-		dropped = 0
-	} else {
-		dropped++
-	}
+	return append(b, '\n')
 }
 
 // pwritev2 is replaced by tests.
 var pwritev2 = unix.Pwritev2
 
-// write is a write(2) to standard error that gives up rather than waits.
+// write is a write(2) that gives up rather than waits.
 // O_NONBLOCK is no way to get that: the flag belongs to the open file, which
 // the app has too. RWF_NOWAIT is per call (pwritev2(2)); where the kernel, a
 // filter or the kind of file does not have it, poll(2) tells whether there is
@@ -58,31 +67,31 @@ var pwritev2 = unix.Pwritev2
 // Of a pipe or a terminal EAGAIN means that it is full. Of a regular file it
 // means that this write could wait for the disk, which XFS and btrfs say of
 // each that makes the file longer. No reader can be missing there.
-func write(b []byte) bool {
-	n, err := pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
+func write(fd int, b []byte) bool {
+	n, err := pwritev2(fd, [][]byte{b}, -1, unix.RWF_NOWAIT)
 	for err == unix.EINTR {
-		n, err = pwritev2(stderr, [][]byte{b}, -1, unix.RWF_NOWAIT)
+		n, err = pwritev2(fd, [][]byte{b}, -1, unix.RWF_NOWAIT)
 	}
 	switch {
 	case err == nil:
-		if n < len(b) && isRegular() {
-			_, err = unix.Write(stderr, b[n:])
+		if n < len(b) && isRegular(fd) {
+			_, err = unix.Write(fd, b[n:])
 		}
 		return err == nil
-	case err == unix.EAGAIN && isRegular():
+	case err == unix.EAGAIN && isRegular(fd):
 	case err == unix.EOPNOTSUPP, err == unix.EINVAL, err == unix.ESPIPE, kernel.Missing(err):
 	default:
 		return false
 	}
-	fds := []unix.PollFd{{Fd: stderr, Events: unix.POLLOUT}}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(fds, 0); err != nil || n == 0 || fds[0].Revents&unix.POLLOUT == 0 {
 		return false
 	}
-	_, err = unix.Write(stderr, b)
+	_, err = unix.Write(fd, b)
 	return err == nil
 }
 
-func isRegular() bool {
+func isRegular(fd int) bool {
 	var st unix.Stat_t
-	return unix.Fstat(stderr, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 }

@@ -162,3 +162,81 @@ func TestTheLogCommandIsStartedAgain(t *testing.T) {
 	s.Contains("log", "app v3 generation 3 ")
 	s.Stop(0)
 }
+
+// A log command that is gone is looked for again from time to time, and not as
+// fast as the processor can; when it is back it gets what waited.
+func TestALogCommandThatIsGoneIsTriedAgain(t *testing.T) {
+	for name, lose := range map[string]func(s *site.Site){
+		"it ends":                 func(*site.Site) {},
+		"and so does the handoff": func(s *site.Site) { s.KillHandoff() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := site.Serving(t, site.Options{Flags: []string{"--log-file", "|./logger log"}, Prepare: func(s *site.Site) {
+				s.Write("logger", "#!/bin/sh\nexec cat >>\"$1\"\n")
+				os.Chmod(s.File("logger"), 0o755)
+			}})
+			s.Contains("log", "app v1 generation 1 ")
+			if err := os.Rename(s.File("logger"), s.File("gone")); err != nil {
+				t.Fatal(err)
+			}
+			lose(s)
+			for _, p := range s.Processes() {
+				if len(p.Args) == 1 && p.Args[0] == "cat" {
+					s.SignalTo(p.PID, unix.SIGKILL)
+				}
+			}
+			s.Line("the command of --log-file cannot be started: .*; it is tried again")
+			s.Swap("v2")
+			s.Answers("v2 generation 2 ")
+			before := cpu(t, s.Handoff().PID)
+			status := s.Status()
+			if len(status.Generations) == 0 {
+				t.Error("no generation is left")
+			}
+			if err := os.Rename(s.File("gone"), s.File("logger")); err != nil {
+				t.Fatal(err)
+			}
+			s.Contains("log", "app v2 generation 2 ")
+			if used := cpu(t, s.Handoff().PID) - before; used > 50 {
+				t.Errorf("the handoff used %d ticks of the processor meanwhile", used)
+			}
+			s.Stop(0)
+		})
+	}
+}
+
+// cpu returns the processor time of a process, in ticks of 10 ms.
+func cpu(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return user + system
+}
+
+// The last handoff's log command ended with it, and cannot be started any more.
+func TestAHandoffGoesOnWithoutTheLogCommand(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--log-file", "|./logger log"}, Prepare: func(s *site.Site) {
+		s.Write("logger", "#!/bin/sh\nexec cat >>\"$1\"\n")
+		os.Chmod(s.File("logger"), 0o755)
+	}})
+	s.Contains("log", "app v1 generation 1 ")
+	if err := os.Remove(s.File("logger")); err != nil {
+		t.Fatal(err)
+	}
+	s.SignalTo(s.Handoff().PID, unix.SIGSTOP) // it can't see the end of the command
+	for _, p := range s.Processes() {
+		if len(p.Args) == 1 && p.Args[0] == "cat" {
+			s.SignalTo(p.PID, unix.SIGKILL)
+		}
+	}
+	s.KillHandoff()
+	s.Line("the command of --log-file cannot be started: .*; it is tried again")
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	s.Stop(0)
+}
