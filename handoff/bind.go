@@ -17,8 +17,13 @@ import (
 
 // identityOf looks up --user and --groups in the container's own /etc/passwd
 // and /etc/group: only there do a name and a number belong together. It returns
-// nil where the app runs as hotinit itself.
-func identityOf(cfg *settings.Config) (*passwd.Identity, error) {
+// nil where the app runs as hotinit itself. recorded is what the last handoff
+// left, empty for the first: what that one found holds on.
+func identityOf(cfg *settings.Config, recorded []byte) (*passwd.Identity, error) {
+	var last snapshot
+	if len(recorded) > 0 && last.decode(recorded) == nil && last.User.Known {
+		return last.User.identity(), nil
+	}
 	if cfg.User == "" {
 		if len(cfg.Groups) > 0 {
 			return nil, fmt.Errorf("--groups %s is without effect unless --user is given", strings.Join(cfg.Groups, ","))
@@ -33,8 +38,9 @@ func identityOf(cfg *settings.Config) (*passwd.Identity, error) {
 }
 
 // bindAll binds the sockets and works out what each generation gets. inherited are
-// the descriptors that hotinit was started with, by number.
-func (s *program) bindAll(inherited map[int]int) (err error) {
+// the descriptors that hotinit was started with, by number; recorded is what the
+// last handoff left.
+func (s *program) bindAll(inherited map[int]int, recorded []byte) (err error) {
 	c := &s.contract
 	c.Base = os.Environ()
 	c.EnvDir = s.fromStart(s.cfg.EnvDir)
@@ -45,7 +51,7 @@ func (s *program) bindAll(inherited map[int]int) (err error) {
 		c.ReadyFD = s.cfg.Ready.FD
 	}
 	c.Watchdog = s.cfg.Watchdog
-	if c.Identity, err = identityOf(s.cfg); err != nil {
+	if c.Identity, err = identityOf(s.cfg, recorded); err != nil {
 		return err
 	}
 	specs, fds, err := s.activated(inherited)

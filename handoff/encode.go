@@ -23,6 +23,7 @@ type snapshot struct {
 	Texts    map[int]string // the last STATUS=
 	Past     []control.Past
 	Stopped  time.Time
+	User     userRecord
 }
 
 // encode writes the snapshot, and decode reads it. Both go by the lists below: a
@@ -45,6 +46,16 @@ func (s *snapshot) fields(c *record.Codec) {
 	record.Map(c, "Texts", &s.Texts, func(c *record.Codec, name string, text *string) { c.String(name, text) })
 	record.List(c, "Past", &s.Past, pastFields)
 	c.Time("Stopped", &s.Stopped)
+	c.Object("User", func(c *record.Codec) { userFields(c, &s.User) })
+}
+
+func userFields(c *record.Codec, u *userRecord) {
+	c.Bool("Known", &u.Known)
+	record.Uint(c, "UID", &u.UID)
+	record.Uint(c, "GID", &u.GID)
+	c.Ints("Groups", &u.Groups)
+	c.String("Name", &u.Name)
+	c.String("Home", &u.Home)
 }
 
 func stateFields(c *record.Codec, s *machine.State) {

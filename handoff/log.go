@@ -23,8 +23,8 @@ import (
 // SIGPIPE, while the command or the handoff is started anew.
 type logger struct {
 	text   string
-	read   int    // the end that the command reads
-	stdout [2]int // its own standard output and standard error
+	read   int           // the end that the command reads
+	stdout [2]int        // its own standard output and standard error
 	ending chan struct{} // closed when nothing is to be started any more
 	ended  chan struct{} // closed when the command has read everything
 }

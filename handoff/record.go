@@ -12,11 +12,40 @@ import (
 
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/reaper"
 )
+
+// userRecord is who the app runs as. The name of --user is looked up once: it may
+// have left /etc/passwd when the next handoff starts.
+type userRecord struct {
+	Known      bool
+	UID, GID   uint32
+	Groups     []int
+	Name, Home string
+}
+
+func recordUser(id *passwd.Identity) (u userRecord) {
+	if id == nil {
+		return u
+	}
+	u = userRecord{Known: true, UID: id.UID, GID: id.GID, Name: id.Name, Home: id.Home}
+	for _, g := range id.Groups {
+		u.Groups = append(u.Groups, int(g))
+	}
+	return u
+}
+
+func (u userRecord) identity() *passwd.Identity {
+	id := &passwd.Identity{Credential: passwd.Credential{UID: u.UID, GID: u.GID}, Name: u.Name, Home: u.Home}
+	for _, g := range u.Groups {
+		id.Groups = append(id.Groups, uint32(g))
+	}
+	return id
+}
 
 func (s *program) record(st machine.State, seq uint64) { s.store(st, seq, 0) }
 
@@ -41,7 +70,7 @@ func (s *program) store(st machine.State, seq uint64, forked int) {
 		s.adoption.tell(st)
 		s.statusFile.write(st)
 	}
-	r := snapshot{State: st, Forked: forked, Past: s.processes.past, Stopped: s.stopped,
+	r := snapshot{State: st, Forked: forked, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity),
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases.held {

@@ -152,7 +152,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		return err
 	}
 	for _, p := range s.programs {
-		if err := p.bindAll(s.inherited()); err != nil {
+		if err := p.bindAll(s.inherited(), records[p.name]); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package swap
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"strconv"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/load"
+	"github.com/hotinit/hotinit/internal/testkit/site"
 )
 
 // The handoff is killed at a random moment of each of these swaps. The moment
@@ -120,4 +122,37 @@ func once(t *testing.T, b *box.Box, path string) {
 		}
 		return n == 1
 	})
+}
+
+// The user's name has left /etc/passwd, and its group /etc/group, when the next
+// handoff starts: the app goes on, and so does the next generation.
+func TestANameThatIsGoneIsNoEndForANewHandoff(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can start an app as another user")
+	}
+	s := site.Serving(t, site.Options{
+		Flags: []string{"--user", "someone:some", "--groups", "more"},
+		Prepare: func(s *site.Site) {
+			s.Enter()
+			s.Write("passwd", "someone:x:4711:4712::/home/someone:/bin/sh\n")
+			s.Write("group", "some:x:4713:\nmore:x:4714:\n")
+		},
+		Before: "mount --bind passwd /etc/passwd && mount --bind group /etc/group",
+	})
+	s.Write("passwd", "root:x:0:0::/:/bin/sh\n") // in place, so that the mount has it
+	s.Write("group", "root:x:0:\n")
+	s.KillHandoff()
+	s.Line("the handoff was lost")
+	s.Swap("v2")
+	s.Answers("v2 generation 2 ")
+	g := s.Generation(2)
+	if g == nil {
+		t.Fatal("generation 2 is gone")
+	}
+	p, _ := s.Find(g.PID)
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/status")
+	if err != nil || !regexp.MustCompile(`(?m)^Uid:\t4711\t(.*\n)*Gid:\t4713\t(.*\n)*Groups:\t4713 4714 *$`).Match(status) {
+		t.Errorf("%v\n%s", err, status)
+	}
+	s.Stop(0)
 }
