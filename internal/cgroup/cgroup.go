@@ -33,10 +33,18 @@ const directory = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
 // Make returns a descriptor of the cgroup name below parent. It creates the cgroup
 // unless a handoff that was killed already has.
 func Make(parent int, name string) (int, error) {
-	if err := unix.Mkdirat(parent, name, 0o755); err != nil && err != unix.EEXIST {
-		return -1, err
+	for range 3 {
+		if err := unix.Mkdirat(parent, name, 0o755); err != nil && err != unix.EEXIST {
+			return -1, err
+		}
+		dir, err := unix.Openat(parent, name, directory, 0)
+		if err != unix.ENOENT {
+			return dir, err
+		}
+		// Another hotinit that starts just now took it for one left behind, and
+		// removed it.
 	}
-	return unix.Openat(parent, name, directory, 0)
+	return -1, unix.ENOENT
 }
 
 // Enter moves a process into the cgroup of a directory.
