@@ -16,7 +16,9 @@ func TestTheDesignShowsTheTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(b)
-	for name, table := range map[string]string{"generation table": generationMarkdown(), "program table": programMarkdown()} {
+	for name, table := range map[string]string{
+		"generation table": generationMarkdown(&generationTable), "stopping table": generationMarkdown(&stoppingTable), "program table": programMarkdown(),
+	} {
 		begin, end := "<!-- "+name+": made by go test ./internal/machine -run Design -update -->\n", "<!-- end of the "+name+" -->"
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, ok2 := strings.Cut(rest, end)
@@ -36,19 +38,19 @@ func TestTheDesignShowsTheTables(t *testing.T) {
 	}
 }
 
-func generationMarkdown() string {
+func generationMarkdown(table *[Boot][Lingering + 1]generationCell) string {
 	var b strings.Builder
 	var head []string
 	for p := Preparing; p <= Lingering; p++ {
 		head = append(head, p.String())
 	}
 	header(&b, "a generation that is", head)
-	for ev := Started; ev < Boot; ev++ {
-		var cells []string
-		for p := range generationTable {
-			cells = append(cells, generationTable[p][ev].String())
+	for ev, cells := range table {
+		var texts []string
+		for _, c := range cells {
+			texts = append(texts, c.text)
 		}
-		row(&b, ev, cells)
+		row(&b, EventKind(ev), texts, table == &stoppingTable)
 	}
 	return b.String()
 }
@@ -60,12 +62,12 @@ func programMarkdown() string {
 		head = append(head, s.String())
 	}
 	header(&b, "while it is", head)
-	for ev := range programTable {
-		var cells []string
+	for ev := Boot; ev < eventKinds; ev++ {
+		var texts []string
 		for _, c := range programTable[ev] {
-			cells = append(cells, c.String())
+			texts = append(texts, c.text)
 		}
-		row(&b, Boot+EventKind(ev), cells)
+		row(&b, ev, texts, false)
 	}
 	return b.String()
 }
@@ -74,23 +76,48 @@ func header(b *strings.Builder, corner string, head []string) {
 	fmt.Fprintf(b, "| %s | %s |\n|%s\n", corner, strings.Join(head, " | "), strings.Repeat(" --- |", len(head)+1))
 }
 
-func row(b *strings.Builder, ev EventKind, cells []string) {
-	fmt.Fprintf(b, "| **%v** | %s |\n", ev, strings.Join(cells, " | "))
+// row prints the cells of one event, with a dash where nothing happens; a row of
+// dashes alone is left out where short asks for that.
+func row(b *strings.Builder, ev EventKind, texts []string, short bool) {
+	nothing := true
+	for i := range texts {
+		if texts[i] == "" {
+			texts[i] = "–"
+		} else {
+			nothing = false
+		}
+	}
+	if !short || !nothing {
+		fmt.Fprintf(b, "| **%v** | %s |\n", ev, strings.Join(texts, " | "))
+	}
 }
 
 func TestEachCellOfTheTablesSaysWhatItDoes(t *testing.T) {
-	for p := range generationTable {
-		for ev, c := range generationTable[p] {
-			if c.do == nil || c.name == "" {
-				t.Errorf("a generation that is %v has nothing for the event %v", Phase(p), EventKind(ev))
+	for _, table := range []*[Boot][Lingering + 1]generationCell{&generationTable, &stoppingTable} {
+		for ev, cells := range table {
+			for p, c := range cells {
+				if (c.do == nil) != (c.text == "") {
+					t.Errorf("what happens to a generation that is %v by the event %v is done or said, but not both", Phase(p), EventKind(ev))
+				}
 			}
 		}
 	}
-	for ev := range programTable {
-		for s, c := range programTable[ev] {
-			if c.do == nil || c.name == "" {
-				t.Errorf("a program that is %v has nothing for the event %v", Situation(s), Boot+EventKind(ev))
+	for ev, cells := range programTable {
+		for s, c := range cells {
+			if (c.do == nil) != (c.text == "") || c.do != nil && EventKind(ev) < Boot {
+				t.Errorf("what happens to a program that is %v by the event %v is done or said, but not both", Situation(s), EventKind(ev))
 			}
 		}
+	}
+}
+
+func TestEachEventAndEffectHasAName(t *testing.T) {
+	for k := EventKind(0); k < eventKinds; k++ {
+		if k.String() == "" {
+			t.Errorf("event %d has no name", k)
+		}
+	}
+	if len(effectNames) != int(Exit)+1 || len(causeNames) != int(ByStall)+1 {
+		t.Error("an effect or a cause has no name")
 	}
 }

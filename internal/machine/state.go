@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
@@ -10,8 +9,8 @@ import (
 type Phase int
 
 const (
-	// Preparing: its release is being checked and has no process yet. It
-	// leaves by Started or NotStarted.
+	// Preparing: its release is being checked, or its process was forked and
+	// has not executed the app. It leaves by Started or NotStarted.
 	Preparing Phase = iota
 	// Candidate: its process runs and is not ready. It leaves by being ready,
 	// by ending, by the ready time-out, or for newer content.
@@ -19,7 +18,7 @@ const (
 	// Current: it serves. At most one generation is in this phase. It leaves
 	// by ending or when a newer one is ready.
 	Current
-	// Retiring: it is told to go, or will be once --kill-old-delay is over.
+	// Retiring: it was terminated, or will be once --kill-old-delay is over.
 	// It leaves by ending.
 	Retiring
 	// Lingering: its main process has ended, and some that it forked have
@@ -41,23 +40,51 @@ const (
 	Held
 )
 
+// Cause is why a generation was started.
+type Cause int
+
+const (
+	ByBoot        Cause = iota // it is the first one
+	ByChange                   // there is new content
+	ByReload                   // somebody asked
+	ByRollback                 // somebody asked to go back
+	ByFailure                  // the release before failed, and hotinit goes back
+	ByRestart                  // the one before ended (--on-exit, --watchdog)
+	ByAutoRestart              // --enable-auto-restart
+	ByStall                    // the current one accepts nothing (--on-stall)
+)
+
+var causeNames = []string{"boot", "changed", "reload", "rollback", "rolled back after a failure", "restart", "auto-restart", "stalled"}
+
+func (c Cause) String() string { return causeNames[c] }
+
 // Gen is one generation.
 type Gen struct {
 	N       int
 	Phase   Phase
 	Source  Source
-	Release string // names the release; known once it is started, with Held at once
+	Cause   Cause
+	Release string // names the release; known once it is forked, with Held at once
 
-	Told   bool // to go, by a signal
-	Killed bool // SIGKILL was sent
-	Proven bool // it outlived its probation
-	Hung   bool // its watchdog ran out
+	// What a candidate has shown. Each stays true once it was.
+	Waits    bool // a process of it waits for connections on a socket of the program
+	Accepted bool // it holds a connection that it accepted
+	Notified bool // it said READY=1
+	Blind    bool // whether it waits cannot be told: time decides
+	Lived    bool // for --interval
+	Traffic  int  // how many connections came since it is ready
+
+	Terminated bool // it got its signal to go
+	Killed     bool // SIGKILL was sent
+	Proven     bool // it outlived its probation
+	Hung       bool // its watchdog ran out
+	Stalled    bool // it leaves connections waiting
 
 	Extended time.Duration // what it asked for by EXTEND_TIMEOUT_USEC
-	Beats    int           // how often it asked for more time, or told its watchdog that it lives
+	Beats    int           // how often it asked for more time, or sent WATCHDOG=1
 
-	// PID and Start (see proc.Stat) say which process it is. The machine
-	// never looks at them.
+	// PID and Start (see proc.Stat) say which process it is, and that there is
+	// one: a generation that is preparing and has a PID was forked.
 	PID   int
 	Start uint64
 }
@@ -69,51 +96,80 @@ type State struct {
 
 	Again  bool   // a further start is asked for, once the one under way is decided
 	Back   bool   // that further start is a rollback
+	BackTo string // to this release; "" to the one before
 	Want   string // that further start is for this content; "" whatever it is
-	Stop   int    // the signal that stops everything; 0 while nothing does
-	Served bool   // a generation was current at some time
-	Due    bool   // a restart waits for its timer
-	Fails  int    // restarts in a row, without a generation that lasted
-	Status int    // how the last current generation ended
-	Held   []int  // signals that came while there was no process to get them
-	Over   bool   // the verdict is given
-	Good   []Good // the last two releases that outlived their probation, newest last
 
-	Rejected string // a release that failed, "" where none did
-	Reason   string // why
+	Stop           int   // the signal that stops everything; 0 while nothing does
+	Served         bool  // a generation was current at some time
+	RestartDue     bool  // a restart waits for its timer
+	Fails          int   // restarts in a row, without a generation that lasted
+	Status         int   // how the last current generation ended
+	PendingSignals []int // they came while there was no process to get them
+	Over           bool  // the verdict is given
+
+	Newest       string      // the release that the command's path led to last, "" where it is not known
+	GoodReleases []Good      // to go back to, the newest last
+	Rejected     []Rejection // not to be started by hotinit itself, the newest last
+	Reason       string      // why the last start failed
+
+	SpeaksNotify bool // a generation of this program has said READY=1
+	BlindSaid    bool // that waiting cannot be told was said
+
+	Swaps   int  // changes in a row that came right after the start before
+	Delayed bool // a change waits for its timer, as there were too many in a row
 }
 
-// Good is a release that outlived its probation, and the generation that did.
+// Good is a release that served without failing, until it was replaced or its
+// probation was over.
 type Good struct {
-	Release string
-	N       int
+	Release  string
+	N        int  // the generation that last did
+	Notified bool // it says READY=1
 }
 
+// Rejection is a release that failed or that was sent away.
+type Rejection struct {
+	Release string
+	Reason  string
+	ByHand  bool // somebody rolled it back
+}
+
+const (
+	mostGood     = 3
+	mostRejected = 8
+)
+
+// Clone returns a copy that shares nothing with s.
 func (s State) Clone() State {
 	s.Gens = slices.Clone(s.Gens)
-	s.Held = slices.Clone(s.Held)
-	s.Good = slices.Clone(s.Good)
+	s.PendingSignals = slices.Clone(s.PendingSignals)
+	s.GoodReleases = slices.Clone(s.GoodReleases)
+	s.Rejected = slices.Clone(s.Rejected)
 	return s
 }
 
-// Rename gives a release another name.
-func (s *State) Rename(from, to string) {
+// rename gives a release another name.
+func (s *State) rename(from, to string) {
+	if from == "" {
+		return
+	}
+	change := func(name *string) {
+		if *name == from {
+			*name = to
+		}
+	}
 	for i := range s.Gens {
-		if s.Gens[i].Release == from {
-			s.Gens[i].Release = to
-		}
+		change(&s.Gens[i].Release)
 	}
-	for i := range s.Good {
-		if s.Good[i].Release == from {
-			s.Good[i].Release = to
-		}
+	for i := range s.GoodReleases {
+		change(&s.GoodReleases[i].Release)
 	}
-	if s.Rejected == from {
-		s.Rejected = to
+	for i := range s.Rejected {
+		change(&s.Rejected[i].Release)
 	}
-	if s.Want == from {
-		s.Want = to
-	}
+	change(&s.Want)
+	change(&s.BackTo)
+	change(&s.Newest)
 }
 
 // Find returns generation n, or nil where it is gone.
@@ -136,6 +192,9 @@ func (s *State) In(p Phase) *Gen {
 	return nil
 }
 
+// Current returns the generation that serves, or nil.
+func (s *State) Current() *Gen { return s.In(Current) }
+
 // starting returns the generation that is being started, or nil.
 func (s *State) starting() *Gen {
 	if g := s.In(Candidate); g != nil {
@@ -152,13 +211,14 @@ const (
 	Serving                   // one serves
 	Swapping                  // one serves, another is being started
 	Down                      // none serves, none is being started
-	Stopping                  // all are told to go
+	Stopping                  // all are terminated
 )
 
 var situationNames = []string{"booting", "serving", "swapping", "down", "stopping"}
 
 func (s Situation) String() string { return situationNames[s] }
 
+// Situation returns the situation that the program is in.
 func (s *State) Situation() Situation {
 	current, starting := s.In(Current), s.starting()
 	switch {
@@ -174,12 +234,56 @@ func (s *State) Situation() Situation {
 	return Down
 }
 
-// good returns the last good release, "" where none is.
-func (s *State) good() string {
-	if len(s.Good) == 0 {
-		return ""
+// Rejection returns why a release is not started, or nil where nothing is
+// known against it.
+func (s *State) Rejection(release string) *Rejection {
+	for i := range s.Rejected {
+		if release != "" && s.Rejected[i].Release == release {
+			return &s.Rejected[i]
+		}
 	}
-	return s.Good[len(s.Good)-1].Release
+	return nil
+}
+
+// goodIndex returns where a release is in the list of good ones, or -1.
+func (s *State) goodIndex(release string) int {
+	return slices.IndexFunc(s.GoodReleases, func(g Good) bool { return g.Release == release })
+}
+
+// lastGood returns the newest good release that is neither rejected nor this
+// one, "" where there is none.
+func (s *State) lastGood(except string) string {
+	for _, g := range slices.Backward(s.GoodReleases) {
+		if g.Release != except && s.Rejection(g.Release) == nil {
+			return g.Release
+		}
+	}
+	return ""
+}
+
+// mustNotify reports whether a generation is expected to say READY=1: its
+// release did when it was good, or else any generation of the program did.
+func (s *State) mustNotify(g *Gen) bool {
+	if i := s.goodIndex(g.Release); i >= 0 && g.Release != "" {
+		return s.GoodReleases[i].Notified
+	}
+	return s.SpeaksNotify
+}
+
+// ready reports whether a candidate has shown all that --ready asks for.
+func (s *State) ready(p *Policy, g *Gen) bool {
+	waits := g.Waits || g.Accepted || g.Blind && g.Lived
+	switch p.Ready {
+	case ReadyAuto:
+		return waits && (g.Notified || !s.mustNotify(g))
+	case ReadyAccept:
+		return waits
+	case ReadyNotify:
+		return g.Notified
+	case ReadyInterval:
+		return g.Notified || g.Lived
+	}
+	return false
 }
 
 // Releases returns the names of the releases that may still be started or
@@ -189,7 +293,7 @@ func (s *State) Releases() []string {
 	for _, g := range s.Gens {
 		names = append(names, g.Release)
 	}
-	for _, g := range s.Good {
+	for _, g := range s.GoodReleases {
 		names = append(names, g.Release)
 	}
 	return names
@@ -204,9 +308,27 @@ const (
 	Restart                        // another is started
 )
 
+// ReadyMode says what makes a candidate ready.
+type ReadyMode int
+
+const (
+	// ReadyInterval is --ready auto for a program without sockets: it has lived
+	// for --interval, or said READY=1.
+	ReadyInterval ReadyMode = iota
+	// ReadyAuto: it waits for connections, has said READY=1 if it speaks
+	// sd_notify, and accepts what comes.
+	ReadyAuto
+	// ReadyAccept is ReadyAuto without READY=1.
+	ReadyAccept
+	// ReadyNotify: READY=1 alone.
+	ReadyNotify
+	// ReadyOther: the event Ready alone (--ready fd:, exec:).
+	ReadyOther
+)
+
 // Policy is what the machine was configured with.
 type Policy struct {
-	ByInterval   bool          // alive for Interval counts as ready
+	Ready        ReadyMode
 	Interval     time.Duration // start_server's --interval
 	ReadyTimeout time.Duration // 0: for ever
 	KillOldDelay time.Duration
@@ -215,122 +337,16 @@ type Policy struct {
 	Probation    time.Duration
 	AutoRestart  time.Duration // 0: never
 	Watchdog     time.Duration // 0: none
+	StallTimeout time.Duration // of the one who observes it, for the lines
 	MaxOld       int           // 0: any number
 	OnExit       OnExit
+	OnStall      bool // a generation that stalls after its probation is replaced
 	RetryFirst   bool // a first generation that fails is tried again
 
 	ReloadSignal int         // 0: none
 	StopSignals  map[int]int // which signals stop, and what the app gets then
 	RetireSignal int         // what an old generation gets
-}
 
-// TimerKind is what a timer is for.
-type TimerKind int
-
-const (
-	IntervalTimer TimerKind = iota
-	ReadyTimer
-	KillOldTimer
-	DrainTimer
-	StopTimer
-	ProbationTimer
-	RestartTimer
-	AutoRestartTimer
-	WatchdogTimer
-	SteadyTimer
-)
-
-var timerNames = []string{"interval", "ready-timeout", "kill-old-delay", "drain-timeout", "stop-timeout", "probation", "restart", "auto-restart", "watchdog", "steady"}
-
-func (k TimerKind) String() string { return timerNames[k] }
-
-// Timer names a timer that runs. Beat tells one that was extended from the one
-// before it.
-type Timer struct {
-	Kind TimerKind
-	N    int
-	Beat int
-}
-
-func (t Timer) String() string { return fmt.Sprintf("%v %d", t.Kind, t.N) }
-
-// Event is what follows when a timer runs out.
-func (t Timer) Event() Event {
-	switch t.Kind {
-	case StopTimer:
-		return Event{Kind: StopExpired}
-	case RestartTimer:
-		return Event{Kind: RestartDue}
-	case AutoRestartTimer:
-		return Event{Kind: AutoRestartDue}
-	}
-	return Event{Kind: Expired, N: t.N, Timer: t.Kind}
-}
-
-// Timers returns the timers that run in a state, with how long each runs from
-// when it first appears. Nobody arms or disarms a timer: the loop compares.
-func Timers(s State, p Policy) map[Timer]time.Duration {
-	run := make(map[Timer]time.Duration)
-	arm := func(kind TimerKind, n, beat int, d time.Duration) { run[Timer{kind, n, beat}] = d }
-	if s.Over {
-		return run
-	}
-	for _, g := range s.Gens {
-		switch {
-		case g.Killed || g.Phase == Preparing:
-		case g.Phase == Lingering || g.Hung || g.Phase == Retiring && g.Told:
-			if p.DrainTimeout > 0 {
-				arm(DrainTimer, g.N, 0, p.DrainTimeout)
-			}
-		case s.Stop != 0:
-		case g.Phase == Candidate:
-			if p.ByInterval {
-				arm(IntervalTimer, g.N, 0, p.Interval)
-			}
-			if p.ReadyTimeout > 0 {
-				arm(ReadyTimer, g.N, g.Beats, max(p.ReadyTimeout, g.Extended))
-			}
-		case g.Phase == Retiring:
-			arm(KillOldTimer, g.N, 0, p.KillOldDelay)
-		case g.Phase == Current:
-			if !g.Proven {
-				arm(ProbationTimer, g.N, 0, p.Probation)
-			}
-			if s.Fails > 0 {
-				arm(SteadyTimer, g.N, 0, steadyAfter)
-			}
-			if p.Watchdog > 0 {
-				arm(WatchdogTimer, g.N, g.Beats, max(p.Watchdog, g.Extended))
-			}
-			if p.AutoRestart > 0 && s.Situation() == Serving {
-				arm(AutoRestartTimer, g.N, 0, p.AutoRestart)
-			}
-		}
-	}
-	if s.Stop != 0 && p.StopTimeout > 0 && slices.ContainsFunc(s.Gens, func(g Gen) bool { return !g.Killed }) {
-		arm(StopTimer, 0, 0, p.StopTimeout)
-	}
-	if s.Due {
-		arm(RestartTimer, s.Next, 0, restartDelay(s, p))
-	}
-	return run
-}
-
-// steadyAfter is how long a generation has to serve for the next restart to be
-// at once again. It is not the probation: that may be short, or none.
-const steadyAfter = 10 * time.Second
-
-// longestDelay bounds the wait between two restarts.
-const longestDelay = 30 * time.Second
-
-// restartDelay is how long a restart waits: nothing the first time, then
-// twice as long each time, so that an app that dies at once burns no processor.
-func restartDelay(s State, p Policy) time.Duration {
-	if !s.Served {
-		return max(p.Interval, 100*time.Millisecond)
-	}
-	if s.Fails <= 1 {
-		return 0
-	}
-	return min(100*time.Millisecond<<min(s.Fails-2, 10), longestDelay)
+	Verbosity int  // 0: errors, 1: and what is decided, 2 and more: all
+	Quiet     bool // hotinit is a plain init: how its one generation comes and goes is a detail
 }

@@ -112,9 +112,9 @@ func tellStory(t *testing.T, text string) string {
 // storyPolicy is what hotinit does without options.
 func storyPolicy() Policy {
 	return Policy{
-		ByInterval: true, Interval: time.Second, ReadyTimeout: time.Minute,
+		Interval: time.Second, ReadyTimeout: time.Minute,
 		DrainTimeout: time.Minute, StopTimeout: 9 * time.Second, Probation: 10 * time.Second,
-		ReloadSignal: 1, RetireSignal: 15, StopSignals: map[int]int{15: 15, 2: 2, 3: 3},
+		ReloadSignal: 1, RetireSignal: 15, StopSignals: map[int]int{15: 15, 2: 2, 3: 3}, Verbosity: 1,
 	}
 }
 
@@ -130,8 +130,17 @@ func setPolicy(p *Policy, setting string) error {
 	switch d := durations[name]; {
 	case d != nil:
 		*d, err = time.ParseDuration(value)
-	case setting == "ready=notify":
-		p.ByInterval = false
+	case name == "ready":
+		mode, known := map[string]ReadyMode{"interval": ReadyInterval, "auto": ReadyAuto, "accept": ReadyAccept, "notify": ReadyNotify, "other": ReadyOther}[value]
+		if p.Ready = mode; !known {
+			err = fmt.Errorf("there is no way to be ready called %s", value)
+		}
+	case setting == "on-stall=restart":
+		p.OnStall = true
+	case setting == "quiet":
+		p.Quiet = true
+	case name == "verbosity":
+		p.Verbosity, err = strconv.Atoi(value)
 	case setting == "on-exit=restart":
 		p.OnExit = Restart
 	case setting == "on-exit=restart-on-failure":
@@ -152,9 +161,11 @@ func setPolicy(p *Policy, setting string) error {
 
 // storyEvent reads an event:
 //
-//	boot | resumed | reload | rollback | changed [RELEASE] | stop SIGNAL | signal SIGNAL
-//	started N RELEASE | not-started N RELEASE STATUS REASON... | ready N
-//	exited N STATUS | died N SIGNAL | empty N | beat N [DELAY] | trigger N | expired TIMER N
+//	boot [RELEASE] | resumed [N] | reload | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted
+//	changed [RELEASE [PATH]] | stop SIGNAL | signal SIGNAL | expired TIMER N
+//	forked N RELEASE PID | retried N | started N RELEASE | not-started N RELEASE STATUS REASON... | main-replaced N PID
+//	ready N | waits N | accepted N | notified N | blind N REASON... | stalled N REASON... | stall-over N
+//	exited N STATUS | died N SIGNAL | empty N | beat N [DELAY] | trigger N
 //
 // RELEASE is - where it is not known. A timer can only expire where it runs;
 // trigger is WATCHDOG=trigger, by which an app says at any time that it hangs.
@@ -165,53 +176,70 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 		}
 		return ""
 	}
-	n, errN := strconv.Atoi(arg(1))
+	rest := func(i int) string { return strings.Join(f[min(i, len(f)):], " ") }
 	signal := func(i int) int { return int(unix.SignalNum("SIG" + arg(i))) }
-	ev := Event{N: n}
-	var err error
-	switch f[0] {
-	case "boot":
-		return Event{Kind: Boot}, nil
-	case "resumed":
-		return Event{Kind: Resumed}, nil
-	case "reload":
-		return Event{Kind: Reload}, nil
-	case "rollback":
-		return Event{Kind: Rollback}, nil
-	case "changed":
-		return Event{Kind: Changed, Release: arg(1)}, nil
-	case "stop", "signal":
-		ev = Event{Kind: Relay, Signal: signal(1)}
-		if f[0] == "stop" {
-			ev.Kind = Halt
-		}
-		if ev.Signal == 0 {
+	program := map[string]Event{
+		"boot": {Kind: Boot, Release: arg(1)}, "reload": {Kind: Reload}, "traffic": {Kind: Traffic},
+		"rollback": {Kind: Rollback, Release: arg(1)}, "changed": {Kind: Changed, Release: arg(1), Path: arg(2)},
+		"renamed": {Kind: Renamed, Release: arg(1), Name: arg(2)}, "dropped": {Kind: Dropped}, "noted": {Kind: Noted},
+		"stop": {Kind: Halt, Signal: signal(1)}, "signal": {Kind: Relay, Signal: signal(1)},
+	}
+	if ev, ok := program[f[0]]; ok {
+		if (ev.Kind == Halt || ev.Kind == Relay) && ev.Signal == 0 {
 			return ev, fmt.Errorf("there is no signal %q", arg(1))
 		}
 		return ev, nil
-	case "expired":
+	}
+	if f[0] == "expired" {
 		for _, t := range timersOf(*s, p) {
-			if t.String() == strings.Join(f[1:], " ") {
+			if t.String() == rest(1) {
 				return t.Event(), nil
 			}
 		}
-		return ev, fmt.Errorf("this timer does not run; these do: %s", showTimers(*s, p))
+		return Event{}, fmt.Errorf("this timer does not run; these do: %s", showTimers(*s, p))
+	}
+	n, errN := strconv.Atoi(arg(1))
+	if f[0] == "resumed" && len(f) == 1 {
+		return Event{Kind: Resumed}, nil
+	}
+	number := func(i int) (n int) {
+		var err error
+		if n, err = strconv.Atoi(arg(i)); err != nil {
+			errN = err
+		}
+		return n
+	}
+	var ev Event
+	var err error
+	switch f[0] {
+	case "resumed":
+		ev.Kind = Resumed
+	case "forked":
+		ev = Event{Kind: Forked, Release: arg(2), PID: number(3), Start: 1}
+	case "retried":
+		ev.Kind = Retried
 	case "started":
-		ev.Kind, ev.Release = Started, arg(2)
+		ev = Event{Kind: Started, Release: arg(2)}
 	case "not-started":
-		ev.Kind, ev.Release, ev.Reason = NotStarted, arg(2), strings.Join(f[min(4, len(f)):], " ")
-		ev.Status, err = strconv.Atoi(arg(3))
-	case "ready":
-		ev.Kind = Ready
+		ev = Event{Kind: NotStarted, Release: arg(2), Status: number(3), Reason: rest(4)}
+	case "main-replaced":
+		ev = Event{Kind: MainReplaced, PID: number(2), Start: 2}
+	case "ready", "waits", "accepted", "notified":
+		ev.Kind = map[string]EventKind{"ready": Ready, "waits": Waits, "accepted": Accepted, "notified": Notified}[f[0]]
+	case "blind":
+		ev = Event{Kind: Blind, Reason: rest(2)}
+	case "stalled":
+		ev = Event{Kind: Stalled, Reason: rest(2)}
+	case "stall-over":
+		ev.Kind = StallOver
 	case "exited":
-		ev.Kind, ev.Reason = Exited, "exited with status "+arg(2)
-		ev.Status, err = strconv.Atoi(arg(2))
+		ev = Event{Kind: Exited, Status: number(2), Reason: "exited with status " + arg(2)}
 	case "died":
-		ev.Kind, ev.Status, ev.Reason = Exited, 128+signal(2), "was killed by SIG"+arg(2)
+		ev = Event{Kind: Exited, Status: 128 + signal(2), Reason: "was killed by SIG" + arg(2)}
 	case "empty":
 		ev.Kind = Empty
 	case "trigger":
-		ev.Kind, ev.Timer = Expired, WatchdogTimer
+		ev.Kind = Triggered
 	case "beat":
 		ev.Kind = Beat
 		if arg(2) != "" {
@@ -220,6 +248,7 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 	default:
 		err = fmt.Errorf("there is no such event")
 	}
+	ev.N = n
 	return ev, cmp.Or(errN, err)
 }
 
@@ -227,16 +256,19 @@ func showEffect(e Effect) string {
 	switch e.Kind {
 	case Prepare:
 		if e.Source == Held {
-			return fmt.Sprintf("prepare %d: %s, which is held", e.N, e.Release)
+			return fmt.Sprintf("prepare %d: %s, which is held (%v)", e.N, e.Release, e.Cause)
 		}
-		return fmt.Sprintf("prepare %d: what is there", e.N)
+		return fmt.Sprintf("prepare %d: what is there (%v)", e.N, e.Cause)
 	case Tell:
 		return fmt.Sprintf("tell %d: %s", e.N, SignalName(e.Signal))
 	case Say:
 		return "say " + strconv.Quote(e.Text)
 	case Outcome:
-		if e.OK {
+		switch {
+		case e.OK:
 			return fmt.Sprintf("outcome %d: current", e.N)
+		case e.None:
+			return fmt.Sprintf("outcome, none started: %s", e.Text)
 		}
 		return fmt.Sprintf("outcome %d: %s", e.N, e.Text)
 	case Exit:
@@ -253,12 +285,20 @@ func showState(s State) string {
 	parts := []string{s.Situation().String()}
 	for _, g := range s.Gens {
 		words := []string{strconv.Itoa(g.N), g.Phase.String(), g.Release}
-		for name, is := range map[string]bool{"told": g.Told, "killed": g.Killed, "proven": g.Proven, "hung": g.Hung} {
+		if g.PID != 0 {
+			words = append(words, "PID "+strconv.Itoa(g.PID))
+		}
+		flags := map[string]bool{"terminated": g.Terminated, "killed": g.Killed, "proven": g.Proven, "hung": g.Hung, "stalled": g.Stalled}
+		if g.Phase == Candidate {
+			flags["waits"], flags["accepted"], flags["notified"], flags["blind"] = g.Waits, g.Accepted, g.Notified, g.Blind
+		}
+		sorted := len(words)
+		for name, is := range flags {
 			if is {
 				words = append(words, name)
 			}
 		}
-		slices.Sort(words[3:])
+		slices.Sort(words[sorted:])
 		parts = append(parts, strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "))
 	}
 	note := func(is bool, text string) {
@@ -266,13 +306,20 @@ func showState(s State) string {
 			parts = append(parts, text)
 		}
 	}
-	note(s.Again && s.Back, "a rollback follows")
+	note(s.Again && s.Back, strings.TrimSpace("a rollback follows "+s.BackTo))
 	note(s.Again && !s.Back, "another start follows")
-	note(s.Rejected != "", s.Rejected+" is rejected")
-	for _, g := range s.Good {
+	note(s.Delayed, "a change waits")
+	for _, r := range s.Rejected {
+		if r.ByHand {
+			note(true, r.Release+" was rolled back")
+		} else {
+			note(true, r.Release+" is rejected")
+		}
+	}
+	for _, g := range s.GoodReleases {
 		note(true, g.Release+" is good")
 	}
-	for _, sig := range s.Held {
+	for _, sig := range s.PendingSignals {
 		note(true, SignalName(sig)+" is kept")
 	}
 	return strings.TrimRightFunc(strings.Join(parts, ", "), unicode.IsSpace)

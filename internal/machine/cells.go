@@ -1,0 +1,459 @@
+package machine
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// The cells of the tables, in the tables' order. A cell is called by its phase or
+// situation, and its event.
+
+// killedStatus is how a process ended that SIGKILL ended.
+const killedStatus = 128 + int(unix.SIGKILL)
+
+func setProcess(g *Gen, ev Event) {
+	if ev.PID != 0 {
+		g.PID, g.Start = ev.PID, ev.Start
+	}
+}
+
+func preparingForked(_ *step, g *Gen, ev Event) {
+	g.Release = ev.Release
+	setProcess(g, ev)
+}
+
+func preparingRetried(_ *step, g *Gen, _ Event) { unfork(g) }
+
+// unfork forgets the process of a generation that never executed the app.
+func unfork(g *Gen) {
+	g.PID, g.Start = 0, 0
+	if g.Source == Newest {
+		g.Release = ""
+	}
+}
+
+func preparingStarted(m *step, g *Gen, ev Event) {
+	g.Release = ev.Release
+	setProcess(g, ev)
+	m.candidate(g)
+}
+
+func preparingNotStarted(m *step, g *Gen, ev Event) {
+	n := g.N
+	if !m.s.Served && !m.p.RetryFirst {
+		// There is no app to say what is wrong.
+		m.say(anError, "cannot start the app: %s", ev.Reason)
+	}
+	m.reject(ev.Release, ev.Reason, false)
+	m.newest(g, ev.Release)
+	m.remove(n)
+	m.failed(n, ev.Status, ev.Reason)
+}
+
+func mainReplaced(_ *step, g *Gen, ev Event) { setProcess(g, ev) }
+
+func candidateWaits(m *step, g *Gen, _ Event) {
+	g.Waits = true
+	m.decide(g)
+}
+
+func candidateAccepted(m *step, g *Gen, _ Event) {
+	g.Accepted = true
+	m.decide(g)
+}
+
+func candidateNotified(m *step, g *Gen, _ Event) {
+	g.Notified, m.s.SpeaksNotify = true, true
+	m.decide(g)
+}
+
+func currentNotified(m *step, g *Gen, _ Event) {
+	g.Notified, m.s.SpeaksNotify = true, true
+	if i := m.s.goodIndex(g.Release); i >= 0 {
+		m.s.GoodReleases[i].Notified = true
+	}
+}
+
+func candidateBlind(m *step, g *Gen, ev Event) {
+	if m.p.Ready != ReadyAuto && m.p.Ready != ReadyAccept {
+		return
+	}
+	g.Blind = true
+	if !m.s.BlindSaid {
+		m.s.BlindSaid = true
+		m.say(aDecision, "whether generation %d waits for connections cannot be told (%s); generations count as ready after %v (--interval)", g.N, ev.Reason, m.p.Interval)
+	}
+	m.decide(g)
+}
+
+func candidateReady(m *step, g *Gen, _ Event) { m.promote(g) }
+
+func currentStalled(m *step, g *Gen, ev Event) {
+	if g.Stalled || g.Hung {
+		return
+	}
+	g.Stalled = true
+	switch next := m.s.starting(); {
+	case next != nil:
+		m.say(anError, "generation %d does not accept: %s; generation %d, which is starting, takes over once it is ready", g.N, ev.Reason, next.N)
+	case m.rollBack(g, "does not accept: "+ev.Reason):
+	case m.p.OnStall:
+		m.say(anError, "generation %d does not accept: %s; another one is started (--on-stall)", g.N, ev.Reason)
+		m.beginAnother(ByStall)
+	default:
+		m.say(anError, "generation %d does not accept: %s; it stays, for there is no other", g.N, ev.Reason)
+	}
+}
+
+func currentStallOver(m *step, g *Gen, _ Event) {
+	if g.Stalled {
+		g.Stalled = false
+		m.say(aDecision, "generation %d accepts connections again", g.N)
+	}
+}
+
+func candidateBeat(_ *step, g *Gen, ev Event) {
+	if ev.Delay == 0 {
+		return // WATCHDOG=1 is no sign of readiness, nor a claim to time
+	}
+	g.Beats++
+	g.Extended = ev.Delay
+}
+
+func currentBeat(_ *step, g *Gen, ev Event) {
+	g.Beats++
+	g.Extended = ev.Delay
+}
+
+func currentHangs(m *step, g *Gen, ev Event) {
+	if g.Hung {
+		return
+	}
+	g.Hung = true
+	m.say(anError, "generation %d did not tell its watchdog that it lives; it is ended with SIGABRT, and another one is started (--watchdog)", g.N)
+	m.do(Effect{Kind: Tell, N: g.N, Signal: int(unix.SIGABRT)})
+}
+
+func candidateExited(m *step, g *Gen, ev Event) {
+	n, release := g.N, g.Release
+	m.linger(g)
+	m.reject(release, ev.Reason, false)
+	m.failed(n, ev.Status, ev.Reason)
+}
+
+func currentExited(m *step, g *Gen, ev Event) {
+	dead := *g
+	m.s.Status = ev.Status
+	m.linger(g)
+	if spared := m.spared(); spared != nil {
+		m.reject(dead.Release, ev.Reason, false)
+		m.say(anError, "generation %d %s; generation %d, which was not terminated yet, serves again", dead.N, ev.Reason, spared.N)
+		spared.Phase = Current
+		m.do(Effect{Kind: Foreground, N: spared.N})
+		return
+	}
+	if next := m.s.starting(); next != nil {
+		m.say(anError, "generation %d %s; generation %d, which is starting, takes over once it is ready", dead.N, ev.Reason, next.N)
+		if next.Phase == Candidate {
+			m.decide(next) // nothing serves beside it any more
+		}
+		return
+	}
+	if m.rollBack(&dead, ev.Reason) {
+		return
+	}
+	if dead.Hung {
+		m.restart(dead.N, ev.Reason, "--watchdog")
+		return
+	}
+	m.onExit(m.firstLevel(), dead.N, ev.Reason)
+}
+
+// spared returns the generation that still serves since --kill-old-delay is
+// not over, or nil.
+func (m *step) spared() *Gen {
+	g := m.s.In(Retiring)
+	if g == nil || g.Terminated || g.Killed {
+		return nil
+	}
+	return g
+}
+
+func retiringExited(m *step, g *Gen, ev Event) {
+	m.say(aDecision, "generation %d ended: %s", g.N, ev.Reason)
+	m.linger(g)
+	m.exitIfStopped()
+}
+
+func lingeringEmpty(m *step, g *Gen, _ Event) { m.remove(g.N) }
+
+func candidateIntervalOver(m *step, g *Gen, _ Event) {
+	g.Lived = true
+	m.decide(g)
+}
+
+func candidateReadyTimedOut(m *step, g *Gen, _ Event) {
+	// It may have accepted connections, so it is terminated before it is killed.
+	reason := "it was not ready in time (--ready-timeout)"
+	current := m.s.In(Current)
+	switch waits := g.Waits || g.Accepted || g.Blind && g.Lived; {
+	case m.s.ready(m.p, g) && current != nil:
+		reason = "it waits for connections, and accepted none of those that came in time (--ready-timeout)"
+	case waits && m.p.Ready == ReadyAuto:
+		reason = "it waits for connections, and did not say READY=1 in time (--ready-timeout), as others of this program do"
+	case m.p.Ready == ReadyAuto || m.p.Ready == ReadyAccept:
+		reason = "it did not wait for connections in time (--ready-timeout)"
+	case m.p.Ready == ReadyNotify:
+		reason = "it did not say READY=1 in time (--ready-timeout)"
+	}
+	n := g.N
+	if !m.s.Served && !m.p.RetryFirst {
+		m.say(anError, "generation %d failed: %s", n, reason)
+	}
+	m.reject(g.Release, reason, false)
+	g.Phase = Retiring
+	m.terminate(g, m.p.RetireSignal)
+	m.failed(n, killedStatus, reason)
+}
+
+func retiringKillOldDelayOver(m *step, g *Gen, _ Event) {
+	m.retire(g)
+	m.boundOld()
+}
+
+func currentDrainTimedOut(m *step, g *Gen, _ Event) { m.kill(g) }
+
+func retiringDrainTimedOut(m *step, g *Gen, _ Event) {
+	m.say(anError, "generation %d did not go in %v (--drain-timeout); it is killed", g.N, m.p.DrainTimeout)
+	m.kill(g)
+}
+
+func lingeringDrainTimedOut(m *step, g *Gen, _ Event) { m.kill(g) }
+
+func currentProbationOver(m *step, g *Gen, _ Event) { m.prove(g) }
+
+func currentSteadyOver(m *step, _ *Gen, _ Event) { m.s.Fails = 0 }
+
+func stoppingStarted(m *step, g *Gen, ev Event) {
+	g.Release = ev.Release
+	setProcess(g, ev)
+	g.Phase = Candidate
+	m.terminate(g, m.stopSignal())
+	m.deliver(g)
+}
+
+func stoppingNotStarted(m *step, g *Gen, ev Event) {
+	m.do(Effect{Kind: Outcome, N: g.N, Text: ev.Reason})
+	if !m.s.Served {
+		m.s.Status = 128 + m.s.Stop
+	}
+	m.remove(g.N)
+	m.exitIfStopped()
+}
+
+func stoppingCandidateExited(m *step, g *Gen, ev Event) {
+	m.linger(g)
+	m.do(Effect{Kind: Outcome, N: g.N, Text: ev.Reason})
+	if !m.s.Served {
+		m.s.Status = ev.Status
+	}
+	m.exitIfStopped()
+}
+
+func stoppingCurrentExited(m *step, g *Gen, ev Event) {
+	m.s.Status = ev.Status
+	m.linger(g)
+	m.exitIfStopped()
+}
+
+func downBoot(m *step, ev Event) {
+	m.s.Newest = ev.Release
+	if r := m.s.Rejection(ev.Release); r != nil {
+		if good := m.s.lastGood(""); good != "" {
+			m.notStarted(r, "the last good release is started instead")
+			m.begin(ByBoot, Held, good)
+			return
+		}
+	}
+	m.begin(ByBoot, Newest, "")
+}
+
+// startingResumed goes on with what the handoff before was starting. Where the
+// app was executed it is a candidate by now; else its work is lost with it.
+func startingResumed(m *step, ev Event) {
+	for i := range m.s.Gens {
+		g := &m.s.Gens[i]
+		switch {
+		case g.Phase != Preparing:
+		case g.N == ev.N:
+			m.candidate(g)
+		default:
+			unfork(g)
+			m.prepare(g)
+		}
+	}
+}
+
+func stoppingResumed(m *step, ev Event) {
+	for _, g := range slices.Clone(m.s.Gens) {
+		switch {
+		case g.Phase != Preparing:
+		case g.N == ev.N:
+			own := m.s.Find(g.N)
+			own.Phase = Candidate
+			m.terminate(own, m.stopSignal())
+		default:
+			m.remove(g.N)
+			m.exitIfStopped()
+		}
+	}
+}
+
+func servingChanged(m *step, ev Event) {
+	if ev.Release != "" {
+		m.s.Newest = ev.Release
+		if r := m.s.Rejection(ev.Release); r != nil {
+			m.notStarted(r, "nothing changes")
+			return
+		}
+		if g := m.s.In(Current); g != nil && g.Release == ev.Release {
+			return // what was put back runs already
+		}
+	}
+	if m.tooMany(ev) {
+		return
+	}
+	m.begin(ByChange, Newest, "")
+}
+
+func startingChanged(m *step, ev Event) {
+	g := m.s.starting()
+	if ev.Release != "" {
+		m.s.Newest = ev.Release
+		if r := m.s.Rejection(ev.Release); r != nil {
+			m.notStarted(r, "nothing changes")
+			return
+		}
+	}
+	if g.Phase == Preparing {
+		// It is not known yet which content it took. One more look at what
+		// is there then costs nothing if it is the same.
+		m.later(false, ev.Release)
+		return
+	}
+	if ev.Release != "" && ev.Release == g.Release || m.tooMany(ev) {
+		return
+	}
+	n := g.N
+	g.Phase = Retiring
+	m.terminate(g, m.p.RetireSignal)
+	if current := m.s.In(Current); current != nil && ev.Release != "" && current.Release == ev.Release {
+		m.say(aDecision, "generation %d is told to go: its content was taken back; generation %d stays", n, current.N)
+		m.do(Effect{Kind: Outcome, N: n, Text: "its content was taken back"})
+		m.beginAgain()
+		return
+	}
+	m.say(aDecision, "generation %d is told to go: there is newer content", n)
+	m.begin(ByChange, Newest, "")
+}
+
+func startingReload(m *step, _ Event) { m.later(false, "") }
+
+func servingReload(m *step, _ Event) { m.begin(ByReload, Newest, "") }
+
+func startingRollback(m *step, ev Event) {
+	m.later(true, "")
+	m.s.BackTo = ev.Release
+}
+
+func servingRollback(m *step, ev Event) { m.beginBack(ev.Release) }
+
+func stoppingRefuses(m *step, _ Event) {
+	m.do(Effect{Kind: Outcome, N: m.s.Next, None: true, Text: "hotinit is stopping"})
+}
+
+func swappingTraffic(m *step, _ Event) {
+	if g := m.s.In(Candidate); g != nil && m.s.ready(m.p, g) {
+		g.Traffic++
+	}
+}
+
+func renamed(m *step, ev Event) { m.s.rename(ev.Release, ev.Name) }
+
+func halt(m *step, ev Event) {
+	m.s.Stop = ev.Signal
+	m.s.RestartDue, m.s.Delayed, m.s.Swaps = false, false, 0
+	m.forget()
+	for i := range m.s.Gens {
+		g := &m.s.Gens[i]
+		switch {
+		case g.Phase == Preparing:
+			m.do(Effect{Kind: Cancel, N: g.N})
+		case g.Phase != Lingering && !g.Terminated:
+			m.terminate(g, m.stopSignal())
+		}
+	}
+	m.exitIfStopped()
+}
+
+// stopSignal is what the app gets where hotinit was told to stop.
+func (m *step) stopSignal() int {
+	if sig, ok := m.p.StopSignals[m.s.Stop]; ok {
+		return sig
+	}
+	return m.s.Stop
+}
+
+func stoppingSignal(m *step, ev Event) {
+	sig := ev.Signal
+	if to, ok := m.p.StopSignals[sig]; ok {
+		sig = to
+	}
+	for _, g := range m.s.Gens {
+		if g.Phase != Preparing && g.Phase != Lingering {
+			m.do(Effect{Kind: Tell, N: g.N, Signal: sig})
+		}
+	}
+}
+
+func relay(m *step, ev Event) {
+	sent := false
+	for _, g := range m.s.Gens {
+		if g.Phase == Current || g.Phase == Candidate {
+			m.do(Effect{Kind: Tell, N: g.N, Signal: ev.Signal})
+			sent = true
+		}
+	}
+	if !sent {
+		downRelay(m, ev)
+	}
+}
+
+// downRelay keeps a signal for the next process. Like the kernel it keeps each
+// number once, so this cannot grow.
+func downRelay(m *step, ev Event) {
+	if !slices.Contains(m.s.PendingSignals, ev.Signal) {
+		m.s.PendingSignals = append(m.s.PendingSignals, ev.Signal)
+	}
+}
+
+func downRestartDelayOver(m *step, _ Event) { m.beginAnother(ByRestart) }
+
+func servingAutoRestartOver(m *step, _ Event) { m.beginAnother(ByAutoRestart) }
+
+func servingSwapDelayOver(m *step, _ Event) {
+	m.s.Swaps++
+	m.begin(ByChange, Newest, "")
+}
+
+func calmOver(m *step, _ Event) { m.s.Swaps = 0 }
+
+func stoppingTimedOut(m *step, _ Event) {
+	m.say(anError, "not all has ended in %v (--stop-timeout); it is killed", m.p.StopTimeout)
+	for i := range m.s.Gens {
+		if g := &m.s.Gens[i]; !g.Killed && g.Phase != Preparing {
+			m.kill(g)
+		}
+	}
+}

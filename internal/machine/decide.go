@@ -1,0 +1,420 @@
+package machine
+
+import "slices"
+
+func (m *step) remove(n int) {
+	m.s.Gens = slices.DeleteFunc(m.s.Gens, func(g Gen) bool { return g.N == n })
+}
+
+// begin starts another generation.
+func (m *step) begin(cause Cause, source Source, release string) {
+	n := m.s.Next
+	m.s.Next++
+	m.s.RestartDue, m.s.Delayed = false, false
+	m.forget()
+	m.s.Gens = append(m.s.Gens, Gen{N: n, Phase: Preparing, Source: source, Cause: cause, Release: release})
+	m.prepare(&m.s.Gens[len(m.s.Gens)-1])
+}
+
+func (m *step) prepare(g *Gen) {
+	m.do(Effect{Kind: Prepare, N: g.N, Source: g.Source, Release: g.Release, Cause: g.Cause,
+		Foreground: m.s.In(Current) == nil})
+}
+
+// beginAnother starts what should run although nobody named it: the newest
+// content, unless that was rejected and something better is held. What was
+// rolled back by hand is not started as long as anything else is held.
+func (m *step) beginAnother(cause Cause) {
+	if r := m.s.Rejection(m.s.Newest); r != nil {
+		if good := m.s.lastGood(""); good != "" {
+			m.begin(cause, Held, good)
+			return
+		}
+		if r.ByHand {
+			for _, good := range slices.Backward(m.s.GoodReleases) {
+				if other := m.s.Rejection(good.Release); other == nil || !other.ByHand {
+					m.begin(cause, Held, good.Release)
+					return
+				}
+			}
+		}
+	}
+	m.begin(cause, Newest, "")
+}
+
+// beginBack starts the good release before the current one, or the named one.
+// It reports whether there is any.
+func (m *step) beginBack(name string) bool {
+	current := m.s.In(Current)
+	runs := m.s.Newest
+	if current != nil {
+		runs = current.Release
+	}
+	at := m.s.goodIndex(runs)
+	if at < 0 || runs == "" {
+		at = len(m.s.GoodReleases)
+	}
+	to := -1
+	if name != "" {
+		to = m.s.goodIndex(name)
+	} else {
+		for i := at - 1; i >= 0 && to < 0; i-- {
+			if release := m.s.GoodReleases[i].Release; release != runs && m.s.Rejection(release) == nil {
+				to = i
+			}
+		}
+	}
+	why := ""
+	switch {
+	case to < 0 && name != "":
+		why = "there is no good release " + Short(name)
+	case to < 0:
+		why = "there is no other good release"
+	case current != nil && m.s.GoodReleases[to].Release == runs:
+		why = "release " + Short(runs) + " runs already"
+	}
+	if why != "" {
+		m.do(Effect{Kind: Outcome, N: m.s.Next, None: true, Text: "cannot roll back: " + why})
+		m.say(aDecision, "cannot roll back: %s; nothing changes", why)
+		return false
+	}
+	target := m.s.GoodReleases[to].Release
+	m.unreject(target)
+	if to < at {
+		m.reject(runs, "it was rolled back by hand", true)
+	}
+	m.begin(ByRollback, Held, target)
+	return true
+}
+
+// rollBack goes back to the last good release, where a generation failed in its
+// probation. It reports whether there is one.
+func (m *step) rollBack(g *Gen, reason string) bool {
+	good := m.s.lastGood(g.Release)
+	if g.Proven || good == "" {
+		return false
+	}
+	m.reject(g.Release, reason, false)
+	m.say(anError, "generation %d %s in its probation; the last good release is started again", g.N, reason)
+	m.begin(ByFailure, Held, good)
+	return true
+}
+
+// beginAgain starts what was asked for in the meantime, if anything was.
+func (m *step) beginAgain() bool {
+	if !m.s.Again || m.s.Stop != 0 {
+		return false
+	}
+	back, to, want := m.s.Back, m.s.BackTo, m.s.Want
+	m.forget()
+	if back {
+		return m.beginBack(to)
+	}
+	if want == "" {
+		m.begin(ByReload, Newest, "")
+		return true
+	}
+	if current := m.s.In(Current); current != nil && want == current.Release {
+		return false // what was started in the meantime was this already
+	}
+	if m.s.Rejection(want) != nil {
+		return false // so it was, and it failed
+	}
+	m.begin(ByChange, Newest, "")
+	return true
+}
+
+// later notes that another start is to follow the one under way. However
+// often it is asked for, one follows.
+func (m *step) later(back bool, want string) {
+	if m.s.Again && !m.s.Back && m.s.Want == "" && !back {
+		return // whatever there is will be started anyway
+	}
+	m.s.Again, m.s.Back, m.s.Want = true, back, want
+	m.s.BackTo = ""
+}
+
+// forget takes back what later noted.
+func (m *step) forget() { m.s.Again, m.s.Back, m.s.BackTo, m.s.Want = false, false, "", "" }
+
+// tooMany reports whether a change has to wait: it came right after a start, as
+// those before it did. An app that writes into its own watched directory would
+// be swapped for ever.
+func (m *step) tooMany(ev Event) bool {
+	if ev.Path == "" {
+		return false // nobody replaces its own executable
+	}
+	if m.s.Swaps < mostSwaps {
+		m.s.Swaps++
+		return false
+	}
+	if !m.s.Delayed {
+		m.s.Delayed = true
+		m.say(aDecision, "%s changed right after each of the last %d starts: the app itself may write it; the next generation is started in %v (exclude the file with --ignore)", ev.Path, m.s.Swaps, swapDelay(m.s))
+	}
+	return true
+}
+
+// reject notes that a release failed or was sent away.
+func (m *step) reject(release, reason string, byHand bool) {
+	m.s.Reason = reason
+	if current := m.s.In(Current); release == "" || !byHand && current != nil && current.Release == release {
+		return // the release as such serves: that another start of it failed proves nothing
+	}
+	if r := m.s.Rejection(release); r != nil && r.ByHand {
+		byHand = true
+	}
+	m.unreject(release)
+	m.s.Rejected = append(m.s.Rejected, Rejection{release, reason, byHand})
+	if len(m.s.Rejected) > mostRejected {
+		m.s.Rejected = m.s.Rejected[1:]
+	}
+}
+
+func (m *step) unreject(release string) {
+	m.s.Rejected = slices.DeleteFunc(m.s.Rejected, func(r Rejection) bool { return r.Release == release })
+}
+
+// notStarted says that a release is not started, since it was rejected before.
+func (m *step) notStarted(r *Rejection, what string) {
+	if r.ByHand {
+		m.say(aDecision, "release %s is not started: it was rolled back by hand (hotinit rollback NAME starts it); %s", Short(r.Release), what)
+		return
+	}
+	m.say(aDecision, "release %s is not started: it was rejected before: %s (hotinit reload tries it again); %s", Short(r.Release), r.Reason, what)
+}
+
+// Short is how a release is named in a line.
+func Short(release string) string {
+	if len(release) > 12 {
+		return release[:12]
+	}
+	return release
+}
+
+// newest notes what the command's path led to.
+func (m *step) newest(g *Gen, release string) {
+	if g.Source == Newest && release != "" {
+		m.s.Newest = release
+	}
+}
+
+// candidate notes that a generation runs.
+func (m *step) candidate(g *Gen) {
+	g.Phase = Candidate
+	m.newest(g, g.Release)
+	level, release := aDecision, ""
+	if g.Cause == ByBoot {
+		level = m.firstLevel()
+	}
+	if g.Release != "" {
+		release = ", release " + Short(g.Release)
+	}
+	m.say(level, "generation %d is started (%v)%s", g.N, g.Cause, release)
+	m.deliver(g)
+}
+
+// deliver sends a generation the signals that came while there was none.
+func (m *step) deliver(g *Gen) {
+	for _, sig := range m.s.PendingSignals {
+		m.do(Effect{Kind: Tell, N: g.N, Signal: sig})
+	}
+	m.s.PendingSignals = nil
+}
+
+// terminate sends a generation its signal to go.
+func (m *step) terminate(g *Gen, sig int) {
+	g.Terminated = true
+	m.do(Effect{Kind: Tell, N: g.N, Signal: sig})
+}
+
+func (m *step) kill(g *Gen) {
+	g.Killed = true
+	m.do(Effect{Kind: Kill, N: g.N})
+}
+
+// retire terminates a generation that a newer one has taken over from.
+func (m *step) retire(g *Gen) {
+	g.Phase = Retiring
+	m.terminate(g, m.p.RetireSignal)
+}
+
+// linger notes that a generation's main process has ended.
+func (m *step) linger(g *Gen) {
+	g.Phase = Lingering
+	g.Killed = false // what it forked just before is killed once more, in time
+	m.do(Effect{Kind: Sweep, N: g.N})
+}
+
+// boundOld kills the oldest of the generations that drain, where there are
+// more than --max-old.
+func (m *step) boundOld() {
+	if m.p.MaxOld <= 0 {
+		return
+	}
+	draining := 0
+	for i := len(m.s.Gens) - 1; i >= 0; i-- {
+		g := &m.s.Gens[i]
+		if g.Phase != Retiring || g.Killed {
+			continue
+		}
+		if draining++; draining > m.p.MaxOld {
+			m.say(anError, "generation %d is killed: more than %d old generations drain (--max-old)", g.N, m.p.MaxOld)
+			m.kill(g)
+		}
+	}
+}
+
+// exit gives the verdict.
+func (m *step) exit(status int) {
+	m.s.Over = true
+	for i := range m.out {
+		m.out[i].Last = m.out[i].Kind == Sweep
+	}
+	m.do(Effect{Kind: Exit, Status: status, Stopped: m.s.Stop != 0})
+}
+
+// exitIfStopped gives the verdict once all main processes have ended.
+func (m *step) exitIfStopped() {
+	if m.s.Stop == 0 || slices.ContainsFunc(m.s.Gens, func(g Gen) bool { return g.Phase != Lingering }) {
+		return
+	}
+	m.exit(m.s.Status)
+}
+
+// failed decides what follows a generation n that never served.
+func (m *step) failed(n, status int, reason string) {
+	m.do(Effect{Kind: Outcome, N: n, Text: reason})
+	if !m.s.Served {
+		m.s.Status = status
+	}
+	current := m.s.In(Current)
+	switch {
+	case current != nil:
+		m.say(anError, "generation %d failed: %s; generation %d stays", n, reason, current.N)
+	case m.s.Again:
+		m.say(anError, "generation %d failed: %s; the next one is tried", n, reason)
+	}
+	if m.beginAgain() || current != nil {
+		return
+	}
+	if m.s.Served {
+		m.onExit(anError, n, "failed: "+reason)
+		return
+	}
+	if m.p.RetryFirst {
+		m.say(anError, "generation %d failed: %s; it is tried again in %v", n, reason, restartDelay(m.s, *m.p))
+		m.s.RestartDue = true
+		return
+	}
+	m.exit(status)
+}
+
+// ends reports whether hotinit ends once nothing runs (--on-exit).
+func (m *step) ends() bool {
+	return m.p.OnExit == ExitToo || m.p.OnExit == RestartOnFailure && m.s.Status == 0
+}
+
+// onExit does what --on-exit says: no generation serves or is being started.
+// The last one was n, and reason says what became of it; level is of the line
+// that says so, where hotinit ends.
+func (m *step) onExit(level, n int, reason string) {
+	if m.ends() {
+		m.say(level, "generation %d %s; hotinit ends with it (--on-exit)", n, reason)
+		m.exit(m.s.Status)
+		return
+	}
+	m.restart(n, reason, "--on-exit")
+}
+
+// restart starts another generation after a while. option is the option that
+// says so.
+func (m *step) restart(n int, reason, option string) {
+	m.s.Fails++
+	m.s.RestartDue = true
+	after := "at once"
+	if d := restartDelay(m.s, *m.p); d > 0 {
+		after = "in " + d.String()
+	}
+	m.say(anError, "generation %d %s; another one is started %s (%s)", n, reason, after, option)
+}
+
+// decide makes a candidate current once it has shown what it has to.
+func (m *step) decide(g *Gen) {
+	if !m.s.ready(m.p, g) {
+		return
+	}
+	// Waiting can be true of an app that hangs. As long as another one serves, it
+	// has to accept a connection, or no connection comes: see QuietOver.
+	proves := m.p.Ready == ReadyAuto || m.p.Ready == ReadyAccept
+	if proves && !g.Accepted && !g.Blind && m.s.In(Current) != nil {
+		return
+	}
+	m.promote(g)
+}
+
+// promote makes a candidate the current generation.
+func (m *step) promote(g *Gen) {
+	old := m.s.In(Current)
+	if old != nil && !old.Stalled && !old.Hung && m.s.Rejection(old.Release) == nil {
+		m.keepGood(old) // it served until now, without failing
+	}
+	g.Phase = Current
+	m.s.Served = true
+	m.unreject(g.Release)
+	if g.Source == Newest {
+		m.s.Reason = ""
+	}
+	m.do(Effect{Kind: Foreground, N: g.N})
+	m.do(Effect{Kind: Outcome, N: g.N, OK: true})
+	switch {
+	case old == nil:
+		level := aDecision
+		if g.Cause == ByBoot {
+			level = m.firstLevel()
+		}
+		m.say(level, "generation %d is ready", g.N)
+	case m.p.KillOldDelay > 0:
+		m.say(aDecision, "generation %d is ready; generation %d is told to go in %v (--kill-old-delay)", g.N, old.N, m.p.KillOldDelay)
+		old.Phase = Retiring
+	default:
+		m.say(aDecision, "generation %d is ready; generation %d is told to go (%s)", g.N, old.N, SignalName(m.p.RetireSignal))
+		m.retire(old)
+	}
+	m.boundOld()
+	if m.p.Probation <= 0 {
+		m.prove(g)
+	}
+	m.beginAgain()
+}
+
+// prove notes that a generation outlived its probation.
+func (m *step) prove(g *Gen) {
+	g.Proven = true
+	m.keepGood(g)
+}
+
+// keepGood puts a release into the list of those to go back to. One that was
+// newly deployed becomes the newest of them; one that hotinit went back to
+// stays where it is, so that going back again leads to the one before it.
+func (m *step) keepGood(g *Gen) {
+	if g.Release == "" {
+		return
+	}
+	good := Good{g.Release, g.N, g.Notified}
+	if i := m.s.goodIndex(g.Release); i >= 0 {
+		good.Notified = good.Notified || m.s.GoodReleases[i].Notified
+		if g.Source == Held {
+			m.s.GoodReleases[i] = good
+			return
+		}
+		m.s.GoodReleases = slices.Delete(m.s.GoodReleases, i, i+1)
+	}
+	m.s.GoodReleases = append(m.s.GoodReleases, good)
+	if len(m.s.GoodReleases) <= mostGood {
+		return
+	}
+	drop := slices.IndexFunc(m.s.GoodReleases, func(g Good) bool { return m.s.Rejection(g.Release) != nil })
+	drop = max(drop, 0)
+	m.s.GoodReleases = slices.Delete(m.s.GoodReleases, drop, drop+1)
+}
