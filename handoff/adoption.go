@@ -270,7 +270,7 @@ func (d *adoption) awaitReady(n int) {
 	accept := d.cfg.Ready.Mode == settings.ReadyAccept && len(d.contract.Sockets) == 0
 	switch {
 	case d.adopter == nil, p == nil, p.stop == nil, p.awaited, g == nil, g.Phase != machine.Candidate:
-	case !accept && (!d.engine.policy.ByInterval || current == nil):
+	case !accept && (d.cfg.Ready.Mode != settings.ReadyAuto || current == nil):
 	case current != nil && !d.adopter.Listening(n, current.N), len(d.adopter.Inodes(n)) == 0:
 	default:
 		p.awaited = true

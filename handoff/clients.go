@@ -75,16 +75,17 @@ func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Res
 }
 
 // outcome answers those who wait for a generation.
-func (s *clients) outcome(n int, ok bool, text string) {
-	if ok {
+func (s *clients) outcome(e machine.Effect) {
+	n := e.N
+	if e.OK {
 		s.manager.tellReady()
 	}
-	r := control.Response{OK: ok, Text: fmt.Sprintf("generation %d is current", n)}
-	if !ok {
-		r.Text = fmt.Sprintf("generation %d was rejected: %s", n, text)
-		if s.engine.state.Find(n) == nil && n == s.engine.state.Next {
-			r.Text = text // none was started
-		}
+	r := control.Response{OK: e.OK, Text: fmt.Sprintf("generation %d is current", n)}
+	switch {
+	case e.None:
+		r.Text = e.Text
+	case !e.OK:
+		r.Text = fmt.Sprintf("generation %d was rejected: %s", n, e.Text)
 	}
 	left := s.waiters[:0]
 	for _, w := range s.waiters {
@@ -144,18 +145,20 @@ func (s *clients) status() *control.Status {
 		PID:       os.Getppid(),
 		Situation: st.Situation().String(),
 		Command:   s.cfg.Command,
-		Rejected:  st.Rejected,
 		Reason:    st.Reason,
 	}
 	for _, sock := range s.contract.Sockets {
 		out.Sockets = append(out.Sockets, sockets.Address(sock.FD))
 	}
 	out.Sockets = append(out.Sockets, s.adoption.names()...)
-	if len(st.Good) > 0 {
-		out.Good = st.Good[len(st.Good)-1].N
+	if len(st.Rejected) > 0 {
+		out.Rejected = st.Rejected[len(st.Rejected)-1].Release
+	}
+	if len(st.GoodReleases) > 0 {
+		out.Good = st.GoodReleases[len(st.GoodReleases)-1].N
 	}
 	for _, g := range st.Gens {
-		c := control.Generation{N: g.N, Phase: g.Phase.String(), PID: g.PID, Proven: g.Proven, Stopped: g.Told}
+		c := control.Generation{N: g.N, Phase: g.Phase.String(), PID: g.PID, Proven: g.Proven, Stopped: g.Terminated}
 		if p := s.processes.all[g.N]; p != nil {
 			c.Since = p.since
 			c.Text = strings.TrimSpace(p.note + " " + p.status)

@@ -12,10 +12,7 @@ import (
 // snapshot is what the next handoff needs to know about one program to go on
 // where this one ended. The lists below have its fields.
 type snapshot struct {
-	State machine.State
-	// Forked is a generation whose process was forked and may not have
-	// executed the app yet, 0 for none.
-	Forked   int
+	State    machine.State
 	Releases map[string]release.Release
 	Commands map[string]release.Command // what a generation of each release executes
 	Since    map[int]time.Time
@@ -34,7 +31,6 @@ func (s *snapshot) decode(b []byte) error { return record.Read(b, s.fields) }
 
 func (s *snapshot) fields(c *record.Codec) {
 	c.Object("State", func(c *record.Codec) { stateFields(c, &s.State) })
-	record.Int(c, "Forked", &s.Forked)
 	record.Map(c, "Releases", &s.Releases, func(c *record.Codec, name string, r *release.Release) {
 		c.Object(name, func(c *record.Codec) { releaseFields(c, r) })
 	})
@@ -63,28 +59,42 @@ func stateFields(c *record.Codec, s *machine.State) {
 	record.List(c, "Gens", &s.Gens, genFields)
 	c.Bool("Again", &s.Again)
 	c.Bool("Back", &s.Back)
+	c.String("BackTo", &s.BackTo)
 	c.String("Want", &s.Want)
 	record.Int(c, "Stop", &s.Stop)
 	c.Bool("Served", &s.Served)
-	c.Bool("Due", &s.Due)
+	c.Bool("RestartDue", &s.RestartDue)
 	record.Int(c, "Fails", &s.Fails)
 	record.Int(c, "Status", &s.Status)
-	c.Ints("Held", &s.Held)
+	c.Ints("PendingSignals", &s.PendingSignals)
 	c.Bool("Over", &s.Over)
-	record.List(c, "Good", &s.Good, goodFields)
-	c.String("Rejected", &s.Rejected)
+	c.String("Newest", &s.Newest)
+	record.List(c, "GoodReleases", &s.GoodReleases, goodFields)
+	record.List(c, "Rejected", &s.Rejected, rejectionFields)
 	c.String("Reason", &s.Reason)
+	c.Bool("SpeaksNotify", &s.SpeaksNotify)
+	c.Bool("BlindSaid", &s.BlindSaid)
+	record.Int(c, "Swaps", &s.Swaps)
+	c.Bool("Delayed", &s.Delayed)
 }
 
 func genFields(c *record.Codec, g *machine.Gen) {
 	record.Int(c, "N", &g.N)
 	record.Int(c, "Phase", &g.Phase)
 	record.Int(c, "Source", &g.Source)
+	record.Int(c, "Cause", &g.Cause)
 	c.String("Release", &g.Release)
-	c.Bool("Told", &g.Told)
+	c.Bool("Waits", &g.Waits)
+	c.Bool("Accepted", &g.Accepted)
+	c.Bool("Notified", &g.Notified)
+	c.Bool("Blind", &g.Blind)
+	c.Bool("Lived", &g.Lived)
+	record.Int(c, "Traffic", &g.Traffic)
+	c.Bool("Terminated", &g.Terminated)
 	c.Bool("Killed", &g.Killed)
 	c.Bool("Proven", &g.Proven)
 	c.Bool("Hung", &g.Hung)
+	c.Bool("Stalled", &g.Stalled)
 	record.Int(c, "Extended", &g.Extended)
 	record.Int(c, "Beats", &g.Beats)
 	record.Int(c, "PID", &g.PID)
@@ -94,6 +104,13 @@ func genFields(c *record.Codec, g *machine.Gen) {
 func goodFields(c *record.Codec, g *machine.Good) {
 	c.String("Release", &g.Release)
 	record.Int(c, "N", &g.N)
+	c.Bool("Notified", &g.Notified)
+}
+
+func rejectionFields(c *record.Codec, r *machine.Rejection) {
+	c.String("Release", &r.Release)
+	c.String("Reason", &r.Reason)
+	c.Bool("ByHand", &r.ByHand)
 }
 
 func releaseFields(c *record.Codec, r *release.Release) {

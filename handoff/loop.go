@@ -12,18 +12,18 @@ import (
 // system is everything that an engine does to the world. A test has one that
 // only notes what it is asked to do.
 type system interface {
-	// prepare checks a release and starts it as generation n. It does not
+	// prepare checks a release and starts it as a generation. It does not
 	// wait: Started or NotStarted follows as an event, or at once as the
 	// returned event where nothing had to be waited for.
-	prepare(n int, source machine.Source, release string) (machine.Event, bool)
+	prepare(e machine.Effect) (machine.Event, bool)
 	cancel(n int)
 	tell(n, sig int)
 	kill(n int)
-	sweep(n int)
+	sweep(n int, last bool)
 	foreground(n int)
 	say(text string)
-	outcome(n int, ok bool, text string)
-	exit(status int)
+	outcome(e machine.Effect)
+	exit(status int, stopped bool)
 	// record stores the state, and that signal seq and all before it are
 	// acted upon, and lets go of what the state does not need any more.
 	record(s machine.State, seq uint64)
@@ -153,6 +153,10 @@ func (e *engine) postAndWait(ev machine.Event, seq uint64) {
 	e.submit(input{engine: e, event: ev, seq: seq})
 }
 
+// apply tells the machine about something that happened while an effect is carried
+// out, and that has no effects itself.
+func (e *engine) apply(ev machine.Event) { e.state, _ = machine.Next(e.state, e.policy, ev) }
+
 // record records the state anew: something in the record changed beside it.
 func (e *engine) record() { e.sys.record(e.state, e.seq) }
 
@@ -190,7 +194,7 @@ func (e *engine) act(ev machine.Event) {
 func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {
 	switch f.Kind {
 	case machine.Prepare:
-		return e.sys.prepare(f.N, f.Source, f.Release)
+		return e.sys.prepare(f)
 	case machine.Cancel:
 		e.sys.cancel(f.N)
 	case machine.Tell:
@@ -198,15 +202,15 @@ func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {
 	case machine.Kill:
 		e.sys.kill(f.N)
 	case machine.Sweep:
-		e.sys.sweep(f.N)
+		e.sys.sweep(f.N, f.Last)
 	case machine.Foreground:
 		e.sys.foreground(f.N)
 	case machine.Say:
 		e.sys.say(f.Text)
 	case machine.Outcome:
-		e.sys.outcome(f.N, f.OK, f.Text)
+		e.sys.outcome(f)
 	case machine.Exit:
-		e.sys.exit(f.Status)
+		e.sys.exit(f.Status, f.Stopped)
 	}
 	return machine.Event{}, false
 }

@@ -28,20 +28,20 @@ func (r *rig) note(format string, args ...any) {
 }
 
 // prepare starts every generation at once, of the one release there is.
-func (r *rig) prepare(n int, source machine.Source, release string) (machine.Event, bool) {
-	r.note("prepare %d", n)
-	return machine.Event{Kind: machine.Started, N: n, Release: "a"}, true
+func (r *rig) prepare(e machine.Effect) (machine.Event, bool) {
+	r.note("prepare %d", e.N)
+	return machine.Event{Kind: machine.Started, N: e.N, Release: "a"}, true
 }
-func (r *rig) cancel(n int)                        { r.note("cancel %d", n) }
-func (r *rig) tell(n, sig int)                     { r.note("tell %d %s", n, machine.SignalName(sig)) }
-func (r *rig) kill(n int)                          { r.note("kill %d", n) }
-func (r *rig) sweep(n int)                         { r.note("sweep %d", n) }
-func (r *rig) foreground(n int)                    {}
-func (r *rig) say(text string)                     { r.said = append(r.said, text) }
-func (r *rig) outcome(n int, ok bool, text string) { r.note("outcome %d %v", n, ok) }
-func (r *rig) exit(status int)                     { r.note("exit %d", status) }
-func (r *rig) record(s machine.State, seq uint64)  { r.note("record %d %v", seq, s.Situation()) }
-func (r *rig) acted(seq uint64)                    { r.note("acted %d", seq) }
+func (r *rig) cancel(n int)                       { r.note("cancel %d", n) }
+func (r *rig) tell(n, sig int)                    { r.note("tell %d %s", n, machine.SignalName(sig)) }
+func (r *rig) kill(n int)                         { r.note("kill %d", n) }
+func (r *rig) sweep(n int, last bool)             { r.note("sweep %d", n) }
+func (r *rig) foreground(n int)                   {}
+func (r *rig) say(text string)                    { r.said = append(r.said, text) }
+func (r *rig) outcome(e machine.Effect)           { r.note("outcome %d %v", e.N, e.OK) }
+func (r *rig) exit(status int, stopped bool)      { r.note("exit %d", status) }
+func (r *rig) record(s machine.State, seq uint64) { r.note("record %d %v", seq, s.Situation()) }
+func (r *rig) acted(seq uint64)                   { r.note("acted %d", seq) }
 func (r *rig) translate(sig unix.Signal, hangup bool) machine.Event {
 	return machine.Event{Kind: machine.Relay, Signal: int(sig)}
 }
@@ -103,7 +103,7 @@ func (r *rig) serve(n int) { r.happen(machine.Event{Kind: machine.Ready, N: n}) 
 func (r *rig) passRestartDelay() {
 	synctest.Wait() // or it may be over already while the state is looked at
 	for t, d := range machine.Timers(r.state, *r.policy) {
-		if t.Kind == machine.RestartTimer {
+		if t.Kind == machine.RestartDelayOver {
 			r.pass(d)
 			return
 		}
@@ -137,7 +137,7 @@ func (r *rig) never(t *testing.T, what string) {
 // storyPolicy is what hotinit does without options.
 func storyPolicy() machine.Policy {
 	return machine.Policy{
-		ByInterval: true, Interval: time.Second, ReadyTimeout: time.Minute,
+		Interval: time.Second, ReadyTimeout: time.Minute,
 		DrainTimeout: time.Minute, StopTimeout: 9 * time.Second, Probation: 10 * time.Second,
 		ReloadSignal: 1, RetireSignal: 15, StopSignals: map[int]int{15: 15, 2: 2, 3: 3},
 	}
@@ -157,7 +157,7 @@ func TestACandidateThatLivesForTheIntervalIsReady(t *testing.T) {
 }
 
 func TestACandidateThatIsNotReadyInTimeIsToldToGo(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.Ready = machine.ReadyOther; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
 		r.serve(1)
 		r.happen(machine.Event{Kind: machine.Reload})
 		r.pass(time.Hour)
@@ -203,7 +203,7 @@ func TestAGenerationIsProvenAfterItsProbation(t *testing.T) {
 			t.Error("it is proven before its probation is over")
 		}
 		r.pass(1)
-		if !r.state.Gens[0].Proven || len(r.state.Good) != 1 || r.state.Good[0].Release != "a" {
+		if !r.state.Gens[0].Proven || len(r.state.GoodReleases) != 1 || r.state.GoodReleases[0].Release != "a" {
 			t.Error("it is not proven, and its probation is over")
 		}
 	})
@@ -258,7 +258,7 @@ func TestTimersEndWithTheirReason(t *testing.T) {
 }
 
 func TestATimerWhoseReasonWentWhileItRanOutIsIgnored(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.Ready = machine.ReadyOther; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
 		r.serve(1)
 		r.happen(machine.Event{Kind: machine.Reload})
 		done := make(chan struct{})
@@ -276,7 +276,7 @@ func TestATimerWhoseReasonWentWhileItRanOutIsIgnored(t *testing.T) {
 }
 
 func TestMoreTimeCountsFromWhenItIsAskedFor(t *testing.T) {
-	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.ByInterval = false; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
+	inFakeTime(t, withPolicy(func(p *machine.Policy) { p.Ready = machine.ReadyOther; p.ReadyTimeout = 30 * time.Second }), func(r *rig) {
 		r.serve(1)
 		r.happen(machine.Event{Kind: machine.Reload})
 		r.pass(20 * time.Second)

@@ -54,14 +54,14 @@ func (s *program) noticed(m notify.Message) {
 		s.odd.Line("a message of generation %d on NOTIFY_SOCKET is ignored: it is too long", g)
 		return
 	}
-	defer s.engine.act(machine.Event{Kind: machine.Nothing}) // records and shows what is new
+	defer s.engine.act(machine.Event{Kind: machine.Noted}) // records and shows what is new
 	for key, value := range m.Fields() {
 		p := s.processes.all[g]
 		switch key {
 		case "READY":
 			if value == "1" {
 				p.note = ""
-				s.engine.act(machine.Event{Kind: machine.Ready, N: g})
+				s.engine.act(machine.Event{Kind: machine.Notified, N: g})
 			}
 		case "STOPPING":
 			p.note = "stopping"
@@ -73,7 +73,7 @@ func (s *program) noticed(m notify.Message) {
 			s.newMain(g, value)
 		case "WATCHDOG":
 			if value == "trigger" {
-				s.engine.act(machine.Event{Kind: machine.Expired, N: g, Timer: machine.WatchdogTimer})
+				s.engine.act(machine.Event{Kind: machine.Triggered, N: g})
 			} else if s.cfg.Watchdog > 0 {
 				s.engine.act(machine.Event{Kind: machine.Beat, N: g})
 			}

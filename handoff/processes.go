@@ -102,13 +102,9 @@ func (s *processes) replaceMain(n, pid int) {
 	main := reaper.Adopt(pid, -1)
 	old := p.main
 	p.main, p.pid = main, pid
-	if g := s.engine.state.Find(n); g != nil {
-		g.PID = pid
-		if st, err := proc.Read(pid); err == nil {
-			g.Start = st.Start
-		}
-	}
 	s.keepProcess(p)
+	st, _ := proc.Read(pid)
+	s.engine.act(machine.Event{Kind: machine.MainReplaced, N: n, PID: pid, Start: st.Start})
 	s.await(p)
 	_ = old // its own wait ends by itself, and reaps it
 }
@@ -307,7 +303,7 @@ func signalProcess(pid int, sig unix.Signal) {
 
 // sweep terminates what is left of a generation whose main process ended, and
 // posts Empty once nothing is.
-func (s *processes) sweep(n int) {
+func (s *processes) sweep(n int, last bool) {
 	p := s.all[n]
 	if p == nil {
 		go s.engine.post(machine.Event{Kind: machine.Empty, N: n})
@@ -319,7 +315,7 @@ func (s *processes) sweep(n int) {
 		s.awaitEmpty(n, s.cgroups.members(n), false)
 		return
 	}
-	if s.engine.state.Over {
+	if last {
 		// The verdict comes next, and init terminates all that is left, once.
 		p.main.Close()
 		return
@@ -456,8 +452,5 @@ func (s *processes) notePast(n int, exit reaper.Exit) {
 	s.past = append(s.past, control.Past{N: n, Ended: time.Now(), How: exit.String(), Status: statusOf(exit)})
 	if len(s.past) > mostPast {
 		s.past = s.past[len(s.past)-mostPast:]
-	}
-	if g := s.engine.state.Find(n); g != nil && (g.Phase == machine.Retiring || s.cfg.Verbosity > 1) {
-		say.Line("generation %d ended: %s", n, exit)
 	}
 }

@@ -61,14 +61,12 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption}
 	p.adoption.await, p.adoption.changed = p.probes.awaitAccept, p.clients.changed
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
-		forked: p.recordForked, cancels: make(map[int]chan struct{})}
+		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
 	c.engine = newEngine(s.loop, p, newPolicy(cfg))
 	return p
 }
 
-func (s *program) prepare(n int, source machine.Source, release string) (machine.Event, bool) {
-	return s.starts.prepare(n, source, release)
-}
+func (s *program) prepare(e machine.Effect) (machine.Event, bool) { return s.starts.prepare(e) }
 
 func (s *program) cancel(n int) { s.starts.cancel(n) }
 
@@ -76,7 +74,7 @@ func (s *program) tell(n, sig int) { s.processes.tell(n, sig) }
 
 func (s *program) kill(n int) { s.processes.kill(n) }
 
-func (s *program) sweep(n int) { s.processes.sweep(n) }
+func (s *program) sweep(n int, last bool) { s.processes.sweep(n, last) }
 
 func (s *program) foreground(n int) {
 	if p := s.processes.all[n]; p != nil && s.processes.mayTake(s.terminal, n) {
@@ -89,14 +87,14 @@ func (s *program) say(text string) {
 	say.Line("%s", text)
 }
 
-func (s *program) outcome(n int, ok bool, text string) { s.clients.outcome(n, ok, text) }
+func (s *program) outcome(e machine.Effect) { s.clients.outcome(e) }
 
 // exit gives the verdict on the program.
-func (s *program) exit(status int) {
+func (s *program) exit(status int, stopped bool) {
 	if s.cfg.ExitZero.Has(status) {
 		status = 0
 	}
-	if s.cfg.Compat == "start_server" && s.engine.state.Stop != 0 {
+	if s.cfg.Compat == "start_server" && stopped {
 		status = 0 // whatever its workers ended with
 	}
 	s.verdict = status
@@ -127,10 +125,21 @@ func (s *program) removeFiles() {
 	s.statusFile.remove()
 }
 
+// readyMode says which events make a generation ready.
+func readyMode(cfg *settings.Config) machine.ReadyMode {
+	switch cfg.Ready.Mode {
+	case settings.ReadyAuto:
+		return machine.ReadyInterval
+	case settings.ReadyNotify:
+		return machine.ReadyNotify
+	}
+	return machine.ReadyOther
+}
+
 // newPolicy returns the part of the configuration that the machine needs.
 func newPolicy(cfg *settings.Config) *machine.Policy {
 	p := &machine.Policy{
-		ByInterval:   cfg.Ready.Mode == settings.ReadyAuto,
+		Ready:        readyMode(cfg),
 		Interval:     cfg.Interval,
 		ReadyTimeout: cfg.ReadyTimeout,
 		KillOldDelay: cfg.KillOldDelay,
@@ -138,12 +147,16 @@ func newPolicy(cfg *settings.Config) *machine.Policy {
 		StopTimeout:  cfg.StopTimeout,
 		Probation:    cfg.Probation,
 		Watchdog:     cfg.Watchdog,
+		StallTimeout: cfg.StallTimeout,
+		OnStall:      cfg.RestartOnStall,
 		MaxOld:       cfg.MaxOld,
 		OnExit:       machine.OnExit(cfg.OnExit),
 		RetryFirst:   cfg.RetryFirst,
 		ReloadSignal: int(cfg.ReloadSignal),
 		RetireSignal: int(cfg.SignalOnHUP),
 		StopSignals:  map[int]int{},
+		Verbosity:    cfg.Verbosity,
+		Quiet:        cfg.Compat != "" && cfg.Compat != "start_server" || len(cfg.Sockets) == 0,
 	}
 	if cfg.AutoRestart {
 		p.AutoRestart = cfg.AutoRestartInterval
@@ -169,7 +182,7 @@ func newPolicy(cfg *settings.Config) *machine.Policy {
 func (s *program) translate(sig unix.Signal, hangup bool) machine.Event {
 	if to, ok := s.cfg.Rewrite[sig]; ok {
 		if to == 0 {
-			return machine.Event{Kind: machine.Nothing}
+			return machine.Event{Kind: machine.Dropped}
 		}
 		return machine.Event{Kind: machine.Relay, Signal: int(to)}
 	}

@@ -47,7 +47,7 @@ func (u userRecord) identity() *passwd.Identity {
 	return id
 }
 
-func (s *program) record(st machine.State, seq uint64) { s.store(st, seq, 0) }
+func (s *program) record(st machine.State, seq uint64) { s.store(st, seq, false) }
 
 func (s *program) acted(seq uint64) {
 	s.recordedSeq = seq
@@ -56,21 +56,21 @@ func (s *program) acted(seq uint64) {
 	}
 }
 
-// recordForked is record from within the start of generation n, which the
-// loop's state does not have yet.
-func (s *program) recordForked(st machine.State, n int) { s.store(st, s.engine.seq, n) }
+// recordForked is record from within a start, while the process waits for it:
+// what need not be done now is left for the record that follows.
+func (s *program) recordForked() { s.store(s.engine.state, s.engine.seq, true) }
 
-func (s *program) store(st machine.State, seq uint64, forked int) {
+func (s *program) store(st machine.State, seq uint64, forked bool) {
 	if st.Stop != 0 && s.stopped.IsZero() {
 		s.stopped = time.Now()
 		s.manager.tellStopping()
 	}
-	if forked == 0 {
+	if !forked {
 		s.releases.letGo(st)
 		s.adoption.tell(st)
 		s.statusFile.write(st)
 	}
-	r := snapshot{State: st, Forked: forked, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity),
+	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity),
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases.held {
@@ -109,9 +109,9 @@ func (s *program) resume(recorded []byte) error {
 			s.releases.held[key] = &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key]}
 		}
 	}
-	for i := range r.State.Gens {
-		g := &r.State.Gens[i]
-		if g.Phase == machine.Preparing {
+	executing := 0 // a generation that was forked and has executed the app
+	for _, g := range r.State.Gens {
+		if g.Phase == machine.Preparing && g.PID == 0 {
 			continue
 		}
 		pidfd := s.kept.take(processName(g.N))
@@ -123,17 +123,16 @@ func (s *program) resume(recorded []byte) error {
 			}
 			continue
 		}
-		if g.N == r.Forked && !executed(g.PID, g.Start) {
-			// It was forked and ended before it executed the app.
-			g.Phase, g.PID, g.Start = machine.Preparing, 0, 0
-			if g.Source == machine.Newest {
-				g.Release = ""
+		if g.Phase == machine.Preparing {
+			if !executed(g.PID, g.Start) {
+				// It ended before it executed the app.
+				if pidfd >= 0 {
+					unix.Close(pidfd)
+				}
+				s.kept.drop(processName(g.N))
+				continue
 			}
-			if pidfd >= 0 {
-				unix.Close(pidfd)
-			}
-			s.kept.drop(processName(g.N))
-			continue
+			executing = g.N
 		}
 		p := &process{n: g.N, pid: g.PID, start: g.Start, group: r.Groups[g.N], status: r.Texts[g.N], since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
 		if pidfd < 0 && startOf(g.PID) != g.Start {
@@ -141,7 +140,7 @@ func (s *program) resume(recorded []byte) error {
 		}
 		s.processes.all[g.N] = p
 	}
-	s.engine.state, s.engine.first = r.State, machine.Event{Kind: machine.Resumed}
+	s.engine.state, s.engine.first = r.State, machine.Event{Kind: machine.Resumed, N: executing}
 	if len(s.processes.all) > 0 {
 		s.terminal.find(true, s.cfg.Session)
 	}
@@ -151,14 +150,14 @@ func (s *program) resume(recorded []byte) error {
 			if p != nil {
 				p.ended = true
 			}
-			s.processes.sweep(g.N)
+			s.processes.sweep(g.N, false)
 			continue
 		}
 		if p == nil {
 			continue
 		}
 		s.processes.await(p)
-		if g.Phase == machine.Candidate {
+		if g.Phase == machine.Candidate || g.N == executing {
 			s.probes.await(p, s.probes.resume(g.N))
 		}
 	}

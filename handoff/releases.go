@@ -164,6 +164,7 @@ func (s *releases) readLater() {
 				r.done = true
 				if err == nil && r.file == file {
 					s.rename(key, now.Digest)
+					return
 				}
 				s.engine.record()
 			})
@@ -184,7 +185,7 @@ func (s *releases) rename(key string, d release.Digest) {
 	}
 	delete(s.held, key)
 	s.kept.drop(releaseName(key))
-	s.engine.state.Rename(key, name)
+	s.engine.act(machine.Event{Kind: machine.Renamed, Release: key, Name: name})
 }
 
 // tellWatcher tells the watcher what runs, whenever that is another release

@@ -38,24 +38,26 @@ type starts struct {
 	releases  *releases
 	probes    *probes
 	adoption  *adoption
-	// forked records a state in which generation n has a process that may not
-	// have executed the app yet.
-	forked  func(st machine.State, n int)
-	cancels map[int]chan struct{} // closed for a start that is no longer wanted
+	// recordForked records a state in which a generation has a process that may
+	// not have executed the app yet.
+	recordForked func()
+	cancels      map[int]chan struct{} // closed for a start that is no longer wanted
 }
 
 // job is one generation on its way to a process.
 type job struct {
-	n      int
-	source machine.Source
-	key    string // of a Held release
-	env    []string
-	self   []string // variables that get its PID
-	path   string   // what is executed
-	argv   []string
-	script int           // index in argv of the file that is watched, -1: it is path itself
-	file   *release.File // what was checked, nil where nothing is
-	byFD   bool          // the descriptor is executed, not the path
+	n          int
+	source     machine.Source
+	key        string // of a Held release
+	foreground bool   // it gets the terminal, if there is one
+	forked     bool   // the machine knows of a process of it
+	env        []string
+	self       []string // variables that get its PID
+	path       string   // what is executed
+	argv       []string
+	script     int           // index in argv of the file that is watched, -1: it is path itself
+	file       *release.File // what was checked, nil where nothing is
+	byFD       bool          // the descriptor is executed, not the path
 
 	// command is what is executed: path, argv and the working directory as they
 	// are resolved when the generation is started, or were for a Held release.
@@ -75,8 +77,8 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-func (s *starts) prepare(n int, source machine.Source, key string) (machine.Event, bool) {
-	j := &job{n: n, source: source, key: key, script: -1, cancel: make(chan struct{})}
+func (s *starts) prepare(e machine.Effect) (machine.Event, bool) {
+	j := &job{n: e.N, source: e.Source, key: e.Release, foreground: e.Foreground, script: -1, cancel: make(chan struct{})}
 	if err := s.resolve(j); err != nil {
 		return s.refused(j, err), true
 	}
@@ -275,14 +277,9 @@ func (s *starts) copies(j *job) bool {
 // launch forks and executes. It runs in the loop, so that no event comes between
 // the process and the state that knows about it.
 func (s *starts) launch(j *job) (machine.Event, bool) {
-	g := s.engine.state.Find(j.n)
-	if g == nil || g.Phase != machine.Preparing {
-		s.putBack(j)
-		return machine.Event{}, false
-	}
 	select {
 	case <-j.cancel:
-		return s.refused(j, &refusal{exitcode.Signaled(unix.Signal(s.engine.state.Stop)), "it was stopped"}), true
+		return s.refused(j, errors.New("it was stopped")), true
 	default:
 	}
 	if j.file != nil && j.source == machine.Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
@@ -305,9 +302,8 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		p.pid, p.group = c.PID, c.PID
 		st, _ := proc.Read(c.PID)
 		p.start = st.Start
-		started := s.engine.state.Clone()
-		sg := started.Find(j.n)
-		sg.Phase, sg.Release, sg.PID, sg.Start = machine.Candidate, key, c.PID, st.Start
+		s.engine.apply(machine.Event{Kind: machine.Forked, N: j.n, Release: key, PID: c.PID, Start: st.Start})
+		j.forked = true
 		if c.PIDFD >= 0 {
 			_ = s.kept.keep(processName(j.n), c.PIDFD)
 		}
@@ -316,7 +312,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 			s.releases.hold(key, s.target(j), j.file, j.command)
 		}
 		s.cgroups.enter(j.n, spec.Cgroup, c)
-		s.forked(started, j.n)
+		s.recordForked()
 	}
 	child, err := spawn.Start(spec)
 	ready.closeChild()
@@ -342,9 +338,6 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		return s.again(j, true, fmt.Errorf("%s was replaced while it was started", s.target(j)))
 	}
 	s.processes.attach(p)
-	if s.cfg.Verbosity > 1 {
-		say.Line("generation %d is started: %q, with PID %d", p.n, spec.Argv[0], p.pid)
-	}
 	s.probes.await(p, ready)
 	s.putBack(j)
 	s.watch(j)
@@ -394,7 +387,7 @@ func (s *starts) spec(j *job) (*spawn.Spec, *readiness, error) {
 		Foreground: -1,
 		Cgroup:     -1,
 	}
-	if s.engine.state.In(machine.Current) == nil && s.processes.mayTake(s.terminal, j.n) {
+	if j.foreground && s.processes.mayTake(s.terminal, j.n) {
 		spec.Foreground = s.terminal.fd
 	}
 	defer func() { s.adoption.filter(spec) }()
@@ -470,6 +463,10 @@ func (s *starts) again(j *job, anew bool, err error) (machine.Event, bool) {
 	if !j.said && j.tries > 3 {
 		j.said = true
 		say.Line("generation %d cannot be started yet: %v; it is tried again", j.n, err)
+	}
+	if j.forked {
+		j.forked = false
+		s.engine.apply(machine.Event{Kind: machine.Retried, N: j.n})
 	}
 	if anew {
 		s.putBack(j)

@@ -60,7 +60,7 @@ func (s *releases) changed(ev watch.Event) {
 		s.engine.act(machine.Event{Kind: machine.Relay, Signal: int(ev.Signal)})
 	case ev.Kind == watch.PathsChanged:
 		say.Line("%s changed", ev.What)
-		s.engine.act(machine.Event{Kind: machine.Changed})
+		s.engine.act(machine.Event{Kind: machine.Changed, Path: ev.What})
 	default:
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()

@@ -137,7 +137,7 @@ func currentHangs(m *step, g *Gen, ev Event) {
 
 func candidateExited(m *step, g *Gen, ev Event) {
 	n, release := g.N, g.Release
-	m.linger(g)
+	m.linger(g, ev.Reason)
 	m.reject(release, ev.Reason, false)
 	m.failed(n, ev.Status, ev.Reason)
 }
@@ -145,7 +145,7 @@ func candidateExited(m *step, g *Gen, ev Event) {
 func currentExited(m *step, g *Gen, ev Event) {
 	dead := *g
 	m.s.Status = ev.Status
-	m.linger(g)
+	m.linger(g, ev.Reason)
 	if spared := m.spared(); spared != nil {
 		m.reject(dead.Release, ev.Reason, false)
 		m.say(anError, "generation %d %s; generation %d, which was not terminated yet, serves again", dead.N, ev.Reason, spared.N)
@@ -181,8 +181,7 @@ func (m *step) spared() *Gen {
 }
 
 func retiringExited(m *step, g *Gen, ev Event) {
-	m.say(aDecision, "generation %d ended: %s", g.N, ev.Reason)
-	m.linger(g)
+	m.linger(g, ev.Reason)
 	m.exitIfStopped()
 }
 
@@ -253,7 +252,7 @@ func stoppingNotStarted(m *step, g *Gen, ev Event) {
 }
 
 func stoppingCandidateExited(m *step, g *Gen, ev Event) {
-	m.linger(g)
+	m.linger(g, ev.Reason)
 	m.do(Effect{Kind: Outcome, N: g.N, Text: ev.Reason})
 	if !m.s.Served {
 		m.s.Status = ev.Status
@@ -263,7 +262,7 @@ func stoppingCandidateExited(m *step, g *Gen, ev Event) {
 
 func stoppingCurrentExited(m *step, g *Gen, ev Event) {
 	m.s.Status = ev.Status
-	m.linger(g)
+	m.linger(g, ev.Reason)
 	m.exitIfStopped()
 }
 

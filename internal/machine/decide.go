@@ -1,6 +1,9 @@
 package machine
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 func (m *step) remove(n int) {
 	m.s.Gens = slices.DeleteFunc(m.s.Gens, func(g Gen) bool { return g.N == n })
@@ -25,17 +28,15 @@ func (m *step) prepare(g *Gen) {
 // content, unless that was rejected and something better is held. What was
 // rolled back by hand is not started as long as anything else is held.
 func (m *step) beginAnother(cause Cause) {
-	if r := m.s.Rejection(m.s.Newest); r != nil {
+	if m.s.Rejection(m.s.Newest) != nil {
 		if good := m.s.lastGood(""); good != "" {
 			m.begin(cause, Held, good)
 			return
 		}
-		if r.ByHand {
-			for _, good := range slices.Backward(m.s.GoodReleases) {
-				if other := m.s.Rejection(good.Release); other == nil || !other.ByHand {
-					m.begin(cause, Held, good.Release)
-					return
-				}
+		for _, good := range slices.Backward(m.s.GoodReleases) {
+			if other := m.s.Rejection(good.Release); other == nil || !other.ByHand {
+				m.begin(cause, Held, good.Release) // it failed, but it has been good
+				return
 			}
 		}
 	}
@@ -203,14 +204,17 @@ func (m *step) newest(g *Gen, release string) {
 func (m *step) candidate(g *Gen) {
 	g.Phase = Candidate
 	m.newest(g, g.Release)
-	level, release := aDecision, ""
+	level, process, release := aDecision, "", ""
 	if g.Cause == ByBoot {
 		level = m.firstLevel()
 	}
 	if g.Release != "" {
 		release = ", release " + Short(g.Release)
 	}
-	m.say(level, "generation %d is started (%v)%s", g.N, g.Cause, release)
+	if g.PID != 0 {
+		process = fmt.Sprintf(", with PID %d", g.PID)
+	}
+	m.say(level, "generation %d is started (%v)%s%s", g.N, g.Cause, process, release)
 	m.deliver(g)
 }
 
@@ -240,8 +244,14 @@ func (m *step) retire(g *Gen) {
 }
 
 // linger notes that a generation's main process has ended.
-func (m *step) linger(g *Gen) {
+func (m *step) linger(g *Gen, reason string) {
+	retiring := g.Phase == Retiring
 	g.Phase = Lingering
+	level := aDetail
+	if retiring {
+		level = aDecision
+	}
+	m.say(level, "generation %d ended: %s", g.N, reason)
 	g.Killed = false // what it forked just before is killed once more, in time
 	m.do(Effect{Kind: Sweep, N: g.N})
 }

@@ -159,7 +159,7 @@ func (d *dialect) prepare(c *Config) {
 	case "start_server":
 		c.Watch, c.OnExit, c.RetryFirst = false, RestartAlways, true
 		c.SignalOnTERM = unix.SIGTERM
-		c.ReadyTimeout, c.DrainTimeout, c.StopTimeout, c.Probation = 0, 0, 0, 0
+		c.ReadyTimeout, c.DrainTimeout, c.StopTimeout, c.Probation, c.StallTimeout = 0, 0, 0, 0, 0
 	}
 	switch d.name {
 	case "dumb-init":

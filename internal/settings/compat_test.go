@@ -130,7 +130,7 @@ func TestStartServerCommandLine(t *testing.T) {
 	} {
 		want(t, line, func(c *Config) {
 			c.Compat, c.Watch, c.OnExit, c.RetryFirst, c.SignalOnTERM = "start_server", false, RestartAlways, true, unix.SIGTERM
-			c.ReadyTimeout, c.DrainTimeout, c.StopTimeout, c.Probation = 0, 0, 0, 0
+			c.ReadyTimeout, c.DrainTimeout, c.StopTimeout, c.Probation, c.StallTimeout = 0, 0, 0, 0, 0
 			change(c)
 		})
 	}

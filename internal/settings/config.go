@@ -83,6 +83,11 @@ type Config struct {
 	Probation time.Duration
 	// MaxOld bounds how many retiring generations drain at once. 0: no bound.
 	MaxOld int
+	// StallTimeout is how long connections may wait while the current generation
+	// accepts none. 0: for ever.
+	StallTimeout time.Duration
+	// RestartOnStall replaces a generation that stalls after its probation.
+	RestartOnStall bool
 	// OnExit is what happens when current ends by itself.
 	OnExit OnExit
 	// RetryFirst starts a failed first generation again each Interval, as

@@ -42,6 +42,8 @@ type environment struct {
 	Probation           *string `envconfig:"HOTINIT_PROBATION" ignored:"0" split_words:"0"`
 	MaxOld              *string `envconfig:"HOTINIT_MAX_OLD" ignored:"0" split_words:"0"`
 	OnExit              *string `envconfig:"HOTINIT_ON_EXIT" ignored:"0" split_words:"0"`
+	StallTimeout        *string `envconfig:"HOTINIT_STALL_TIMEOUT" ignored:"0" split_words:"0"`
+	OnStall             *string `envconfig:"HOTINIT_ON_STALL" ignored:"0" split_words:"0"`
 	AutoRestart         *string `envconfig:"HOTINIT_ENABLE_AUTO_RESTART" ignored:"0" split_words:"0"`
 	AutoRestartInterval *string `envconfig:"HOTINIT_AUTO_RESTART_INTERVAL" ignored:"0" split_words:"0"`
 	Watchdog            *string `envconfig:"HOTINIT_WATCHDOG" ignored:"0" split_words:"0"`

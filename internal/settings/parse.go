@@ -88,6 +88,7 @@ func defaults() *Config {
 		DrainTimeout:        60 * time.Second,
 		StopTimeout:         9 * time.Second,
 		Probation:           10 * time.Second,
+		StallTimeout:        5 * time.Second,
 		AutoRestartInterval: 360 * time.Second,
 		SignalOnHUP:         unix.SIGTERM,
 		ReloadSignal:        unix.SIGHUP,

@@ -103,6 +103,7 @@ func TestEachFlagSetsItsField(t *testing.T) {
 		"--drain-timeout 5m":                       func(c *Config) { c.DrainTimeout = 5 * time.Minute },
 		"--stop-timeout 30":                        func(c *Config) { c.StopTimeout = 30 * time.Second },
 		"--probation 0":                            func(c *Config) { c.Probation = 0 },
+		"--stall-timeout 0 --on-stall restart":     func(c *Config) { c.StallTimeout, c.RestartOnStall = 0, true },
 		"--max-old 2":                              func(c *Config) { c.MaxOld = 2 },
 		"--on-exit restart":                        func(c *Config) { c.OnExit = RestartAlways },
 		"--on-exit restart-on-failure":             func(c *Config) { c.OnExit = RestartOnFailure },

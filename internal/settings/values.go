@@ -174,6 +174,18 @@ func setAutoRestartInterval(c *Config, v string) error {
 	return nil
 }
 
+func setOnStall(c *Config, v string) error {
+	switch v {
+	case "report":
+		c.RestartOnStall = false
+	case "restart":
+		c.RestartOnStall = true
+	default:
+		return errMust
+	}
+	return nil
+}
+
 func setOnExit(c *Config, v string) error {
 	switch v {
 	case "exit":
