@@ -54,6 +54,35 @@ func TestEachRoomImportsOnlyWhatTheDesignSays(t *testing.T) {
 	}
 }
 
+// TestCodeInTheDocsIsThatOfTheExamples compares each code block that says where
+// it is from with that file, which the tests of the examples run.
+func TestCodeInTheDocsIsThatOfTheExamples(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := 0
+	for _, page := range append(pages, "README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rest := range strings.Split(string(text), "<!-- from ")[1:] {
+			file, rest, _ := strings.Cut(rest, " -->\n")
+			_, rest, _ = strings.Cut(rest, "\n") // the fence and the language
+			code, _, closed := strings.Cut(rest, "\n```\n")
+			source, err := os.ReadFile(file)
+			blocks++
+			if err != nil || !closed || !strings.Contains(string(source), code) {
+				t.Errorf("%s: the code from %s is not in it (%v)", page, file, err)
+			}
+		}
+	}
+	if blocks == 0 {
+		t.Error("there is no such code")
+	}
+}
+
 // packages returns the directories of the packages that need a row: all but
 // tests, examples, tools for tests, and what belongs to one package alone.
 func packages(t *testing.T) []string {
