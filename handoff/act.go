@@ -36,7 +36,7 @@ func told(err error) int {
 	return 0
 }
 
-// interrupted has a signal end what act does, as it would end any command.
+// interrupted makes a signal end what act does, as it would end any command.
 func (s *supervisor) interrupted(m *message.Signal) {
 	switch sig := unix.Signal(m.Signal); sig {
 	case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
@@ -45,9 +45,9 @@ func (s *supervisor) interrupted(m *message.Signal) {
 	s.acted(m.Seq)
 }
 
-// pause is all of the life of a hotinit that runs no app (catatonit's -P, which
-// holds the namespaces of a pod): init reaps, until it is told to end. It does
-// not return.
+// pause is the whole life of a hotinit that runs no app (catatonit's -P, which
+// holds the namespaces of a pod): init reaps until SIGTERM or SIGINT. It does not
+// return.
 func (s *supervisor) pause() {
 	s.link.receive(func(m *message.Signal) {
 		if sig := unix.Signal(m.Signal); sig == unix.SIGTERM || sig == unix.SIGINT || m.Hangup {

@@ -87,7 +87,7 @@ func TestACgroupThatAnotherHotinitRemovedIsMadeOnceMore(t *testing.T) {
 func TestWithoutCgroupsNobodyIsInOne(t *testing.T) {
 	s := &cgroups{common: &common{cfg: &settings.Config{}}, dir: -1}
 	if dir := s.make(1); dir != -1 {
-		t.Errorf("the folder is %d", dir)
+		t.Errorf("the directory is %d", dir)
 	}
 	s.enter(1, -1, spawn.Child{PID: os.Getpid()})
 	s.kill(1)

@@ -48,7 +48,7 @@ type input struct {
 	// seq is the number of the signal that the event is of, 0 for others.
 	seq uint64
 	// done, if not nil, is closed once the event is acted upon and recorded, so
-	// that its source may let go of what it was told.
+	// that its source may discard what it came from.
 	done chan struct{}
 }
 

@@ -10,7 +10,7 @@ import (
 // (systemd, podman's --sdnotify=container).
 type manager struct {
 	address  string // its NOTIFY_SOCKET, "" for none
-	ready    bool   // it was told READY=1
+	ready    bool   // READY=1 was sent
 	stopping bool
 }
 

@@ -60,7 +60,8 @@ func Run(argv []string) {
 	}
 	s.cfg = cfg
 	if cfg.Action != settings.Run {
-		// Neither process keeps a folder busy for longer than this takes.
+		// The paths of the command line are relative to the directory that hotinit
+		// was started in.
 		_ = unix.Chdir(s.home)
 		go s.link.receive(s.interrupted)
 		s.verdict(act(cfg), 0)
