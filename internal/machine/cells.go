@@ -97,7 +97,7 @@ func currentStalled(m *step, g *Gen, ev Event) {
 	switch next := m.s.starting(); {
 	case next != nil:
 		m.say(anError, "generation %d does not accept: %s; generation %d, which is starting, takes over once it is ready", g.N, ev.Reason, next.N)
-	case m.rollBack(g, "does not accept: "+ev.Reason):
+	case m.rollBack(g, "does not accept ("+ev.Reason+")"):
 	case m.p.OnStall:
 		m.say(anError, "generation %d does not accept: %s; another one is started (--on-stall)", g.N, ev.Reason)
 		m.beginAnother(ByStall)

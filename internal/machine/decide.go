@@ -159,8 +159,11 @@ func (m *step) tooMany(ev Event) bool {
 // reject notes that a release failed or was sent away.
 func (m *step) reject(release, reason string, byHand bool) {
 	m.s.Reason = reason
-	if current := m.s.In(Current); release == "" || !byHand && current != nil && current.Release == release {
-		return // the release as such serves: that another start of it failed proves nothing
+	if release == "" {
+		return
+	}
+	if current := m.s.In(Current); !byHand && current != nil && current.Release == release && !current.Stalled && !current.Hung {
+		return // it serves: that another start of it failed proves nothing
 	}
 	if r := m.s.Rejection(release); r != nil && r.ByHand {
 		byHand = true

@@ -86,6 +86,12 @@ func tellStory(t *testing.T, text string) string {
 			}
 			continue
 		}
+		if f[0] == "given" {
+			if err := given(&s, f[1:]); err != nil {
+				t.Fatalf("line %d: %v", i+1, err)
+			}
+			continue
+		}
 		ev, err := storyEvent(&s, &policy, f)
 		if err != nil {
 			t.Fatalf("line %d, %q: %v", i+1, line, err)
@@ -107,6 +113,26 @@ func tellStory(t *testing.T, text string) string {
 		t.Error("the story has no end: its last event gives no verdict")
 	}
 	return out.String()
+}
+
+// given sets what is known of a release before the first event, from --state-dir:
+//
+//	given RELEASE good | given RELEASE rejected REASON... | given RELEASE rolled-back
+func given(s *State, f []string) error {
+	if len(f) < 2 {
+		return fmt.Errorf("given RELEASE WHAT")
+	}
+	switch f[1] {
+	case "good":
+		s.GoodReleases = append(s.GoodReleases, Good{Release: f[0]})
+	case "rejected":
+		s.Rejected = append(s.Rejected, Rejection{Release: f[0], Reason: strings.Join(f[2:], " ")})
+	case "rolled-back":
+		s.Rejected = append(s.Rejected, Rejection{Release: f[0], ByHand: true})
+	default:
+		return fmt.Errorf("a release cannot be %s", f[1])
+	}
+	return nil
 }
 
 // storyPolicy is what hotinit does without options.
