@@ -15,6 +15,8 @@ type snapshot struct {
 	State    machine.State
 	Releases map[string]release.Release
 	Commands map[string]release.Command // what a generation of each release executes
+	Origins  map[string]release.Command // what that would be without a private copy
+	Copies   map[string]string          // where the private copies of directories are
 	Since    map[int]time.Time
 	Groups   map[int]int    // process groups; MAINPID= may have named another process
 	Texts    map[int]string // the last STATUS=
@@ -37,6 +39,10 @@ func (s *snapshot) fields(c *record.Codec) {
 	record.Map(c, "Commands", &s.Commands, func(c *record.Codec, name string, v *release.Command) {
 		c.Object(name, func(c *record.Codec) { commandFields(c, v) })
 	})
+	record.Map(c, "Origins", &s.Origins, func(c *record.Codec, name string, v *release.Command) {
+		c.Object(name, func(c *record.Codec) { commandFields(c, v) })
+	})
+	record.Map(c, "Copies", &s.Copies, func(c *record.Codec, name string, v *string) { c.String(name, v) })
 	record.Map(c, "Since", &s.Since, func(c *record.Codec, name string, t *time.Time) { c.Time(name, t) })
 	record.Map(c, "Groups", &s.Groups, record.Int[int])
 	record.Map(c, "Texts", &s.Texts, func(c *record.Codec, name string, text *string) { c.String(name, text) })
@@ -124,6 +130,7 @@ func releaseFields(c *record.Codec, r *release.Release) {
 	record.Uint(c, "Mode", &r.Mode)
 	record.Uint(c, "Kind", &r.Kind)
 	record.Text(c, "Digest", &r.Digest, !r.Digest.Known())
+	c.String("Root", &r.Root)
 	record.Text(c, "Tree", &r.Tree, !r.Tree.Known())
 }
 

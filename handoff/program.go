@@ -55,7 +55,7 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	p.statusFile.path = c.fromStart(cfg.StatusFile)
 	p.cgroups = &cgroups{common: c, dir: -1}
 	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
-	p.releases = &releases{common: c, held: make(map[string]*heldRelease)}
+	p.releases = &releases{common: c, held: make(map[string]*heldRelease), memory: &memory{common: c}}
 	p.adoption = &adoption{common: c, processes: p.processes}
 	p.probes = &probes{c, p.adoption.sockets}
 	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption}
@@ -123,6 +123,7 @@ func (s *program) removeFiles() {
 		_ = sockets.Remove(spec)
 	}
 	s.statusFile.remove()
+	s.releases.removeCopies()
 }
 
 // readyMode says which events make a generation ready.

@@ -66,16 +66,20 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 		s.manager.tellStopping()
 	}
 	if !forked {
+		s.releases.memory.learn(st, s.releases.held)
 		s.releases.letGo(st)
 		s.adoption.tell(st)
 		s.statusFile.write(st)
 	}
 	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity),
-		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Since: make(map[int]time.Time),
+		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases.held {
 		if rel.file != nil {
 			r.Releases[key], r.Commands[key] = rel.file.Release, rel.command
+			if rel.copy != nil {
+				r.Origins[key], r.Copies[key] = rel.origin, rel.copy.Path
+			}
 		}
 	}
 	for n, p := range s.processes.all {
@@ -106,7 +110,11 @@ func (s *program) resume(recorded []byte) error {
 	s.processes.past, s.stopped = r.Past, r.Stopped
 	for key, rel := range r.Releases {
 		if fd := s.kept.take(releaseName(key)); fd >= 0 {
-			s.releases.held[key] = &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key]}
+			held := &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key], origin: r.Commands[key]}
+			if fd := s.kept.take(copyName(key)); fd >= 0 {
+				held.copy, held.origin = release.ResumePrivate(r.Copies[key], fd), r.Origins[key]
+			}
+			s.releases.held[key] = held
 		}
 	}
 	executing := 0 // a generation that was forked and has executed the app

@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,11 @@ type heldRelease struct {
 	// that a rollback leads into the directory that it was started from.
 	command release.Command
 
+	// origin is the command without a private copy, and copy the directory with
+	// that copy, nil where there is none (--snapshot).
+	origin release.Command
+	copy   *release.Private
+
 	read bool // its content was read, or cannot be, or is being read
 	done bool // and that is over
 }
@@ -29,6 +35,7 @@ type heldRelease struct {
 type releases struct {
 	*common
 	held    map[string]*heldRelease
+	memory  *memory
 	watcher *watch.Watcher // nil: nothing is watched (yet)
 	offered *release.File  // what the watcher has found, until a start takes it
 	watched string         // the release that the watcher compares with
@@ -47,12 +54,15 @@ func (s *releases) nameOf(f *release.File, key string) string {
 
 // hold keeps a release open from now on, and makes init keep it, too. The same
 // content in another file is not held twice: what is known about it stays known.
-func (s *releases) hold(key, path string, f *release.File, command release.Command) {
+func (s *releases) hold(key string, r *heldRelease) {
 	if key == "" || s.held[key] != nil {
 		return
 	}
-	s.held[key] = &heldRelease{file: f, path: path, command: command}
-	_ = s.kept.keep(releaseName(key), f.FD())
+	s.held[key] = r
+	_ = s.kept.keep(releaseName(key), r.file.FD())
+	if r.copy != nil {
+		_ = s.kept.keep(copyName(key), r.copy.FD)
+	}
 }
 
 // giveBack closes a file that was checked, unless it is held: then letGo does.
@@ -63,6 +73,25 @@ func (s *releases) giveBack(f *release.File) {
 }
 
 func releaseName(key string) string { return "release/" + key }
+
+func copyName(key string) string { return "copy/" + key }
+
+// before returns the newest private copy of the watched directory, "" for none.
+func (s *releases) before() string {
+	for i := len(s.engine.state.Gens) - 1; i >= 0; i-- {
+		if r := s.held[s.engine.state.Gens[i].Release]; r != nil && r.copy != nil {
+			return filepath.Join(r.copy.Path, "tree")
+		}
+	}
+	return ""
+}
+
+// removeCopies removes the private copies of directories.
+func (s *releases) removeCopies() {
+	for _, r := range s.held {
+		r.copy.Remove()
+	}
+}
 
 // takeOffered returns what the watcher has opened and checked for path, if
 // that is what path leads to still. It is the caller's from then on.
@@ -116,7 +145,9 @@ func intact(f *release.File) bool {
 
 // reread returns what a held file contains now. It works on a descriptor of
 // its own, for it runs beside the loop, which may close the file.
-func reread(f *release.File) (read func(done <-chan struct{}) (release.Release, error), err error) {
+// counts, where it is not nil, says what belongs to the release's directory, which
+// is read as well.
+func reread(f *release.File, counts func(string, bool) bool) (read func(done <-chan struct{}) (release.Release, error), err error) {
 	fd, err := unix.FcntlInt(uintptr(f.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -129,7 +160,11 @@ func reread(f *release.File) (read func(done <-chan struct{}) (release.Release, 
 			return release.Release{}, err
 		}
 		own.Size, own.MTime = st.Size, st.Mtim.Nano()
-		return own.Release, own.Read(done)
+		err := own.Read(done)
+		if err == nil && own.Root != "" && counts != nil {
+			own.Tree, err = release.Tree{Root: own.Root, Counts: counts}.Digest(done)
+		}
+		return own.Release, err
 	}, nil
 }
 
@@ -142,12 +177,12 @@ func (s *releases) readLater() {
 			continue
 		}
 		r.read = true
-		if r.file.Digest.Known() {
+		if r.file.Digest.Known() && (r.file.Root == "" || r.file.Tree.Known()) {
 			r.done = true
 			continue
 		}
 		file, before := r.file, r.file.Release
-		read, err := reread(file)
+		read, err := reread(file, s.counts())
 		if err != nil {
 			r.done = true
 			continue
@@ -163,7 +198,7 @@ func (s *releases) readLater() {
 				}
 				r.done = true
 				if err == nil && r.file == file {
-					s.rename(key, now.Digest)
+					s.rename(key, now)
 					return
 				}
 				s.engine.record()
@@ -173,9 +208,9 @@ func (s *releases) readLater() {
 }
 
 // rename names a release by its content, everywhere.
-func (s *releases) rename(key string, d release.Digest) {
+func (s *releases) rename(key string, now release.Release) {
 	r := s.held[key]
-	r.file.Digest = d
+	r.file.Digest, r.file.Tree = now.Digest, now.Tree
 	name := r.file.Name()
 	if s.held[name] == nil {
 		s.held[name] = r
@@ -204,7 +239,9 @@ func (s *releases) tellWatcher(st machine.State) {
 			r := s.held[g.Release]
 			if r != nil && r.done && g.Release != s.watched {
 				s.watched = g.Release
-				s.watcher.Running(r.file.Release)
+				now := r.file.Release
+				now.Root, now.Tree = "", release.Digest{} // the watcher knows only the file
+				s.watcher.Running(now)
 			}
 			return
 		}
@@ -224,6 +261,10 @@ func (s *releases) letGo(st machine.State) {
 		}
 		s.kept.drop(releaseName(key))
 		r.file.Close()
+		if r.copy != nil {
+			s.kept.drop(copyName(key))
+			go r.copy.Remove()
+		}
 		delete(s.held, key)
 	}
 	s.readLater()

@@ -57,7 +57,7 @@ func TestAHeldFileIsIntactWhenItsPathLeadsToAnother(t *testing.T) {
 
 func TestWhatIsReadAgainIsWhatIsThere(t *testing.T) {
 	path, f := opened(t)
-	read, err := reread(f)
+	read, err := reread(f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,14 @@ type job struct {
 	// command is what is executed: path, argv and the working directory as they
 	// are resolved when the generation is started, or were for a Held release.
 	command release.Command
+	// origin is the command without a private copy of the watched directory, copy
+	// that copy, and before an earlier one.
+	origin release.Command
+	copy   *release.Private
+	before string
+
+	first bool // nothing has served yet: what was rejected before is not started
+	kept  bool // it is one that the state directory kept
 
 	tries  int
 	said   bool // that it has to wait
@@ -78,7 +86,8 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 
 func (s *starts) prepare(e machine.Effect) (machine.Event, bool) {
-	j := &job{n: e.N, source: e.Source, key: e.Release, foreground: e.Foreground, script: -1, cancel: make(chan struct{})}
+	j := &job{n: e.N, source: e.Source, key: e.Release, foreground: e.Foreground, script: -1, cancel: make(chan struct{}),
+		first: e.Cause == machine.ByBoot || e.Cause == machine.ByRestart, before: s.releases.before()}
 	if err := s.resolve(j); err != nil {
 		return s.refused(j, err), true
 	}
@@ -92,10 +101,10 @@ var errBusy = errors.New("somebody has it open for writing")
 func (s *starts) proceed(j *job) (machine.Event, bool) {
 	var examine func() error
 	switch {
-	case j.source == machine.Held && (j.file == nil || intact(j.file)):
+	case j.source == machine.Held && (j.file == nil || intact(j.file) && (j.copy != nil || j.file.Root == "")):
 		return s.launch(j)
 	case j.source == machine.Held:
-		read, err := reread(j.file)
+		read, err := reread(j.file, s.counts())
 		if err != nil {
 			return s.refused(j, err), true
 		}
@@ -104,7 +113,7 @@ func (s *starts) proceed(j *job) (machine.Event, bool) {
 		return s.launch(j)
 	default:
 		j.file = s.releases.takeOffered(s.target(j))
-		if j.file != nil && s.cfg.Check == "" && !s.copies(j) {
+		if _, tree := s.tree(); j.file != nil && s.cfg.Check == "" && !s.copies(j) && !tree && !j.first {
 			return s.launch(j)
 		}
 		examine = func() error { return s.examine(j) }
@@ -167,7 +176,7 @@ func (s *starts) resolve(j *job) error {
 		if r == nil || r.file == nil {
 			return &refusal{exitcode.Failure, "the last good release is not held any more"}
 		}
-		j.file = r.file
+		j.file, j.copy = r.file, r.copy
 	}
 	j.path, err = spawn.LookPath(j.argv[0], j.env, s.dir)
 	if err != nil {
@@ -206,6 +215,14 @@ func (s *starts) checked(j *job) bool {
 	if s.cfg.Check != "" || s.cfg.Snapshot {
 		return true
 	}
+	if _, tree := s.tree(); tree {
+		return true
+	}
+	return s.watchable(j)
+}
+
+// watchable reports whether the file that a generation runs is watched.
+func (s *starts) watchable(j *job) bool {
 	return s.cfg.Watch && (j.script >= 0 || release.Watchable(s.target(j)))
 }
 
@@ -236,7 +253,7 @@ func (s *starts) examine(j *job) error {
 	target := s.target(j)
 	if j.file == nil {
 		opts := release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
-			Undigested: j.n == 1 && !s.cfg.Snapshot}
+			Undigested: j.n == 1 && !s.cfg.Snapshot && !s.releases.memory.rejects()}
 		var err error
 		if j.file, err = release.Open(target, opts); err != nil {
 			status := exitcode.NotExecutable
@@ -257,7 +274,15 @@ func (s *starts) examine(j *job) error {
 			return &refusal{exitcode.Failure, fmt.Sprintf("--check of %s: %v", target, err)}
 		}
 	}
-	if s.copies(j) {
+	if err := s.examineTree(j); err != nil {
+		return err
+	}
+	if j.first {
+		if kept, err := s.instead(j); kept || err != nil {
+			return err
+		}
+	}
+	if s.copies(j) && !copied(j.file) {
 		copied, err := release.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir))
 		if err != nil {
 			return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", target, err)}
@@ -282,12 +307,13 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		return s.refused(j, errors.New("it was stopped")), true
 	default:
 	}
-	if j.file != nil && j.source == machine.Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
+	if j.file != nil && j.source == machine.Newest && !j.kept && !copied(j.file) && !unmodified(s.target(j), j.file) {
 		return s.again(j, true, fmt.Errorf("%s was replaced after it was checked", s.target(j)))
 	}
 	if moved := s.resolveLinks(j); moved {
 		return s.again(j, true, fmt.Errorf("%s leads to another file than the one that was checked", s.target(j)))
 	}
+	s.shareCopy(j)
 	s.logs.reopen()
 	spec, ready, err := s.spec(j)
 	if err != nil {
@@ -309,7 +335,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		}
 		s.adoption.keep(j.n, c.Listener)
 		if j.source == machine.Newest {
-			s.releases.hold(key, s.target(j), j.file, j.command)
+			s.releases.hold(key, &heldRelease{file: j.file, path: s.target(j), command: j.command, origin: j.origin, copy: j.copy})
 		}
 		s.cgroups.enter(j.n, spec.Cgroup, c)
 		s.recordForked()
@@ -349,6 +375,9 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 // paths lead to now. It reports whether a symbolic link was turned since the file
 // was checked. A command that hotinit does not check is executed as it was given.
 func (s *starts) resolveLinks(j *job) (moved bool) {
+	if j.copy != nil && j.source == machine.Newest || j.kept {
+		return false // examine has done it
+	}
 	j.command = release.Command{Path: j.path, Argv: j.argv, Dir: s.dir}
 	if j.source == machine.Held {
 		if r := s.releases.held[j.key]; r != nil && len(r.command.Argv) > 0 {
@@ -360,7 +389,7 @@ func (s *starts) resolveLinks(j *job) (moved bool) {
 		return false
 	}
 	resolved, target := j.command.Resolve(j.script)
-	j.command = resolved
+	j.command, j.origin = resolved, resolved
 	return target != j.file.Real
 }
 
@@ -394,8 +423,10 @@ func (s *starts) spec(j *job) (*spawn.Spec, *readiness, error) {
 	if j.file == nil {
 		return spec, ready, nil
 	}
-	j.byFD = copied(j.file)
+	j.byFD = copied(j.file) && j.copy == nil
 	switch {
+	case j.copy != nil:
+		// By its path in the copy, where it finds what lies beside it.
 	case j.byFD:
 		spec.FD = j.file.FD()
 	case j.source == machine.Newest:
@@ -422,7 +453,7 @@ func (s *starts) spec(j *job) (*spawn.Spec, *readiness, error) {
 // or cannot be inspected, proves nothing. Neither does an interpreter; its script
 // was compared just before.
 func (s *starts) proveExecutable(j *job, pid int) bool {
-	if j.file == nil || j.byFD || j.script >= 0 || j.file.Kind != release.KindELF {
+	if j.file == nil || j.byFD || j.copy != nil || j.script >= 0 || j.file.Kind != release.KindELF {
 		return true
 	}
 	exe := fmt.Sprintf("/proc/%d/exe", pid)
@@ -507,8 +538,11 @@ func (s *starts) keyOf(j *job) string {
 // putBack gives up what a job has checked.
 func (s *starts) putBack(j *job) {
 	if j.file != nil && j.source == machine.Newest {
+		if r := s.releases.held[j.file.Name()]; j.copy != nil && (r == nil || r.copy != j.copy) {
+			go j.copy.Remove()
+		}
 		s.releases.giveBack(j.file)
-		j.file = nil
+		j.file, j.copy, j.kept = nil, nil, false
 	}
 }
 
@@ -518,7 +552,7 @@ func (s *starts) watch(j *job) {
 		return
 	}
 	command := ""
-	if s.cfg.Watch && s.checked(j) {
+	if s.cfg.Watch && (s.watchable(j) || s.cfg.Check != "" || s.cfg.Snapshot) {
 		command = s.target(j)
 	}
 	s.releases.watch(command, j.script >= 0)
@@ -541,6 +575,9 @@ func (s *starts) stillGood(j *job, read func(<-chan struct{}) (release.Release, 
 	now, err := read(j.cancel)
 	if err == nil && now.Digest != j.file.Digest {
 		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")
+	}
+	if err == nil && j.copy == nil && now.Tree != j.file.Tree {
+		say.Line("%s is not as it was when this release was good: the release is started with what is there (use --snapshot, or a directory and a link for each release)", j.file.Root)
 	}
 	if err != nil {
 		return &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s cannot be started again: %v", j.file.Path, err)}

@@ -162,6 +162,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		return err
 	}
 	for _, p := range s.programs {
+		p.releases.memory.open(resumed)
 		if err := p.adoption.start(); err != nil {
 			return err
 		}

@@ -64,6 +64,10 @@ func (s *releases) changed(ev watch.Event) {
 	default:
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()
+		if s.memory.refuses(ev.Release.Name(), ev.What) {
+			ev.File.Close()
+			return
+		}
 		s.offered = ev.File
 		s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
 	}

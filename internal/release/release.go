@@ -73,7 +73,8 @@ type Release struct {
 	Mode   uint32 // permission bits
 	Kind   Kind
 	Digest Digest
-	Tree   Digest // of the watched directories, zero where there are none
+	Root   string // the watched directory that belongs to it, "" where none does
+	Tree   Digest // of that directory, zero where it is not known
 }
 
 // Same reports whether both are the same release, so that starting the one in
@@ -85,7 +86,7 @@ type Release struct {
 // replace what runs.) Where the bytes could not be read, the same unmodified
 // inode must do.
 func (r Release) Same(o Release) bool {
-	if r.Real != o.Real || r.Tree != o.Tree {
+	if r.Real != o.Real || r.Root != o.Root || r.Tree != o.Tree {
 		return false
 	}
 	if r.Digest.Known() && o.Digest.Known() {
@@ -105,7 +106,7 @@ func (r Release) Name() string {
 		fmt.Fprintf(h, "%d:%d:%d:%d", r.Dev, r.Ino, r.Size, r.MTime)
 	}
 	h.Write(r.Tree[:])
-	h.Write([]byte(r.Real))
+	fmt.Fprintf(h, "%d:%s%s", len(r.Real), r.Real, r.Root)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 

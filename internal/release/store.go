@@ -42,7 +42,6 @@ type Kept struct {
 	Release Release   `json:"release"`
 	Command Command   `json:"command"` // as it ran, with the paths of the original
 	Script  bool      `json:"script"`  // an interpreter reads the file
-	Root    string    `json:"root"`    // what the tree is a copy of; "" where only the file is kept
 	Since   time.Time `json:"since"`   // when it was last seen to be good
 }
 
@@ -181,9 +180,9 @@ func (l *List) valid() error {
 		switch {
 		case !k.Release.Digest.Known() || len(k.Command.Argv) == 0:
 			return errors.New("a release has no digest or no command")
-		case !filepath.IsAbs(k.Release.Real) || !filepath.IsAbs(k.Command.Path) || k.Root != "" && !filepath.IsAbs(k.Root):
+		case !filepath.IsAbs(k.Release.Real) || !filepath.IsAbs(k.Command.Path) || k.Release.Root != "" && !filepath.IsAbs(k.Release.Root):
 			return errors.New("a release has a path that is not absolute")
-		case (k.Root != "") != k.Release.Tree.Known():
+		case (k.Release.Root != "") != k.Release.Tree.Known():
 			return errors.New("a release has a tree without a digest")
 		}
 	}
@@ -250,7 +249,7 @@ func short(s string) string {
 }
 
 // Keep copies a good release, and notes it as the newest one. f is its file,
-// tree what belongs to it beside that; with a Root of "" nothing does.
+// tree the directory that belongs to it, or a copy of that.
 func (s *Store) Keep(k Kept, f *File, tree Tree, done <-chan struct{}) error {
 	if !k.Release.Digest.Known() {
 		return errors.New("its content cannot be read")
@@ -274,8 +273,8 @@ func (s *Store) home(k *Kept) string { return filepath.Join(s.releases(), k.Name
 
 // file is the copy of the release's own file.
 func (s *Store) file(k *Kept) string {
-	if k.Root != "" {
-		if rel, ok := (Tree{Root: k.Root}).Within(k.Release.Real); ok {
+	if k.Release.Root != "" {
+		if rel, ok := (Tree{Root: k.Release.Root}).Within(k.Release.Real); ok {
 			return filepath.Join(s.home(k), "tree", rel)
 		}
 	}
@@ -296,7 +295,7 @@ func (s *Store) copyIn(k *Kept, f *File, tree Tree, done <-chan struct{}) error 
 		return err
 	}
 	defer os.RemoveAll(temporary)
-	if k.Root != "" {
+	if k.Release.Root != "" {
 		if _, err := tree.Copy(filepath.Join(temporary, "tree"), CopyOptions{Done: done}); err != nil {
 			return err
 		}
@@ -305,10 +304,10 @@ func (s *Store) copyIn(k *Kept, f *File, tree Tree, done <-chan struct{}) error 
 			return err
 		}
 		if d != k.Release.Tree {
-			return fmt.Errorf("%s is not any more as it was when it was started", k.Root)
+			return fmt.Errorf("%s is not any more as it was when it was started", k.Release.Root)
 		}
 	}
-	if _, in := (Tree{Root: k.Root}).Within(k.Release.Real); k.Root == "" || !in {
+	if _, in := (Tree{Root: k.Release.Root}).Within(k.Release.Real); k.Release.Root == "" || !in {
 		if err := keepFile(k, f, filepath.Join(temporary, "file"), done); err != nil {
 			return err
 		}
@@ -411,7 +410,7 @@ func (s *Store) Open(k *Kept, counts func(rel string, isDir bool) bool, done <-c
 	if err == nil && f.Digest != k.Release.Digest {
 		err = refuse("its copy was changed")
 	}
-	if err == nil && k.Root != "" {
+	if err == nil && k.Release.Root != "" {
 		tree = Tree{Root: filepath.Join(s.home(k), "tree"), Counts: counts}
 		var d Digest
 		if d, err = tree.Digest(done); err == nil && d != k.Release.Tree {

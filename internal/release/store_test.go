@@ -122,8 +122,8 @@ func TestATreeIsKeptAsAWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	f.Tree = digested(t, tree)
-	k := Kept{Release: f.Release, Command: Command{f.Real, []string{f.Real}, tree.Root}, Root: tree.Root, Since: time.Now().UTC()}
+	f.Root, f.Tree = tree.Root, digested(t, tree)
+	k := Kept{Release: f.Release, Command: Command{f.Real, []string{f.Real}, tree.Root}, Since: time.Now().UTC()}
 	if err := s.Keep(k, f, tree, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -128,6 +128,9 @@ type Config struct {
 	// in memory where that is "".
 	Snapshot    bool
 	SnapshotDir string
+	// StateDir keeps the last good releases and what was rejected, for after a
+	// restart; "" for none.
+	StateDir string
 
 	// PidFile, StatusFile and LogFile are start_server's; "" for none.
 	PidFile    string

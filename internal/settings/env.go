@@ -63,6 +63,7 @@ type environment struct {
 	CheckTimeout        *string `envconfig:"HOTINIT_CHECK_TIMEOUT" ignored:"0" split_words:"0"`
 	Snapshot            *string `envconfig:"HOTINIT_SNAPSHOT" ignored:"0" split_words:"0"`
 	SnapshotDir         *string `envconfig:"HOTINIT_SNAPSHOT_DIR" ignored:"0" split_words:"0"`
+	StateDir            *string `envconfig:"HOTINIT_STATE_DIR" ignored:"0" split_words:"0"`
 	PidFile             *string `envconfig:"HOTINIT_PID_FILE" ignored:"0" split_words:"0"`
 	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE" ignored:"0" split_words:"0"`
 	LogFile             *string `envconfig:"HOTINIT_LOG_FILE" ignored:"0" split_words:"0"`

@@ -142,6 +142,7 @@ func TestEachFlagSetsItsField(t *testing.T) {
 		"--check {}":                  func(c *Config) { c.Check = "{}" },
 		"--check-timeout 5":           func(c *Config) { c.CheckTimeout = 5 * time.Second },
 		"--snapshot":                  func(c *Config) { c.Snapshot = true },
+		"--state-dir=/state":          func(c *Config) { c.StateDir = "/state" },
 		"--snapshot --snapshot-dir=/": func(c *Config) { c.Snapshot, c.SnapshotDir = true, "/" },
 		"--pid-file /p":               func(c *Config) { c.PidFile = "/p" },
 		"--status-file /s":            func(c *Config) { c.StatusFile = "/s" },

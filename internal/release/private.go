@@ -1,0 +1,149 @@
+package release
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Private is a directory with a private copy of a release, which the app can
+// find by its path. Its descriptor has a lock (flock(2)), which tells the copy of
+// a hotinit that runs from one that a killed hotinit left.
+type Private struct {
+	Path string
+	FD   int
+}
+
+const privatePrefix = ".hotinit-copy-"
+
+// MakePrivate makes a directory for a copy, in dir; with dir "" in the first of
+// /tmp, /var/tmp and /dev/shm where there can be one. It removes there what
+// hotinits that were killed left.
+func MakePrivate(dir string) (*Private, error) {
+	if dir != "" {
+		return makePrivate(dir)
+	}
+	var errs []string
+	for _, dir := range []string{os.TempDir(), "/var/tmp", "/dev/shm"} {
+		p, err := makePrivate(dir)
+		if err == nil {
+			return p, nil
+		}
+		errs = append(errs, err.Error())
+	}
+	return nil, fmt.Errorf("%s (choose a directory with --snapshot-dir)", strings.Join(errs, "; "))
+}
+
+func makePrivate(dir string) (*Private, error) {
+	sweepPrivate(dir)
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err == nil && fs.Flags&unix.ST_NOEXEC != 0 {
+		return nil, fmt.Errorf("%s is mounted noexec", dir)
+	}
+	path, err := os.MkdirTemp(dir, privatePrefix)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := openRetryAt(unix.AT_FDCWD, path, unix.O_DIRECTORY)
+	if err == nil {
+		// Only one that nobody removes is kept: see sweepPrivate.
+		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
+	}
+	if err == nil {
+		err = unix.Fchmod(fd, 0o711) // the app's user may enter, nobody may look around
+	}
+	if err != nil {
+		unix.Close(fd)
+		os.RemoveAll(path)
+		return nil, fmt.Errorf("cannot use %s: %w", path, err)
+	}
+	return &Private{path, fd}, nil
+}
+
+// ResumePrivate is a directory that another process made, fd being its descriptor.
+func ResumePrivate(path string, fd int) *Private { return &Private{path, fd} }
+
+// Remove removes the directory. Processes that have something of it open keep
+// that.
+func (p *Private) Remove() {
+	if p == nil || p.FD < 0 {
+		return
+	}
+	_ = os.RemoveAll(p.Path)
+	unix.Close(p.FD)
+	p.FD = -1
+}
+
+// sweepPrivate removes the copies in dir that nobody has locked any more.
+func sweepPrivate(dir string) {
+	names, err := filepath.Glob(filepath.Join(dir, privatePrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, path := range names {
+		fd, err := openRetryAt(unix.AT_FDCWD, path, unix.O_DIRECTORY)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && int(st.Uid) == os.Geteuid() && st.Mode&0o077 == 0o011 && unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(path)
+		}
+		unix.Close(fd)
+	}
+}
+
+// ErrTorn is that a directory changed while it was copied.
+var ErrTorn = errors.New("changed while it was being copied")
+
+// CopyTree copies a tree to a private directory and proves that the copy is the
+// tree as it was before and after. Its digest is the returned one. An error is
+// ErrTorn where somebody changes the tree at this moment.
+func CopyTree(tree Tree, p *Private, o CopyOptions) (copied Tree, d Digest, err error) {
+	if d, err = tree.Digest(o.Done); err != nil {
+		return Tree{}, d, err
+	}
+	copied = Tree{Root: filepath.Join(p.Path, "tree"), Counts: tree.Counts}
+	if _, err = tree.Copy(copied.Root, o); err != nil {
+		return Tree{}, d, err
+	}
+	got, err := copied.Digest(o.Done)
+	if err == nil && got != d {
+		err = ErrTorn
+	}
+	return copied, d, err
+}
+
+// CopyFile copies a release's file to a private directory, under its own name.
+func (f *File) CopyFile(p *Private, done <-chan struct{}) (string, error) {
+	k := Kept{Release: f.Release}
+	dir := filepath.Join(p.Path, "file")
+	if err := keepFile(&k, f, dir, done); err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, filepath.Base(f.Real)), unix.Chmod(dir, 0o711)
+}
+
+// InCopy is f's release held open as the file at path, which is a copy of it: it
+// stands for the original, as that of Snapshot does.
+func (f *File) InCopy(path string, done <-chan struct{}) (*File, error) {
+	c, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if err = c.Read(done); err == nil && f.Digest.Known() && c.Digest != f.Digest {
+		err = ErrTorn
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	d := c.Digest
+	c.Release = f.Release
+	c.Digest = d
+	return c, nil
+}
