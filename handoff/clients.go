@@ -147,6 +147,9 @@ func (s *clients) status() *control.Status {
 		Command:   s.cfg.Command,
 		Reason:    st.Reason,
 	}
+	if len(st.Rejected) > 0 && s.releases.memory.store == nil {
+		out.Reason += "; a restart of hotinit starts it again (see --state-dir)"
+	}
 	for _, sock := range s.contract.Sockets {
 		out.Sockets = append(out.Sockets, sockets.Address(sock.FD))
 	}

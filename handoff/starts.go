@@ -365,6 +365,9 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 	}
 	s.processes.attach(p)
 	s.probes.await(p, ready)
+	if j.source == machine.Held && s.releases.memory.store == nil {
+		say.Line("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
+	}
 	s.putBack(j)
 	s.watch(j)
 	st, _ := proc.Read(child.PID)
