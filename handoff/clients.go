@@ -14,6 +14,7 @@ import (
 // waiter is a client that waits for the outcome of generation min or a later one.
 type waiter struct {
 	min    int
+	before string // the release that was current when it asked
 	result chan<- control.Response
 }
 
@@ -43,9 +44,19 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 	case "reload":
 		s.answerSwap(machine.Event{Kind: machine.Reload}, r.Wait, reply, gone)
 	case "rollback":
-		s.answerSwap(machine.Event{Kind: machine.Rollback}, r.Wait, reply, gone)
+		ev, err := machine.Event{Kind: machine.Rollback}, error(nil)
+		s.engine.ask(func() { ev.Release, err = s.named(r.Release) })
+		if err != nil {
+			reply(control.Response{Text: "cannot roll back: " + err.Error()})
+			return
+		}
+		s.answerSwap(ev, r.Wait, reply, gone)
+	case "releases":
+		var list []control.Release
+		s.engine.ask(func() { list = s.list() })
+		reply(control.Response{OK: true, Releases: list})
 	default:
-		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, reload, rollback, stop)", r.Op)})
+		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, reload, rollback, stop)", r.Op)})
 	}
 }
 
@@ -54,7 +65,7 @@ func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Res
 	started := 0
 	s.engine.ask(func() {
 		started = s.engine.state.Next
-		s.waiters = append(s.waiters, waiter{started, result})
+		s.waiters = append(s.waiters, waiter{started, s.describe(), result})
 		s.engine.act(ev)
 	})
 	select {
@@ -80,7 +91,7 @@ func (s *clients) outcome(e machine.Effect) {
 	if e.OK {
 		s.manager.tellReady()
 	}
-	r := control.Response{OK: e.OK, Text: fmt.Sprintf("generation %d is current", n)}
+	r := control.Response{OK: e.OK}
 	switch {
 	case e.None:
 		r.Text = e.Text
@@ -90,6 +101,9 @@ func (s *clients) outcome(e machine.Effect) {
 	left := s.waiters[:0]
 	for _, w := range s.waiters {
 		if n >= w.min {
+			if e.OK {
+				r.Text = fmt.Sprintf("generation %d is current%s", n, change(w.before, s.describe()))
+			}
 			w.result <- r // it has room for one
 		} else {
 			left = append(left, w)
@@ -166,6 +180,7 @@ func (s *clients) status() *control.Status {
 			c.Since = p.since
 			c.Text = strings.TrimSpace(p.note + " " + p.status)
 		}
+		c.Release = g.Release
 		if r := s.releases.held[g.Release]; r != nil {
 			c.Path = r.path
 			if r.file.Digest.Known() {

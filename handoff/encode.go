@@ -142,6 +142,7 @@ func commandFields(c *record.Codec, v *release.Command) {
 
 func pastFields(c *record.Codec, p *control.Past) {
 	record.Int(c, "N", &p.N)
+	c.Time("Since", &p.Since)
 	c.Time("Ended", &p.Ended)
 	c.String("How", &p.How)
 	record.Int(c, "Status", &p.Status)

@@ -75,7 +75,7 @@ func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {
 	if p.ended {
 		return // it ended after it was given up
 	}
-	s.notePast(p.n, exit)
+	s.notePast(p, exit)
 	s.ended(p, statusOf(exit), exit.String())
 }
 
@@ -448,8 +448,8 @@ func (s *processes) mayTake(t *terminal, n int) bool {
 // mostPast is how many ended generations are remembered for status.
 const mostPast = 10
 
-func (s *processes) notePast(n int, exit reaper.Exit) {
-	s.past = append(s.past, control.Past{N: n, Ended: time.Now(), How: exit.String(), Status: statusOf(exit)})
+func (s *processes) notePast(p *process, exit reaper.Exit) {
+	s.past = append(s.past, control.Past{N: p.n, Since: p.since, Ended: time.Now(), How: exit.String(), Status: statusOf(exit)})
 	if len(s.past) > mostPast {
 		s.past = s.past[len(s.past)-mostPast:]
 	}

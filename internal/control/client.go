@@ -15,6 +15,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/settings"
 )
 
 // Ask sends a request to the hotinit with this PID and calls each with every
@@ -62,12 +63,14 @@ func Command(name string, args []string, out, errs io.Writer) int {
 	asJSON, pid := false, 1
 	for i := 0; i < len(args); i++ {
 		switch arg := args[i]; {
-		case arg == "--json" && name == "status":
+		case arg == "--json" && (name == "status" || name == "releases"):
 			asJSON = true
 		case arg == "--watch" && name == "status":
 			r.Watch = true
 		case arg == "--wait" && (name == "reload" || name == "rollback"):
 			r.Wait = true
+		case name == "rollback" && r.Release == "" && arg != "" && arg[0] != '-':
+			r.Release = arg
 		case arg == "--pid" && i+1 < len(args):
 			i++
 			n, err := strconv.Atoi(args[i])
@@ -76,7 +79,7 @@ func Command(name string, args []string, out, errs io.Writer) int {
 				return exitcode.Failure
 			}
 		default:
-			fmt.Fprintf(errs, "hotinit %s: unknown argument %s (%s)\n", name, arg, usage(name))
+			fmt.Fprintf(errs, "hotinit %s: unknown argument %s (%s)\n", name, arg, settings.CommandUsage(name))
 			return exitcode.Failure
 		}
 	}
@@ -91,6 +94,11 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			fmt.Fprintf(out, "%s\n", b)
 		case a.Status != nil:
 			Print(out, a.Status)
+		case asJSON && a.OK:
+			b, _ := json.MarshalIndent(a.Releases, "", "  ")
+			fmt.Fprintf(out, "%s\n", b)
+		case name == "releases" && a.OK:
+			PrintReleases(out, a.Releases)
 		case a.OK:
 			fmt.Fprintln(out, a.Text)
 		default:
@@ -105,16 +113,6 @@ func Command(name string, args []string, out, errs io.Writer) int {
 	return status
 }
 
-func usage(name string) string {
-	switch name {
-	case "status":
-		return "it takes --json, --watch and --pid PID"
-	case "reload", "rollback":
-		return "it takes --wait and --pid PID"
-	}
-	return "it takes --pid PID"
-}
-
 // Print writes a status for a person.
 func Print(w io.Writer, s *Status) {
 	fmt.Fprintf(w, "%s: %s", s.Situation, strings.Join(s.Command, " "))
@@ -124,10 +122,6 @@ func Print(w io.Writer, s *Status) {
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, g := range s.Generations {
-		digest := g.Digest
-		if len(digest) > 12 {
-			digest = digest[:12]
-		}
 		note := ""
 		if g.N == s.Good {
 			note = "last good"
@@ -139,7 +133,7 @@ func Print(w io.Writer, s *Status) {
 		if !g.Since.IsZero() {
 			age = "for " + time.Since(g.Since).Round(time.Second).String()
 		}
-		fmt.Fprintf(t, "generation %d\t%s\tpid %d\t%s\t%s\t%s\n", g.N, g.Phase, g.PID, age, digest, note)
+		fmt.Fprintf(t, "generation %d\t%s\tpid %d\t%s\t%s\t%s\n", g.N, g.Phase, g.PID, age, short(g.Release), note)
 	}
 	_ = t.Flush()
 	for i := max(0, len(s.Past)-3); i < len(s.Past); i++ {
@@ -149,4 +143,33 @@ func Print(w io.Writer, s *Status) {
 	if s.Reason != "" {
 		fmt.Fprintf(w, "the last release that failed: %s\n", s.Reason)
 	}
+}
+
+// short is as much of a release's name as tells it apart.
+func short(name string) string { return name[:min(len(name), 12)] }
+
+// PrintReleases writes the releases for a person.
+func PrintReleases(w io.Writer, list []Release) {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, r := range list {
+		kind := ""
+		switch {
+		case r.ByHand:
+			kind = "rolled back by hand"
+		case r.Rejected != "":
+			kind = "rejected: " + r.Rejected
+		case r.Good:
+			kind = "good"
+		}
+		last := ""
+		if r.Generation != 0 {
+			last = fmt.Sprintf("generation %d", r.Generation)
+		}
+		since := ""
+		if !r.Since.IsZero() {
+			since = "since " + r.Since.Format(time.DateTime)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", short(r.Name), last, r.Fate, since, kind, r.Path)
+	}
+	_ = t.Flush()
 }

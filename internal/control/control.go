@@ -19,10 +19,13 @@ import (
 
 // Request is what is asked for.
 type Request struct {
-	// Op is "status", "reload", "rollback", "stop" or "health".
+	// Op is "status", "reload", "rollback", "releases", "stop" or "health".
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.
 	Program string `json:",omitempty"`
+	// Release is the one that rollback is to lead to, by its name or the first
+	// letters of it; "" for the one before the current one.
+	Release string `json:",omitempty"`
 	// Wait has reload and rollback answer once the swap is decided.
 	Wait bool `json:",omitempty"`
 	// Watch has status answer again at each change.
@@ -34,6 +37,20 @@ type Response struct {
 	OK     bool    `json:"ok"`
 	Text   string  `json:"text,omitempty"` // a line for a person
 	Status *Status `json:"status,omitempty"`
+
+	Releases []Release `json:"releases,omitempty"`
+}
+
+// Release is one that runs, that can be gone back to, or that was rejected.
+type Release struct {
+	Name       string    `json:"release"`              // what rollback takes
+	Generation int       `json:"generation,omitempty"` // the last one that ran it
+	Fate       string    `json:"fate,omitempty"`       // that generation's phase, or how it ended
+	Since      time.Time `json:"since,omitzero"`       // when that generation was started
+	Path       string    `json:"path,omitempty"`       // where its file was
+	Good       bool      `json:"good"`                 // a rollback can lead to it
+	Rejected   string    `json:"rejected,omitempty"`   // why hotinit does not start it by itself
+	ByHand     bool      `json:"byHand,omitempty"`     // somebody rolled it back
 }
 
 // Status is what hotinit knows of its app.
@@ -56,6 +73,7 @@ type Generation struct {
 	Phase   string    `json:"phase"`
 	PID     int       `json:"pid,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
+	Release string    `json:"release,omitempty"` // its release's name
 	Path    string    `json:"path,omitempty"`
 	Digest  string    `json:"sha256,omitempty"`
 	Text    string    `json:"text,omitempty"` // its last STATUS=
@@ -66,6 +84,7 @@ type Generation struct {
 // Past is a generation that has ended.
 type Past struct {
 	N      int       `json:"generation"`
+	Since  time.Time `json:"since,omitzero"`
 	Ended  time.Time `json:"ended"`
 	How    string    `json:"how"`
 	Status int       `json:"status"`

@@ -68,6 +68,12 @@ func (m *step) beginBack(name string) bool {
 	why := ""
 	switch {
 	case to < 0 && name != "":
+		// What was rolled back by hand is kept for whoever names it.
+		if r := m.s.Rejection(name); r != nil && r.ByHand {
+			m.unreject(name)
+			m.begin(ByRollback, Held, name)
+			return true
+		}
 		why = "there is no good release " + Short(name)
 	case to < 0:
 		why = "there is no other good release"

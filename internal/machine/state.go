@@ -296,6 +296,11 @@ func (s *State) Releases() []string {
 	for _, g := range s.GoodReleases {
 		names = append(names, g.Release)
 	}
+	for _, r := range s.Rejected {
+		if r.ByHand { // somebody may name it
+			names = append(names, r.Release)
+		}
+	}
 	return names
 }
 

@@ -135,7 +135,9 @@ func roff(text string) string { return strings.NewReplacer("\\", "\\e", "\"", "\
 // a quote would be a macro.
 func roffLine(text string) string {
 	var b strings.Builder
-	writeWrapped(&b, roff(text))
+	for sentence := range strings.SplitAfterSeq(roff(text), ". ") {
+		writeWrapped(&b, sentence) // roff wants each on a line of its own
+	}
 	var lines []string
 	for line := range strings.Lines(b.String()) {
 		line = strings.TrimSuffix(line, "\n")

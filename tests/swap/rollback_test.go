@@ -1,10 +1,13 @@
 package swap
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/site"
 )
@@ -142,4 +145,53 @@ func TestAScriptIsRolledBackThroughTheSymlinkOfItsRelease(t *testing.T) {
 	s.Becomes(2, "current")
 	gate()
 	s.Line(`^v1 generation 3$`)
+}
+
+func TestRollbacksGoAlongTheListAndToANamedRelease(t *testing.T) {
+	s := site.Serving(t, site.Options{})
+	for n, v := range []string{"v2", "v3"} {
+		s.Swap(v)
+		s.Answers(fmt.Sprintf("%s generation %d ", v, n+2))
+		s.Becomes(n+2, "current")
+	}
+	list := func() (found []control.Release) {
+		t.Helper()
+		code, text := s.Ask("releases", "--json")
+		if err := json.Unmarshal([]byte(text), &found); code != 0 || err != nil {
+			t.Fatalf("releases: %d, %v\n%s", code, err, text)
+		}
+		return found
+	}
+	releases := list()
+	if len(releases) != 3 || releases[0].Fate != "current" || !releases[1].Good || !releases[2].Good || releases[1].Path != s.Path {
+		t.Fatalf("three releases were served: %+v", releases)
+	}
+	first, third := releases[2].Name, releases[0].Name
+
+	// Twice, each time to the one before, and then there is none.
+	for n, v := range []string{"v2", "v1"} {
+		if code, text := s.Ask("rollback", "--wait"); code != 0 || !strings.Contains(text, fmt.Sprintf("generation %d is current (release ", n+4)) {
+			t.Fatalf("rollback: %d\n%s", code, text)
+		}
+		s.Answers(fmt.Sprintf("%s generation %d ", v, n+4))
+	}
+	if code, text := s.Ask("rollback", "--wait"); code != 1 || !strings.Contains(text, "there is no other good release") {
+		t.Errorf("one more: %d\n%s", code, text)
+	}
+
+	// The one that was rolled back by hand comes back where somebody names it.
+	if code, text := s.Ask("rollback", "--wait", third[:8]); code != 0 {
+		t.Fatalf("rollback %s: %d\n%s", third[:8], code, text)
+	}
+	s.Answers("v3 generation 6 ")
+	if code, text := s.Ask("rollback", "--wait", "nosuch"); code != 1 || !strings.Contains(text, `there is no release "nosuch"`) {
+		t.Errorf("rollback nosuch: %d\n%s", code, text)
+	}
+	if code, text := s.Ask("releases"); code != 0 || !strings.Contains(text, first[:12]) || !strings.Contains(text, "current") {
+		t.Errorf("releases: %d\n%s", code, text)
+	}
+	if code, text := s.Ask("reload", "--wait"); code != 0 || !strings.Contains(text, "the same as before") {
+		t.Errorf("reload: %d\n%s", code, text)
+	}
+	s.Stop(0)
 }
