@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/contract"
+	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
@@ -42,7 +43,7 @@ func identityOf(cfg *settings.Config, recorded []byte) (*passwd.Identity, error)
 // last handoff left.
 func (s *program) bindAll(inherited map[int]int, recorded []byte) (err error) {
 	c := &s.contract
-	c.Base = os.Environ()
+	c.Base = entry.Environ()
 	c.EnvDir = s.fromStart(s.cfg.EnvDir)
 	c.Always = s.cfg.Compat == "start_server"
 	c.Plain = s.cfg.Compat != "" && !c.Always

@@ -48,7 +48,7 @@ func (s *supervisor) daemonize(argv []string) error {
 	files = append(files, pipe[1])
 	_, err = spawn.Start(&spawn.Spec{
 		Path: "/proc/self/exe", FD: -1, Argv: argv,
-		Env:   append(os.Environ(), contract.DaemonVariable+"="+strconv.Itoa(report)),
+		Env:   append(entry.Environ(), contract.DaemonVariable+"="+strconv.Itoa(report)),
 		Files: files, Dir: s.home, Umask: -1, Signals: entry.Inherited(),
 		Setsid: true, Foreground: -1, Cgroup: -1,
 	})

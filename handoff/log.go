@@ -2,7 +2,6 @@ package handoff
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -169,12 +168,13 @@ func (s *logs) startCommand() (*reaper.Process, error) {
 	if err != nil || strings.ContainsAny(lg.text, "<>|&;$`*?(){}[]~#") {
 		argv = []string{"sh", "-c", lg.text}
 	}
-	path, err := spawn.LookPath(argv[0], os.Environ(), s.home)
+	env := entry.Environ()
+	path, err := spawn.LookPath(argv[0], env, s.home)
 	if err != nil {
 		return nil, err
 	}
 	child, err := spawn.Start(&spawn.Spec{
-		Path: path, FD: -1, Argv: argv, Env: os.Environ(),
+		Path: path, FD: -1, Argv: argv, Env: env,
 		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
 		Dir:   s.home, Umask: -1, Signals: entry.Inherited(),
 		Setpgid: true, Foreground: -1, Cgroup: -1,

@@ -2,7 +2,6 @@ package pid1
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"time"
 
@@ -97,7 +96,7 @@ func (p *pid1) spawn() (*handoff, error) {
 		Path: "/proc/self/exe", // also when the file is gone
 		FD:   -1,
 		Argv: append([]string{Name}, p.args...),
-		Env:  os.Environ(),
+		Env:  entry.Environ(),
 		// The handoff passes on to each generation what it is started with.
 		Signals:    entry.Inherited(),
 		Files:      files,

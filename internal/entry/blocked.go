@@ -35,7 +35,7 @@ func EnsureBlocked(argv []string) error {
 	if err := procmask(sigSetMask, &all, &before); err != nil {
 		return &Error{"block signals", err}
 	}
-	env := append(syscall.Environ(), carrier+"="+encode(inherited, syscall.Getpid()))
+	env := append(carriedEnviron(), carrier+"="+encode(inherited, syscall.Getpid()))
 	err := syscall.Exec("/proc/self/exe", argv, env)
 	_ = procmask(sigSetMask, &before, nil)
 	return &Error{"execute /proc/self/exe again with all signals blocked " +

@@ -35,7 +35,8 @@
 //     unblocked once they have a handler, see catchFaults.
 //   - It puts GOMAXPROCS=1 into the environment that Go's runtime sees. Each
 //     further processor of the scheduler costs time at the start, memory, and
-//     threads. init restores the variable for the app.
+//     threads. It hides GODEBUG, GOGC, GOMEMLIMIT and GOTRACEBACK, which are meant
+//     for the app. Environ returns all of them as they were.
 //
 // The table is found by its content. If a Go release changes it, hotinit_entry
 // leaves it alone, and Fallback reports true: the signals that the runtime
@@ -83,6 +84,9 @@ var (
 	urgent sigaction // for SIGURG, where the table was found
 
 	processors *byte // GOMAXPROCS=VALUE of the environment; nil where it was not set
+
+	variables     *byte // the first string of the environment
+	variableCount int
 
 	handoffPID   int
 	handoffPIDFD = int32(-1)

@@ -22,10 +22,52 @@ TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVQ	$14, AX
 	SYSCALL
 
-	// R8: the environment. R12: where GOMAXPROCS is in it, or its end.
+	// R8: the environment. Some variables that Go's runtime reads are the app's
+	// alone (GODEBUG, GOMEMLIMIT, GOTRACEBACK, GOGC): GOMAXPROCS=1 takes their
+	// places. Environ has them from the strings, which stay as they are.
 	MOVQ	0(SP), CX
 	LEAQ	16(SP)(CX*8), R8
 	LEAQ	processors<>(SB), R9
+	MOVQ	R8, R12
+	XORL	R14, R14
+	MOVQ	0(R8), AX
+	MOVQ	AX, ·variables(SB)
+	MOVQ	$DEBUG_NAME, BX
+	MOVQ	$MEMLIMIT_NAME, DX
+	MOVQ	$TRACEBACK_NAME, SI
+hide:
+	MOVQ	0(R12), AX
+	TESTQ	AX, AX
+	JEQ	counted
+	INCQ	R14
+	MOVQ	0(AX), DI
+	CMPQ	DI, BX
+	JEQ	hidden
+	CMPQ	DI, DX
+	JNE	traceback
+	CMPL	7(AX), $MEMLIMIT_REST
+	JEQ	hidden
+	JMP	shown
+traceback:
+	CMPQ	DI, SI
+	JNE	collector
+	CMPL	8(AX), $TRACEBACK_REST
+	JEQ	hidden
+	JMP	shown
+collector:
+	CMPL	0(AX), $GC_NAME
+	JNE	shown
+	CMPB	4(AX), $'='
+	JNE	shown
+hidden:
+	MOVQ	R9, 0(R12)
+shown:
+	ADDQ	$8, R12
+	JMP	hide
+counted:
+	MOVQ	R14, ·variableCount(SB)
+
+	// R12: where GOMAXPROCS is in it, or its end.
 	MOVQ	0(R9), R10
 	MOVQ	8(R9), R11
 	MOVQ	R8, R12

@@ -120,6 +120,55 @@ environment:
 	ADD	$8, RSP, R1
 	ADD	R0<<3, R1, R8
 	ADD	$8, R8
+
+	// Some variables that Go's runtime reads are the app's alone (GODEBUG,
+	// GOMEMLIMIT, GOTRACEBACK, GOGC): GOMAXPROCS=1 takes their places. Environ
+	// has them from the strings, which stay as they are.
+	MOVD	R8, R12
+	MOVD	ZR, R4
+	MOVD	0(R8), R2
+	MOVD	R2, ·variables(SB)
+hide:
+	MOVD	0(R12), R2
+	CBZ	R2, counted
+	ADD	$1, R4
+	MOVD	0(R2), R3
+	MOVD	$DEBUG_NAME, R5
+	CMP	R5, R3
+	BEQ	hidden
+	MOVD	$MEMLIMIT_NAME, R5
+	CMP	R5, R3
+	BNE	traceback
+	MOVWU	7(R2), R3
+	MOVD	$MEMLIMIT_REST, R5
+	CMP	R5, R3
+	BEQ	hidden
+	JMP	shown
+traceback:
+	MOVD	$TRACEBACK_NAME, R5
+	CMP	R5, R3
+	BNE	collector
+	MOVWU	8(R2), R3
+	MOVD	$TRACEBACK_REST, R5
+	CMP	R5, R3
+	BEQ	hidden
+	JMP	shown
+collector:
+	MOVWU	0(R2), R3
+	MOVD	$GC_NAME, R5
+	CMP	R5, R3
+	BNE	shown
+	MOVBU	4(R2), R3
+	CMP	$61, R3	// '='
+	BNE	shown
+hidden:
+	MOVD	R9, 0(R12)
+shown:
+	ADD	$8, R12
+	JMP	hide
+counted:
+	MOVD	R4, ·variableCount(SB)
+
 	MOVD	R8, R12
 variable:
 	MOVD	0(R12), R2

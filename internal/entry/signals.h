@@ -51,3 +51,12 @@ GLOBL everySignal<>(SB), RODATA|NOPTR, $8
 DATA processors<>+0(SB)/8, $"GOMAXPRO"
 DATA processors<>+8(SB)/8, $"CS=1\x00\x00\x00\x00"
 GLOBL processors<>(SB), RODATA|NOPTR, $16
+
+// The names of the variables that are hidden from Go's runtime: their first eight
+// bytes, and the four last ones with the '='. Memory is read in little-endian order.
+#define DEBUG_NAME 0x3D47554245444F47	// GODEBUG=
+#define MEMLIMIT_NAME 0x4D494C4D454D4F47	// GOMEMLIM
+#define MEMLIMIT_REST 0x3D54494D	// MIT=
+#define TRACEBACK_NAME 0x4245434152544F47	// GOTRACEB
+#define TRACEBACK_REST 0x3D4B4341	// ACK=
+#define GC_NAME 0x43474F47	// GOGC, and '='

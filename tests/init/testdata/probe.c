@@ -19,6 +19,8 @@
 //	probe old COMMAND...  the same, and where nothing else makes a pidfd or takes one
 //	probe forbid N COMMAND...  the same, where each call newer than Linux 4.5 fails
 //	                      with error N, of all that hotinit could use
+//	probe twice COMMAND...  with two variables TWICE, one without a name, and one
+//	                      without a value
 //	probe fill COMMAND... execute with standard output full and error full
 #define _GNU_SOURCE
 #include <errno.h>
@@ -338,6 +340,20 @@ static int forbid(int error) {
 	return install(sizeof filter / sizeof *filter, filter);
 }
 
+static int twice(void) {
+	static char *odd[] = { "TWICE=1", "=nameless", "valueless", "TWICE=2", "TWICE=1" };
+	size_t n = 0, more = sizeof odd / sizeof *odd;
+	while (environ[n])
+		n++;
+	char **all = calloc(n + more + 1, sizeof *all);
+	if (!all)
+		return 99;
+	memcpy(all, environ, n * sizeof *all);
+	memcpy(all + n, odd, sizeof odd);
+	environ = all;
+	return 0;
+}
+
 static int fill(void) {
 	int p[2];
 	char page[4096] = { 0 };
@@ -421,6 +437,8 @@ int main(int argc, char **argv) {
 		return deny(1) ? 99 : execute(argv + 2);
 	if (!strcmp(what, "forbid") && argc > 3)
 		return forbid(atoi(argv[2])) ? 99 : execute(argv + 3);
+	if (!strcmp(what, "twice") && argc > 2)
+		return twice() ? 99 : execute(argv + 2);
 	if (!strcmp(what, "fill") && argc > 2)
 		return fill() ? 99 : execute(argv + 2);
 	fprintf(stderr, "probe: what is %s?\n", what);
