@@ -22,7 +22,7 @@ func Environ() []string {
 	var env []string
 	if entered {
 		env = walk(variables, variableCount)
-	} else if b, err := readFile("/proc/self/environ"); err == nil {
+	} else if b, err := initial(); err == nil {
 		env = strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
 		if len(b) == 0 {
 			env = nil
@@ -69,9 +69,10 @@ func walk(first *byte, count int) []string {
 	return env
 }
 
-// readFile is os.ReadFile; package os is not to be initialised before this one.
-func readFile(path string) ([]byte, error) {
-	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+// initial is the environment in one piece, as the kernel shows it. It does without
+// package os, which is not to be initialised before this one.
+func initial() ([]byte, error) {
+	fd, err := syscall.Open("/proc/self/environ", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
