@@ -1,0 +1,2 @@
+generation <?= getenv('HOTINIT_GENERATION') ?>
+
