@@ -89,55 +89,83 @@ func TestServersAreSwappedWhereTheirSocketsCannotBeTaken(t *testing.T) {
 	}
 }
 
-func (s server) swap(t *testing.T, o box.Options) {
+// place is where a server's files are, and the port that it binds.
+type place struct {
+	server
+	t        *testing.T
+	tmp      string // the directory
+	inside   string // the same, as the server sees it
+	port     string
+	revision string
+}
+
+// prepare installs the server's files.
+func (s server) prepare(t *testing.T) *place {
 	words := strings.Fields(s.command)
 	if _, err := exec.LookPath(words[0]); err != nil && !strings.HasPrefix(words[0], "{") {
-		t.Skipf("%v (tests/adopt/apt-packages.txt lists what it needs)", err)
+		t.Skipf("%v (examples/apt-packages.txt lists what it needs)", err)
 	}
-	tmp, port := t.TempDir(), freePort(t)
-	if err := os.Chmod(tmp, 0o755); err != nil {
+	tmp := t.TempDir()
+	p := &place{server: s, t: t, tmp: tmp, inside: tmp, port: freePort(t)}
+	if err := os.Chmod(tmp, 0o777); err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+func (p *place) fill(text string) string {
 	options := ""
-	if s.name == "nginx reuseport" {
+	if p.name == "nginx reuseport" {
 		options = " reuseport"
 	}
-	fill := strings.NewReplacer("{port}", port, "{tmp}", tmp, "{options}", options, "''", "")
-	revision := ""
-	install := func(name string) {
-		b, err := os.ReadFile(filepath.Join("testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(tmp, name), fill.Replace(string(b))+revision)
-	}
-	for _, name := range append(s.files, s.release) {
+	return strings.NewReplacer("{port}", p.port, "{tmp}", p.inside, "{options}", options, "''", "").Replace(text)
+}
+
+func (p *place) install() {
+	for _, name := range append(p.files, p.release) {
 		if name != "" {
-			install(name)
+			p.put(name)
 		}
 	}
-	if s.build != nil {
-		s.build(t, tmp)
+	if p.build != nil {
+		p.build(p.t, p.tmp)
 	}
-	o.Args = append(o.Args, strings.Fields("--settle 100ms "+fill.Replace(s.flags))...)
-	o.Args = append(o.Args, "--")
-	for _, word := range words {
-		o.Args = append(o.Args, fill.Replace(word))
+}
+
+func (p *place) put(name string) {
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	o.Dir = tmp
-	o.Env = box.Environment("PORT="+port, "HOST=127.0.0.1", "TMPDIR="+tmp, "PYTHONDONTWRITEBYTECODE=1", "XDG_DATA_HOME="+tmp, "XDG_CONFIG_HOME="+tmp)
-	b := box.Start(t, o)
-	defer func() {
-		if t.Failed() {
-			t.Logf("hotinit and the server said:\n%s", b.Output)
-		}
-	}()
-	b.Line(`^hotinit: generation 1 listens on \S+:` + port + ";")
-	request, want := s.request, s.want
+	write(p.t, filepath.Join(p.tmp, name), p.fill(string(b))+p.revision)
+}
+
+// args are hotinit's.
+func (p *place) args(flags ...string) []string {
+	args := append(flags, strings.Fields("--settle 100ms "+p.fill(p.flags))...)
+	args = append(args, "--")
+	for _, word := range strings.Fields(p.command) {
+		args = append(args, p.fill(word))
+	}
+	return args
+}
+
+func (p *place) env() []string {
+	return []string{"PORT=" + p.port, "HOST=127.0.0.1", "TMPDIR=" + p.inside, "PYTHONDONTWRITEBYTECODE=1",
+		"XDG_DATA_HOME=" + p.inside, "XDG_CONFIG_HOME=" + p.inside}
+}
+
+// underLoad swaps the server while it is asked, and returns how many requests
+// were lost, and how many it may have dropped.
+func (p *place) underLoad(line func(pattern string), hup func()) {
+	t := p.t
+	t.Helper()
+	line(`^hotinit: generation 1 listens on \S+:` + p.port + ";")
+	request, want := p.request, p.want
 	if request == "" {
 		request, want = httpRequest, "generation"
 	}
-	l := startLoad("127.0.0.1:"+port, request, want)
+	l := startLoad("127.0.0.1:"+p.port, request, want)
 	defer func() {
 		if t.Failed() {
 			t.Logf("refused: %v; lost: %v", l.refused, l.lost)
@@ -148,32 +176,44 @@ func (s server) swap(t *testing.T, o box.Options) {
 	swap := func(how func()) {
 		generation++
 		how()
-		b.Line(fmt.Sprintf(`^hotinit: generation %d is ready`, generation))
-		b.Line(fmt.Sprintf(`^hotinit: generation %d ended`, generation-1))
+		line(fmt.Sprintf(`^hotinit: generation %d is ready`, generation))
+		line(fmt.Sprintf(`^hotinit: generation %d ended`, generation-1))
 		l.more(t, 50)
 	}
 	for range swapsOfEach {
-		swap(func() { b.Signal(unix.SIGHUP) })
-		if s.release == "" {
-			continue
+		swap(hup)
+		if p.release != "" {
+			swap(func() {
+				p.revision += "\n" // the same in all of these languages, and another content
+				p.put(p.release)
+			})
 		}
-		swap(func() {
-			revision += "\n" // the same in all of these languages, and another content
-			install(s.release)
-		})
 	}
 	l.end()
-	b.Signal(unix.SIGTERM)
-	b.Wait()
-
 	t.Logf("%d requests, %d swaps: %d refused, %d lost", l.done, generation-1, len(l.refused), len(l.lost))
 	allowed := 0
-	if s.drops {
+	if p.drops {
 		allowed = workers * (generation - 1) // what each generation had accepted when it ended
 	}
 	if len(l.refused) > 0 || len(l.lost) > allowed {
 		t.Errorf("%d requests were refused, %d lost; want 0, and at most %d", len(l.refused), len(l.lost), allowed)
 	}
+}
+
+func (s server) swap(t *testing.T, o box.Options) {
+	p := s.prepare(t)
+	p.install()
+	o.Args = append(o.Args, p.args()...)
+	o.Dir, o.Env = p.tmp, box.Environment(p.env()...)
+	b := box.Start(t, o)
+	defer func() {
+		if t.Failed() {
+			t.Logf("hotinit and the server said:\n%s", b.Output)
+		}
+	}()
+	p.underLoad(func(pattern string) { b.Line(pattern) }, func() { b.Signal(unix.SIGHUP) })
+	b.Signal(unix.SIGTERM)
+	b.Wait()
 }
 
 // write replaces a file as a deploy does: by renaming.
@@ -199,7 +239,7 @@ func run(t *testing.T, dir string, words ...string) {
 func buildGo(t *testing.T, tmp string) {
 	t.Helper()
 	c := exec.Command("go", "build", "-o", filepath.Join(tmp, "server"), ".")
-	c.Dir, c.Env = "testdata/go", append(os.Environ(), "CGO_ENABLED=0")
+	c.Dir, c.Env = "../../examples/any-image/server", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
