@@ -148,6 +148,10 @@ func newEngine(l *loop, sys system, policy *machine.Policy) *engine {
 // post makes the loop act upon an event of the program.
 func (e *engine) post(ev machine.Event) { e.inputs <- input{engine: e, event: ev} }
 
+// apply tells the machine about something that happened while an effect is carried
+// out, and that has no effects itself.
+func (e *engine) apply(ev machine.Event) { e.state, _ = machine.Next(e.state, e.policy, ev) }
+
 // record records the state anew: something in the record changed beside it.
 func (e *engine) record() { e.sys.record(e.state, e.seq) }
 

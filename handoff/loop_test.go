@@ -51,10 +51,6 @@ func (e *engine) postAndWait(ev machine.Event, seq uint64) {
 	e.submit(input{engine: e, event: ev, seq: seq})
 }
 
-// apply tells the machine about something that happened while an effect is carried
-// out, and that has no effects itself.
-func (e *engine) apply(ev machine.Event) { e.state, _ = machine.Next(e.state, e.policy, ev) }
-
 // inFakeTime runs a story with a loop that has booted. The loop is stopped at
 // its end: whatever timer or source were left then would make it fail.
 func inFakeTime(t *testing.T, p machine.Policy, story func(*rig)) {
