@@ -29,6 +29,9 @@ func (s *releases) watch(command string, script bool) {
 	if o.Command == "" && len(o.Paths) == 0 {
 		return
 	}
+	if command != "" && s.cfg.Verbosity > 0 && watch.SingleFileMount(command) {
+		say.Line("%s is mounted as a single file: a file that is renamed over it on the host does not show here. Mount the directory that it is in, or deploy by writing in place", command)
+	}
 	w, err := watch.New(o)
 	if err != nil {
 		say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)

@@ -236,6 +236,15 @@ func TestTreeOfOneFileWithASignal(t *testing.T) {
 	r.onlyPaths("etc/app.conf")
 }
 
+func TestTreeSendsNoSignalForTheSameBytes(t *testing.T) {
+	for _, way := range []string{`echo 1 >etc/app.conf`, `echo 1 >new; mv new etc/app.conf`, `touch etc/app.conf`} {
+		r := newTree(t, `mkdir etc; echo 1 >etc/app.conf`, Options{Paths: []Path{{Pattern: "etc/app.conf", Signal: unix.SIGHUP}}})
+		r.sh(way)
+		r.resweep()
+		r.onlyPaths("etc/app.conf")
+	}
+}
+
 func TestTreeOfMountedConfiguration(t *testing.T) {
 	// As orchestrators project it: links into a directory that is swapped whole.
 	r := newTree(t, `mkdir -p conf/..1; echo 1 >conf/..1/a.yaml; ln -s ..1 conf/..data; ln -s ..data/a.yaml conf/a.yaml`, Options{Paths: []Path{{Pattern: "conf/a.yaml"}}})
