@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/gitignore"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
@@ -139,9 +140,9 @@ func (m *memory) keep(r *heldRelease) {
 	if err != nil {
 		return
 	}
-	tree := release.Tree{Root: r.file.Root, Counts: m.counts()}
+	tree := release.Tree{Root: r.file.Root, Counts: m.counts(), Lead: gitignore.Parse(m.cfg.Ignore).Match}
 	if r.copy != nil {
-		tree.Root = filepath.Join(r.copy.Path, "tree")
+		tree.Root, tree.Copied = filepath.Join(r.copy.Path, "tree"), true
 	}
 	m.do(func() error {
 		f := release.Resume(k.Release, fd)

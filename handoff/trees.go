@@ -24,7 +24,7 @@ func (s *common) tree() (release.Tree, bool) {
 		real, err := filepath.EvalSymlinks(s.fromStart(p.Path))
 		var st unix.Stat_t
 		if err == nil && unix.Stat(real, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return release.Tree{Root: real, Counts: s.counts()}, true
+			return release.Tree{Root: real, Counts: s.counts(), Lead: gitignore.Parse(s.cfg.Ignore).Match}, true
 		}
 	}
 	return release.Tree{}, false
@@ -71,9 +71,8 @@ func (s *starts) copyTree(j *job, tree release.Tree) error {
 	if err != nil {
 		return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", tree.Root, err)}
 	}
-	ignored := gitignore.Parse(s.cfg.Ignore)
 	copied, d, err := release.CopyTree(tree, p, release.CopyOptions{
-		Done: j.cancel, Lead: ignored.Match, Before: j.before, As: s.mayWrite,
+		Done: j.cancel, Before: j.before, As: s.mayWrite,
 	})
 	var f *release.File
 	rel, within := tree.Within(j.file.Real)

@@ -122,7 +122,7 @@ func (s *Store) List() (List, error) {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return List{}, fmt.Errorf("%s is not believed: it is not a regular file", name)
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 || st.Nlink != 1:
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 || st.Nlink > 1: // 0: it was replaced just now
 		return List{}, fmt.Errorf("%s is not believed: others than root and hotinit's own user may write to it", name)
 	case st.Size > mostList:
 		return List{}, fmt.Errorf("%s is not believed: it has %d bytes", name, st.Size)
@@ -299,7 +299,7 @@ func (s *Store) copyIn(k *Kept, f *File, tree Tree, done <-chan struct{}) error 
 		if _, err := tree.Copy(filepath.Join(temporary, "tree"), CopyOptions{Done: done}); err != nil {
 			return err
 		}
-		d, err := (Tree{Root: filepath.Join(temporary, "tree"), Counts: tree.Counts}).Digest(done)
+		d, err := (Tree{Root: filepath.Join(temporary, "tree"), Counts: tree.Counts, Copied: true}).Digest(done)
 		if err != nil {
 			return err
 		}
@@ -411,7 +411,7 @@ func (s *Store) Open(k *Kept, counts func(rel string, isDir bool) bool, done <-c
 		err = refuse("its copy was changed")
 	}
 	if err == nil && k.Release.Root != "" {
-		tree = Tree{Root: filepath.Join(s.home(k), "tree"), Counts: counts}
+		tree = Tree{Root: filepath.Join(s.home(k), "tree"), Counts: counts, Copied: true}
 		var d Digest
 		if d, err = tree.Digest(done); err == nil && d != k.Release.Tree {
 			err = refuse("its copy was changed, or other files are ignored now than when it was kept")

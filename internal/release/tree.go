@@ -23,6 +23,20 @@ type Tree struct {
 	// path below Root. nil: everything does. What is below a directory that does
 	// not belong to it is not looked at.
 	Counts func(rel string, isDir bool) bool
+	// Lead reports whether something that does not belong to it is to be reached
+	// from a copy: it gets a symbolic link to the original. nil: nothing is.
+	Lead func(rel string, isDir bool) bool
+	// Copied says that this is a copy: a symbolic link may stand for a directory
+	// that does not belong to the tree.
+	Copied bool
+}
+
+// belongs reports whether an entry belongs to the tree.
+func (t Tree) belongs(e *entry) bool {
+	if t.Counts == nil {
+		return true
+	}
+	return t.Counts(e.rel, e.kind() == unix.S_IFDIR) && !(t.Copied && e.kind() == unix.S_IFLNK && !t.Counts(e.rel, true))
 }
 
 // What a tree may have in it. A greater one is no release but a disk: reading
@@ -92,7 +106,7 @@ func (w *treeWalk) directory(fd int, rel string) error {
 			return w.failed(&e, err)
 		}
 		isDir := e.kind() == unix.S_IFDIR
-		if w.tree.Counts != nil && !w.tree.Counts(e.rel, isDir) {
+		if !w.tree.belongs(&e) {
 			if w.skip != nil {
 				if err := w.skip(&e); err != nil {
 					return err
@@ -245,9 +259,6 @@ type Copied struct {
 // CopyOptions say how a tree is copied.
 type CopyOptions struct {
 	Done <-chan struct{}
-	// Lead reports whether something that does not belong to the tree is to be
-	// reached from the copy: it gets a symbolic link to the original.
-	Lead func(rel string, isDir bool) bool
 	// Before is an earlier copy of the same tree, "" for none. A file that is
 	// unmodified since, and that the app may not write to, gets a hard link to it.
 	Before string
@@ -297,7 +308,15 @@ func (t Tree) Copy(to string, o CopyOptions) (c Copied, err error) {
 		return nil // a socket or a device: whoever made it makes it again
 	}
 	w.skip = func(e *entry) error {
-		if o.Lead == nil || !o.Lead(e.rel, e.kind() == unix.S_IFDIR) {
+		if t.Copied && e.kind() == unix.S_IFLNK {
+			var buf [unix.PathMax]byte
+			n, err := unix.Readlinkat(e.dir, e.name, buf[:])
+			if err == nil {
+				err = unix.Symlink(string(buf[:n]), path(e))
+			}
+			return wrapCopy(path(e), err)
+		}
+		if t.Copied || t.Lead == nil || !t.Lead(e.rel, e.kind() == unix.S_IFDIR) {
 			return nil
 		}
 		return wrapCopy(path(e), unix.Symlink(filepath.Join(t.Root, e.rel), path(e)))

@@ -85,14 +85,16 @@ func TestATreesDigestLeavesOutWhatDoesNotMatter(t *testing.T) {
 
 func TestACopyOfATreeHasItsDigestWhateverHappensToTheOriginal(t *testing.T) {
 	tree := grown(t)
+	tree.Counts = func(rel string, isDir bool) bool { return rel != "data" || !isDir } // as data/ in .gitignore
+	tree.Lead = func(rel string, isDir bool) bool { return rel == "data" && isDir }
 	want := digested(t, tree)
 	to := filepath.Join(filepath.Dir(tree.Root), "copy")
-	c, err := tree.Copy(to, CopyOptions{Lead: func(rel string, _ bool) bool { return rel == "data" }})
+	c, err := tree.Copy(to, CopyOptions{})
 	if err != nil || c.Cloned+c.Written != 3 {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	os.WriteFile(tree.Root+"/lib/a.js", []byte("overwritten in place"), 0o644)
-	copied := Tree{Root: to, Counts: tree.Counts}
+	copied := Tree{Root: to, Counts: tree.Counts, Copied: true}
 	if got := digested(t, copied); got != want {
 		t.Errorf("the copy has the digest %v, want %v", got, want)
 	}
@@ -104,6 +106,13 @@ func TestACopyOfATreeHasItsDigestWhateverHappensToTheOriginal(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(tree.Root + "/data/db"); string(b) != "a new row" {
 		t.Errorf("what is ignored is not the original: %q", b)
+	}
+	again := Tree{Root: to + "-again", Counts: tree.Counts, Copied: true}
+	if _, err := copied.Copy(again.Root, CopyOptions{}); err != nil || digested(t, again) != want {
+		t.Errorf("a copy of the copy: %v", err)
+	}
+	if link, _ := os.Readlink(again.Root + "/data"); link != tree.Root+"/data" {
+		t.Errorf("its data is %q", link)
 	}
 	if st, _ := os.Stat(to + "/lib/deep/run"); st.Mode().Perm() != 0o755 {
 		t.Errorf("mode %v", st.Mode())
