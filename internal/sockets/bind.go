@@ -110,7 +110,7 @@ func (s Spec) bindAdvice(err error) string {
 	case errors.Is(err, unix.EACCES) && !s.Network.Unix() && s.Port < 1024:
 		return " (run as root, or publish a port above 1023)"
 	case errors.Is(err, unix.EADDRINUSE):
-		return " (another process listens there; choose another port)"
+		return " (" + s.occupant() + ")"
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return " (no network interface has this address)"
 	}

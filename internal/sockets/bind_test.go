@@ -3,6 +3,7 @@ package sockets
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -392,5 +393,66 @@ func TestBindIsNotLedElsewhereInARace(t *testing.T) {
 	}
 	if bound == 0 {
 		t.Error("nothing was bound at all")
+	}
+}
+
+// timeWait leaves a connection in TIME_WAIT on a port on which nobody listens, of a
+// socket that had not set SO_REUSEADDR.
+func timeWait(t *testing.T) (port int) {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	server, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	check(err)
+	defer unix.Close(server)
+	check(unix.Bind(server, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	check(unix.Listen(server, 1))
+	sa, err := unix.Getsockname(server)
+	check(err)
+	client, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	check(err)
+	check(unix.Connect(client, sa))
+	accepted, _, err := unix.Accept4(server, unix.SOCK_CLOEXEC)
+	check(err)
+	// Who closes first waits.
+	check(unix.Close(accepted))
+	n, err := unix.Read(client, make([]byte, 1))
+	if n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	check(unix.Close(client))
+	return sa.(*unix.SockaddrInet4).Port
+}
+
+func TestBindTellsTimeWaitFromAProcessThatListens(t *testing.T) {
+	s := mustParse(t, strconv.Itoa(timeWait(t)))
+	_, err := Bind(s, 0)
+	if err == nil || !strings.Contains(err.Error(), "address already in use (nobody listens there, but connections of a process that has ended are in TIME_WAIT") {
+		t.Errorf("Bind says %v", err)
+	}
+}
+
+func TestBindNamesTheProcessThatListens(t *testing.T) {
+	s := mustParse(t, "127.0.0.1:0")
+	fd, err := Bind(s, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = s.Bound(fd)
+	// It inherits the socket, which then is its alone.
+	other := exec.Command("sleep", "1000")
+	other.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "socket")}
+	if err := other.Start(); err != nil {
+		t.Skip(err)
+	}
+	other.ExtraFiles[0].Close()
+	defer func() { other.Process.Kill(); other.Wait() }()
+	want := fmt.Sprintf("(process %d (sleep) listens there; choose another port)", other.Process.Pid)
+	if _, err := Bind(s, 0); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Bind says %v, want %s", err, want)
 	}
 }
