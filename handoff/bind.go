@@ -51,7 +51,9 @@ func (s *program) bindAll(inherited map[int]int, recorded []byte) (err error) {
 	if s.cfg.Ready.Mode == settings.ReadyFD {
 		c.ReadyFD = s.cfg.Ready.FD
 	}
-	c.Watchdog = s.cfg.Watchdog
+	if c.Watchdog = s.cfg.Watchdog; c.Watchdog == 0 && os.Getenv(contract.DaemonVariable) == "" {
+		c.Watchdog = managersWatchdog()
+	}
 	if c.Identity, err = identityOf(s.cfg, recorded); err != nil {
 		return err
 	}

@@ -69,9 +69,13 @@ func (s *program) noticed(m notify.Message) {
 			p.note = "reloading"
 		case "STATUS":
 			p.status = say.Clean(value, longestStatus)
+			s.passOn(g, "STATUS="+p.status)
 		case "MAINPID":
 			s.newMain(g, value)
 		case "WATCHDOG":
+			if value == "1" {
+				s.passOn(g, "WATCHDOG=1")
+			}
 			if value == "trigger" {
 				s.engine.act(machine.Event{Kind: machine.Triggered, N: g})
 			} else if s.cfg.Watchdog > 0 {
@@ -97,4 +101,12 @@ func (s *program) newMain(g int, value string) {
 		return
 	}
 	s.processes.replaceMain(g, pid)
+}
+
+// passOn tells the manager above what a generation says of itself: the current one,
+// and any as long as there is none.
+func (s *program) passOn(g int, text string) {
+	if current := s.engine.state.Current(); current == nil || current.N == g {
+		s.manager.tell(text)
+	}
 }

@@ -265,7 +265,7 @@ func (s *processes) members(p *process) []int {
 		case st.Group == p.group:
 			mine[st.PID] = true
 		default:
-			if v, ok := proc.Getenv(st.PID, "HOTINIT_GENERATION"); ok && v == generation {
+			if s.named(st.PID) == generation {
 				mine[st.PID] = true
 			}
 		}
@@ -282,6 +282,18 @@ func (s *processes) members(p *process) []int {
 		}
 	}
 	return slices.DeleteFunc(pids, func(pid int) bool { return pid == p.pid || pid == self })
+}
+
+// named returns which generation of this program a process has in its environment,
+// "" for none. Below another hotinit, which an app may be, generations have the same
+// numbers; NOTIFY_SOCKET tells whose they are.
+func (s *processes) named(pid int) string {
+	address, ok := proc.Getenv(pid, "NOTIFY_SOCKET")
+	if ok && s.contract.Notify != "" && address != s.contract.Notify {
+		return ""
+	}
+	n, _ := proc.Getenv(pid, "HOTINIT_GENERATION")
+	return n
 }
 
 // signalProcess signals a process of which only the PID is known, by way of a
@@ -388,7 +400,7 @@ func (s *processes) ownerOf(pid int) int {
 	if len(line) == 0 || line[len(line)-1].Parent != os.Getppid() {
 		return 0 // it has ended, or is not below init
 	}
-	named, _ := proc.Getenv(pid, "HOTINIT_GENERATION")
+	named := s.named(pid)
 	for n, p := range s.all {
 		if line[0].Start < p.start {
 			continue

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/site"
 )
 
@@ -279,4 +280,60 @@ func TestWhoStartedHotinitIsToldThatItIsReady(t *testing.T) {
 		}
 	}
 	s.Ends(0)
+}
+
+// What an app says to the manager above goes there, and it is told what the
+// manager expects.
+func TestTheManagersWatchdogIsTheApps(t *testing.T) {
+	site.Need(t, "systemd-notify")
+	path := t.TempDir() + "/notify"
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	s := site.Open(t, site.Options{
+		Env: []string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=30000000"},
+		Script: `[ "$WATCHDOG_USEC" = 30000000 ] && [ "$WATCHDOG_PID" = $$ ] && systemd-notify --ready
+			systemd-notify --status "all is well"; systemd-notify WATCHDOG=1; exec sleep 1000`,
+		Flags: []string{"--ready", "notify"},
+	})
+	buf := make([]byte, 64)
+	for _, want := range []string{"READY=1", "STATUS=all is well", "WATCHDOG=1"} {
+		n, err := unix.Read(fd, buf)
+		if err != nil || string(buf[:n]) != want {
+			t.Errorf("%q, %v, want %q", buf[:n], err, want)
+		}
+	}
+	s.Stop(128 + 15)
+}
+
+// Both hotinits have a generation 1: the outer one's ends, the inner one's, below
+// the outer one's second, does not.
+func TestANestedHotinitsGenerationIsNotTakenForTheOuters(t *testing.T) {
+	s := site.Open(t, site.Options{
+		NoPort: true,
+		Flags:  []string{"--interval", "0", "--no-watch"},
+		Prepare: func(s *site.Site) {
+			s.Write("app", `trap 'echo "app $OUTER is told"; exit' TERM
+				trap 'echo "app $OUTER is asked"' USR1
+				echo "app $OUTER is up"; while :; do sleep 1000 & wait $!; kill $!; done`)
+			s.Write("inner", "#!/bin/sh\nOUTER=$HOTINIT_GENERATION exec "+box.Hotinit+" --no-watch --interval 0 -- sh app\n")
+		},
+		Command: []string{"sh", "inner"},
+	})
+	s.Line("^app 1 is up$")
+	s.Signal(unix.SIGHUP)
+	s.Line("^app 2 is up$")
+	s.Until("generation 1 of the outer one is gone, with all that was of it", func() bool {
+		return len(s.Status().Generations) == 1
+	})
+	s.Signal(unix.SIGUSR1) // comes behind a SIGTERM, if there was one
+	s.Line("^app 2 is asked$")
+	s.Never("app 2 is told")
+	s.Signal(unix.SIGTERM)
+	s.Wait()
 }
