@@ -121,3 +121,25 @@ func TestAScriptOfTheStateDirectoryRunsFromACopyOfItsDirectory(t *testing.T) {
 	s.Line(`^1: v1 in `)
 	s.Never("v2 in")
 }
+
+func TestWhatWasRolledBackByHandStaysSoAfterARestart(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--state-dir", "state", "--probation", "1s"}
+	s := serve(t, flags...)
+	s.Proven(1)
+	s.release("new", "v2")
+	s.sh(`mv new server`)
+	s.next("v2")
+	s.Proven(2)
+	if status, text := s.Ask("rollback", "--wait"); status != 0 {
+		t.Fatalf("rollback: %d, %s", status, text)
+	}
+	s.next("v1")
+	s.Until("it is noted", func() bool {
+		b, _ := os.ReadFile(filepath.Join(s.Dir, "state", "releases.json"))
+		return strings.Contains(string(b), `"byHand":true`)
+	})
+	s = s.restart(flags...)
+	s.Line(`was rejected before \(it was rolled back by hand, on .*\); the last good one, \w+, is started in its stead`)
+	s.next("v1")
+}
