@@ -2,12 +2,15 @@ package adopt
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -70,12 +73,13 @@ type Adopter struct {
 	gens    map[int]*generation
 	passed  map[uint64]bool // inodes of the sockets that were passed to the app
 	nextID  int
-	ports   map[uint64]bool // inodes of sockets that the kernel chose a port for
-	sweeper bool            // a goroutine looks after sockets that may be none to hold
-	over    bool            // nothing is adopted any more
+	ports   map[uint64]bool   // inodes of sockets that the kernel chose a port for
+	last    map[int]time.Time // when a generation last began to listen
+	sweeper bool              // a goroutine looks after sockets that may be none to hold
+	over    bool              // nothing is adopted any more
 
 	// reached is called at the moments at which a test ends this process.
-	reached func(moment string)
+	reached atomic.Pointer[func(moment string)]
 }
 
 // held is a socket of the program.
@@ -97,7 +101,7 @@ type generation struct {
 	pid  int // of the main process
 	fd   int
 	slot *slot
-	told bool // that it cannot be looked at
+	told bool // that it cannot be looked at, or has too many sockets
 	// lost are the calls whose descriptor was replaced, by the socket's inode, and
 	// that were not answered: a signal interrupted them (before Linux 5.19), and
 	// they come again.
@@ -110,7 +114,7 @@ type generation struct {
 func New(host Host, take bool, kept map[string]int) *Adopter {
 	a := &Adopter{
 		host: host, take: take,
-		gens: make(map[int]*generation), passed: make(map[uint64]bool), ports: make(map[uint64]bool),
+		gens: make(map[int]*generation), last: make(map[int]time.Time), passed: make(map[uint64]bool), ports: make(map[uint64]bool),
 	}
 	fd, ok := kept[Journal]
 	if !ok {
@@ -186,7 +190,8 @@ func (a *Adopter) Resume(pids, fds map[int]int) {
 	for _, h := range a.held {
 		for n := range a.gens {
 			if a.open(h, n) {
-				h.by[n], h.heard[n] = true, listening(h.fd)
+				h.by[n], h.heard[n] = true, h.key.kind == unix.SOCK_DGRAM || listening(h.fd)
+				a.last[n] = time.Now()
 			}
 		}
 	}
@@ -198,8 +203,8 @@ func (a *Adopter) Resume(pids, fds map[int]int) {
 
 // moment is where a test may end this process.
 func (a *Adopter) moment(name string) {
-	if a.reached != nil {
-		a.reached(name)
+	if f := a.reached.Load(); f != nil {
+		(*f)(name)
 	}
 }
 
@@ -245,6 +250,7 @@ func (a *Adopter) serve(g *generation, resumed bool) {
 	g.slot.gen = 0
 	if a.gens[g.n] == g {
 		delete(a.gens, g.n)
+		delete(a.last, g.n)
 	}
 	a.host.Drop(ListenerName(g.n))
 	a.mu.Unlock()
@@ -265,25 +271,35 @@ func pending1(fd int) (more, there bool) {
 // answer deals with what is in the generation's slot.
 func (a *Adopter) answer(g *generation) {
 	n := &g.slot.n
-	var r answer
-	switch n.nr {
-	case unix.SYS_BIND:
-		r = a.bind(g, n)
-	case unix.SYS_LISTEN:
-		r = a.listen(g, n)
-	case unix.SYS_SHUTDOWN:
-		r = a.shutdown(n)
-	case unix.SYS_SETSOCKOPT:
-		r = a.option(g, n)
-	default:
-		r = kernel
-	}
+	r := a.decide(g, n)
 	// ENOENT: its thread has ended, or will ask again.
 	a.moment("decided")
 	if err := send(g.fd, n.id, r); err == nil && g.slot.done != 0 {
 		g.slot.done = 0
 		delete(g.lost, callOf(n))
 	}
+}
+
+// decide decides about one call. Should that fail, the call is the kernel's: the
+// app must not wait for ever, nor each handoff fail of the same call.
+func (a *Adopter) decide(g *generation, n *notification) (r answer) {
+	defer func() {
+		if failed := recover(); failed != nil {
+			a.host.Say("a call of generation %d is left to the kernel: %v", g.n, failed)
+			r = kernel
+		}
+	}()
+	switch n.nr {
+	case unix.SYS_BIND:
+		return a.bind(g, n)
+	case unix.SYS_LISTEN:
+		return a.listen(g, n)
+	case unix.SYS_SHUTDOWN:
+		return a.shutdown(n)
+	case unix.SYS_SETSOCKOPT:
+		return a.option(g, n)
+	}
+	return kernel
 }
 
 // Generations tells which generations there are, and which one serves (0 for
@@ -356,13 +372,40 @@ func (a *Adopter) Sockets() []Socket {
 	return out
 }
 
-// Listening reports whether generation n has called listen(2) on every socket
-// that generation of listens on, or had it given where it is not one to listen
-// on; and whether there is any.
+// settled is after which time without a further listen(2) a generation listens on
+// all that it will: another release may have given up an address.
+const settled = time.Second
+
+// hears notes that generation n listens on a socket, and tells the host: now, and
+// once that is all.
+func (a *Adopter) hears(n int, h *held, adopted bool) {
+	h.by[n], h.heard[n] = true, true
+	a.last[n] = time.Now()
+	name := h.String()
+	a.host.Listens(n, name, adopted)
+	time.AfterFunc(settled, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !a.over && a.gens[n] != nil && a.settled(n) {
+			a.host.Listens(n, name, false)
+		}
+	})
+}
+
+func (a *Adopter) settled(n int) bool {
+	last, any := a.last[n]
+	return any && time.Since(last) >= settled
+}
+
+// Listening reports whether generation n listens on every socket that generation
+// of listens on, or on all that it seems to want, and that is at least one.
 func (a *Adopter) Listening(n, of int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	any := false
+	if a.settled(n) {
+		return true
+	}
 	for _, h := range a.held {
 		if !h.by[of] || h.undecided && h.key.kind != unix.SOCK_DGRAM {
 			continue
@@ -415,8 +458,15 @@ func (a *Adopter) findInode(inode uint64) *held {
 	return nil
 }
 
+// mostHeld bounds the sockets of a program: each costs a descriptor here and in
+// init.
+const mostHeld = 500
+
 // hold keeps a socket: with init first. It takes fd, unless it fails.
 func (a *Adopter) hold(fd int, k key) (*held, error) {
+	if len(a.held) >= mostHeld {
+		return nil, fmt.Errorf("the app has %d sockets, and no more are taken over", len(a.held))
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err

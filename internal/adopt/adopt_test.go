@@ -341,3 +341,63 @@ func TestASocketThatTheNewGenerationDoesNotClaimIsClosed(t *testing.T) {
 		r.start(3).serve("tcp", fmt.Sprintf("127.0.0.1:%d", after))
 	})
 }
+
+func TestAnAppThatFloodsBindIsBounded(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *rig) {
+		p := r.start(1)
+		if got := p.do("threads %d 24000", mostHeld+50); got != "ok" {
+			t.Fatal(got)
+		}
+		if n := r.heldSockets(); n != mostHeld {
+			t.Errorf("%d sockets are held, want %d", n, mostHeld)
+		}
+		if len(r.lines()) != 1 {
+			t.Errorf("said %q, want one line", r.lines())
+		}
+		if want := r.a.Sockets(); len(want) != mostHeld {
+			t.Errorf("%d sockets are shown, want %d", len(want), mostHeld)
+		}
+	})
+}
+
+func TestACallThatHotinitFailsOfIsTheKernels(t *testing.T) {
+	r := newRig(t, true)
+	r.at(func(moment string) {
+		if moment == "kept" {
+			panic("a fault")
+		}
+	})
+	p := r.start(1)
+	p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	if len(r.lines()) != 1 {
+		t.Errorf("said %q, want one line", r.lines())
+	}
+}
+
+func TestAGenerationThatGivesUpAnAddressListensOnAllItWants(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *rig) {
+		r.heard = make(chan int, 10)
+		kept := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		one := r.start(1)
+		one.serve("tcp", kept)
+		one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		two := r.start(2)
+		two.serve("tcp", kept)
+		if r.a.Listening(2, 1) {
+			t.Error("generation 2 counts as listening on all, and has one of two")
+		}
+		for count := 0; count < 2; { // as it listens, and when nothing more follows
+			if n := <-r.heard; n == 2 {
+				count++
+			}
+		}
+		if !r.a.Listening(2, 1) {
+			t.Error("generation 2 does not count as listening on all that it wants")
+		}
+		three := r.start(3)
+		three.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		if r.a.Listening(3, 2) {
+			t.Error("generation 3 listens on another address at once, and counts as listening on that of 2")
+		}
+	})
+}

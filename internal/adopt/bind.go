@@ -88,6 +88,14 @@ func (a *Adopter) unreadable(g *generation, err error) {
 	a.host.Say("cannot look at generation %d, which binds a socket (%v): the kernel deals with it, and the next generation cannot have it; --adopt off turns this off", g.n, err)
 }
 
+// refused says once for each generation that a socket cannot be held.
+func (a *Adopter) refused(g *generation, err error) {
+	if !g.told {
+		g.told = true
+		a.host.Say("%v: the kernel deals with it, and the next generation cannot have it", err)
+	}
+}
+
 // bind decides about bind(2): sockfd, addr, addrlen.
 func (a *Adopter) bind(g *generation, n *notification) answer {
 	size := int32(n.args[2])
@@ -184,7 +192,7 @@ func (a *Adopter) give(g *generation, n *notification, s *socket, raw []byte) an
 	}
 	if h == nil {
 		var errno unix.Errno
-		if h, errno = a.make(s, raw); h == nil {
+		if h, errno = a.make(g, s, raw); h == nil {
 			if errno == 0 {
 				return kernel
 			}
@@ -243,8 +251,7 @@ func (a *Adopter) hand(g *generation, n *notification, h *held, s *socket) answe
 	fresh := len(h.by) == 0
 	h.by[g.n] = true
 	if h.key.kind == unix.SOCK_DGRAM && !h.heard[g.n] {
-		h.heard[g.n] = true
-		a.host.Listens(g.n, h.String(), fresh)
+		a.hears(g.n, h, fresh)
 	}
 	return answer{}
 }
@@ -259,7 +266,7 @@ func callOf(n *notification) call { return call{n.pid, [3]uint64(n.args[:3])} }
 
 // make makes the socket that the app wants bound, where its own cannot be taken.
 // Without a socket and an error the kernel is to do it.
-func (a *Adopter) make(s *socket, raw []byte) (*held, unix.Errno) {
+func (a *Adopter) make(g *generation, s *socket, raw []byte) (*held, unix.Errno) {
 	fd, err := unix.Socket(s.key.domain, s.key.kind|unix.SOCK_CLOEXEC, s.protocol)
 	if err != nil {
 		return nil, 0
@@ -272,7 +279,7 @@ func (a *Adopter) make(s *socket, raw []byte) (*held, unix.Errno) {
 	h, err := a.hold(fd, s.key)
 	if err != nil {
 		unix.Close(fd)
-		a.host.Say("%v; the kernel deals with the bind", err)
+		a.refused(g, err)
 		return nil, 0
 	}
 	h.undecided = true
@@ -344,8 +351,7 @@ func (a *Adopter) listen(g *generation, n *notification) answer {
 		adopted := h.undecided
 		h.undecided = false
 		if first := !h.heard[g.n]; first {
-			h.by[g.n], h.heard[g.n] = true, true
-			a.host.Listens(g.n, h.String(), adopted)
+			a.hears(g.n, h, adopted)
 		}
 		return kernel
 	}
@@ -366,12 +372,11 @@ func (a *Adopter) listen(g *generation, n *notification) answer {
 	}
 	h, err := a.hold(s.own, k)
 	if err != nil {
-		a.host.Say("%v; the next generation cannot have the socket", err)
+		a.refused(g, err)
 		return kernel
 	}
 	s.own = -1
-	h.by[g.n], h.heard[g.n] = true, true
-	a.host.Listens(g.n, h.String(), true)
+	a.hears(g.n, h, true)
 	return kernel
 }
 
@@ -442,11 +447,10 @@ func (a *Adopter) search(g *generation, k key) *held {
 				h, err := a.hold(fd, k)
 				if err != nil {
 					unix.Close(fd)
-					a.host.Say("%v", err)
+					a.refused(g, err)
 					return nil
 				}
-				h.by[n], h.heard[n] = true, true
-				a.host.Listens(n, h.String(), true)
+				a.hears(n, h, true)
 				return h
 			}
 		}

@@ -15,12 +15,12 @@ import (
 // channel is closed then.
 func (r *rig) die(moment string) <-chan struct{} {
 	dead := make(chan struct{})
-	r.a.reached = func(name string) {
+	r.at(func(name string) {
 		if name == moment {
 			close(dead)
 			select {}
 		}
-	}
+	})
 	return dead
 }
 
@@ -45,7 +45,7 @@ func TestNoMomentOfAHandoffsDeathLosesABind(t *testing.T) {
 					fd = two.do("socket tcp")
 				} else {
 					// Its options are notified: none of them may be the moment.
-					r.a.reached = nil
+					r.a.reached.Store(nil)
 					fd = two.do("socket tcp")
 					two.must("ok", "set %s %d %d 1", fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
 					dead = r.die(moment)
@@ -110,13 +110,13 @@ func TestAnAppThatDiesInItsBindHarmsNobody(t *testing.T) {
 		one, listener := r.spawn(1)
 		in, out := make(chan struct{}), make(chan struct{})
 		first := true
-		r.a.reached = func(name string) {
+		r.at(func(name string) {
 			if name == "received" && first {
 				first = false
 				close(in)
 				<-out
 			}
-		}
+		})
 		r.a.Add(1, one.pid, listener)
 		fd := one.do("socket tcp")
 		one.send("bind %s %s", fd, address)
@@ -170,8 +170,8 @@ func TestAnAppOfAnotherUserIsReadWithoutCAP_SYS_PTRACE(t *testing.T) {
 	if unprivilegedPorts() > 80 {
 		two.must("EACCES", "bind %s 127.0.0.1:80", two.do("socket tcp"))
 	}
-	if len(r.said) > 0 {
-		t.Errorf("said %q", r.said)
+	if len(r.lines()) > 0 {
+		t.Errorf("said %q", r.lines())
 	}
 	// This process is as it was.
 	if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || dumpable != 1 {
@@ -191,7 +191,7 @@ func TestAnAppThatMayNotBeLookedAtBindsByItself(t *testing.T) {
 	if n := r.heldSockets(); n != 0 {
 		t.Errorf("%d sockets are held, want none", n)
 	}
-	if len(r.said) != 1 {
-		t.Errorf("said %q, want one line", r.said)
+	if len(r.lines()) != 1 {
+		t.Errorf("said %q, want one line", r.lines())
 	}
 }

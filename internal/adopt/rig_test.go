@@ -26,6 +26,7 @@ type rig struct {
 	mu      sync.Mutex
 	kept    map[string]int // what init would hold
 	news    []string
+	heard   chan int // gets the generations of the news, where it is not nil
 	said    []string
 	pids    map[int]int
 	dropped int
@@ -88,6 +89,9 @@ func (r *rig) Listens(n int, socket string, adopted bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.news = append(r.news, fmt.Sprintf("%d %s %v", n, socket, adopted))
+	if r.heard != nil {
+		r.heard <- n
+	}
 }
 
 func (r *rig) Say(format string, args ...any) {
@@ -254,4 +258,14 @@ func freePort(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return sa.(*unix.SockaddrInet4).Port
+}
+
+// at calls f at the moments at which a test may end the adopter.
+func (r *rig) at(f func(moment string)) { r.a.reached.Store(&f) }
+
+// lines is what the adopter said.
+func (r *rig) lines() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.said)
 }
