@@ -1,0 +1,92 @@
+// Command summary reads what go test -json writes and prints what a person needs:
+// a line for each package, all output of the tests that failed, and at the end
+// each test that was skipped, with its reason.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// event is one of test2json, see go doc test2json.
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Output  string
+}
+
+func main() {
+	type test struct{ pkg, name string }
+	output := make(map[test]*strings.Builder)
+	var skipped []string
+	ran := 0
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 64<<20)
+	for in.Scan() {
+		var e event
+		if json.Unmarshal(in.Bytes(), &e) != nil {
+			fmt.Println(in.Text()) // a build that failed
+			continue
+		}
+		key := test{e.Package, e.Test}
+		switch e.Action {
+		case "output", "build-output":
+			if e.Test == "" {
+				fmt.Print(e.Output)
+				continue
+			}
+			if output[key] == nil {
+				output[key] = new(strings.Builder)
+			}
+			output[key].WriteString(e.Output)
+		case "pass", "fail", "skip":
+			if e.Test == "" {
+				continue
+			}
+			ran++
+			text := ""
+			if b := output[key]; b != nil {
+				text = b.String()
+				delete(output, key)
+			}
+			switch e.Action {
+			case "fail":
+				fmt.Print(text)
+			case "skip":
+				skipped = append(skipped, fmt.Sprintf("%s %s: %s", e.Package, e.Test, reason(text)))
+			}
+		}
+	}
+	if err := in.Err(); err != nil {
+		fmt.Fprintln(os.Stderr, "summary:", err)
+		os.Exit(1)
+	}
+	for key, b := range output { // it never ended: its package timed out or crashed
+		fmt.Printf("--- did not end: %s %s\n%s", key.pkg, key.name, b)
+	}
+	slices.Sort(skipped)
+	fmt.Printf("\n%d tests and subtests ran, %d were skipped:\n", ran-len(skipped), len(skipped))
+	for _, line := range skipped {
+		fmt.Println(" ", line)
+	}
+}
+
+// reason is what a test said when it skipped itself: its line without the place.
+func reason(text string) string {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "===") || strings.HasPrefix(line, "---") {
+			continue
+		}
+		if place, rest, ok := strings.Cut(line, ": "); ok && strings.Contains(place, ".go:") {
+			line = rest
+		}
+		return line
+	}
+	return "no reason given"
+}
