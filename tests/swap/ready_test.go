@@ -318,7 +318,7 @@ func TestANestedHotinitsGenerationIsNotTakenForTheOuters(t *testing.T) {
 		NoPort: true,
 		Flags:  []string{"--interval", "0", "--no-watch"},
 		Prepare: func(s *site.Site) {
-			s.Write("app", `trap 'echo "app $OUTER is told"; exit' TERM
+			s.Write("app", `trap 'echo "app $OUTER is told"; until [ -e end ]; do sleep 0.02; done; exit' TERM
 				trap 'echo "app $OUTER is asked"' USR1
 				echo "app $OUTER is up"; while :; do sleep 1000 & wait $!; kill $!; done`)
 			s.Write("inner", "#!/bin/sh\nOUTER=$HOTINIT_GENERATION exec "+box.Hotinit+" --no-watch --interval 0 -- sh app\n")
@@ -328,6 +328,7 @@ func TestANestedHotinitsGenerationIsNotTakenForTheOuters(t *testing.T) {
 	s.Line("^app 1 is up$")
 	s.Signal(unix.SIGHUP)
 	s.Line("^app 2 is up$")
+	s.Write("end", "")
 	s.Until("generation 1 of the outer one is gone, with all that was of it", func() bool {
 		return len(s.Status().Generations) == 1
 	})
