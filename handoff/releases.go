@@ -41,6 +41,17 @@ type releases struct {
 	watched string         // the release that the watcher compares with
 }
 
+// doubtful reports whether the kernel runs what the check of ELF files would
+// refuse, as it has shown with a release that is held: so further ones may pass.
+func (s *releases) doubtful() bool {
+	for _, r := range s.held {
+		if r.file != nil && r.file.Kind == release.KindDoubtful {
+			return true
+		}
+	}
+	return false
+}
+
 // nameOf returns the name of a held file, which may have got its name after it
 // was asked for as key.
 func (s *releases) nameOf(f *release.File, key string) string {

@@ -253,7 +253,8 @@ func (s *starts) examine(j *job) error {
 	target := s.target(j)
 	if j.file == nil {
 		opts := release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
-			Undigested: j.n == 1 && !s.cfg.Snapshot && !s.releases.memory.rejects()}
+			Undigested:    j.n == 1 && !s.cfg.Snapshot && !s.releases.memory.rejects(),
+			KernelDecides: j.n == 1 || s.releases.doubtful()}
 		var err error
 		if j.file, err = release.Open(target, opts); err != nil {
 			status := exitcode.NotExecutable
@@ -426,6 +427,7 @@ func (s *starts) spec(j *job) (*spawn.Spec, *readiness, error) {
 	if j.file == nil {
 		return spec, ready, nil
 	}
+	spec.NoShell = j.script < 0 && (j.file.Kind == release.KindELF || j.file.Kind == release.KindDoubtful)
 	j.byFD = copied(j.file) && j.copy == nil
 	switch {
 	case j.copy != nil:
@@ -479,6 +481,8 @@ func (s *starts) startFailed(j *job, err error) (machine.Event, bool) {
 			return s.launch(j)
 		case e.Op == "fork" && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM):
 			return s.again(j, false, err)
+		case e.Op == "exec" && e.Err == unix.ENOEXEC && j.file != nil && j.file.Doubt != "":
+			return s.refused(j, &refusal{exitcode.NotExecutable, fmt.Sprintf("%s: %s", s.target(j), j.file.Doubt)}), true
 		case e.Op == "exec" && e.Err == unix.ETXTBSY:
 			// A writer has it open still, and what it writes is to be checked.
 			return s.again(j, true, err)

@@ -23,6 +23,7 @@ func (s *releases) watch(command string, script bool) {
 	}
 	o.Check.As = s.credential()
 	o.Check.NoExec = script
+	o.Check.KernelDecides = s.doubtful()
 	for _, p := range s.cfg.WatchPaths {
 		o.Paths = append(o.Paths, watch.Path{Pattern: s.fromStart(p.Path), Signal: p.Signal})
 	}

@@ -93,6 +93,10 @@ func (f *File) checkForm(o CheckOptions) error {
 	case bytes.HasPrefix(b, []byte(elfMagic)):
 		f.Kind = KindELF
 		interpreter, err := checkELF(ReaderAt(f.fd), f.Size, native)
+		if err != nil && o.KernelDecides && loadable(ReaderAt(f.fd), f.Size) {
+			f.Kind, f.Doubt = KindDoubtful, err.Error()
+			return nil
+		}
 		if err == nil && interpreter != "" && !o.NoExec {
 			err = checkInterpreter(interpreter)
 		}

@@ -155,6 +155,21 @@ func checkELF(r io.ReaderAt, size int64, m machine) (interpreter string, err err
 	return interpreter, e.sections(h)
 }
 
+// loadable reports whether a program for whatever machine has all that is loaded
+// of it. The kernel runs more of those than checkELF lets pass: for another machine
+// by an emulator (binfmt_misc), and with a section table that a packer left behind.
+func loadable(r io.ReaderAt, size int64) bool {
+	if size < 0 {
+		return false
+	}
+	e := elfReader{r, uint64(size)}
+	h, err := e.header(machine{})
+	if err == nil {
+		_, err = e.segments(h)
+	}
+	return err == nil
+}
+
 func (e elfReader) header(m machine) (elfHeader, error) {
 	var h elfHeader
 	var b [64]byte

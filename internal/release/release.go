@@ -25,9 +25,10 @@ import (
 type Kind uint8
 
 const (
-	KindOther  Kind = iota // whatever execve(2) makes of it
-	KindELF                // a program or a shared object with an entry point
-	KindScript             // starts with #!
+	KindOther    Kind = iota // whatever execve(2) makes of it
+	KindELF                  // a program or a shared object with an entry point
+	KindScript               // starts with #!
+	KindDoubtful             // an ELF file that only execve(2) can judge, see CheckOptions
 )
 
 func (k Kind) String() string {
@@ -36,6 +37,8 @@ func (k Kind) String() string {
 		return "ELF"
 	case KindScript:
 		return "script"
+	case KindDoubtful:
+		return "doubtful ELF"
 	}
 	return "other"
 }
@@ -129,8 +132,9 @@ func refuse(format string, args ...any) *Reason {
 type File struct {
 	Release
 	fd    int
-	local bool  // on a file system where a lease reports writers
-	stamp Stamp // as of the last stat
+	Doubt string // what speaks against a KindDoubtful file
+	local bool   // on a file system where a lease reports writers
+	stamp Stamp  // as of the last stat
 }
 
 // Stamp is the file's as of the last look at the descriptor.
@@ -159,6 +163,10 @@ type CheckOptions struct {
 	// Undigested leaves Digest for Read to fill in, so that a large file can be
 	// started at once, unless there is a checksum file beside it.
 	Undigested bool
+
+	// KernelDecides lets an ELF file pass that has all that is loaded, and that
+	// checkELF refuses: execve(2) tells whether it runs.
+	KernelDecides bool
 }
 
 // Open opens the file at path once and checks that descriptor: that it is a

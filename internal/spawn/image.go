@@ -108,7 +108,11 @@ func newImage(s *Spec) (*image, error) {
 
 	c := converter{}
 	im.path = c.bytes(s.Path)
-	im.shell = c.bytes(shell)
+	interpreter := shell
+	if s.NoShell {
+		interpreter = "" // execve(2) fails, and so does the start
+	}
+	im.shell = c.bytes(interpreter)
 	if s.Dir != "" {
 		im.dir = c.bytes(s.Dir)
 	}

@@ -28,8 +28,9 @@ import (
 type Spec struct {
 	// Path is the file to execute: absolute, or relative to Dir. Start does not
 	// search PATH, see LookPath. A file of unknown format is run by the shell, as
-	// execvp(3) does.
-	Path string
+	// execvp(3) does, unless NoShell is set: for what is known not to be a script.
+	Path    string
+	NoShell bool
 	// FD, if >= 0, is an open file to execute instead, opened with O_PATH or for
 	// reading. Its path may have been replaced or removed since. Path then is used
 	// in errors only. A script's interpreter gets the file as /dev/fd/N, which stays
