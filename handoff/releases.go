@@ -37,6 +37,7 @@ type releases struct {
 	held    map[string]*heldRelease
 	memory  *memory
 	watcher *watch.Watcher // nil: nothing is watched (yet)
+	watches bool           // there is a watcher, or will be
 	offered *release.File  // what the watcher has found, until a start takes it
 	watched string         // the release that the watcher compares with
 }
@@ -183,6 +184,9 @@ func reread(f *release.File, counts func(string, bool) bool) (read func(done <-c
 // the first generation need not wait for it. Once it is known, they are named
 // by it, and only then the watcher can tell what is new.
 func (s *releases) readLater() {
+	if s.watches && s.watcher == nil {
+		return // the watch begins soon, see watchAfter, and calls this
+	}
 	for key, r := range s.held {
 		if r.read {
 			continue

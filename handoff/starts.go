@@ -555,7 +555,7 @@ func (s *starts) putBack(j *job) {
 
 // watch watches what a job was started from, if nothing is watched yet.
 func (s *starts) watch(j *job) {
-	if !s.cfg.Watch && len(s.cfg.WatchPaths) == 0 || s.releases.watcher != nil {
+	if !s.cfg.Watch && len(s.cfg.WatchPaths) == 0 || s.releases.watches {
 		return
 	}
 	command := ""

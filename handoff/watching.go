@@ -9,10 +9,17 @@ import (
 	"github.com/hotinit/hotinit/internal/watch"
 )
 
+// watchAfter is how long an app runs before its executable is watched. A command
+// that ends sooner needs no watch, and it would pay for one: to close an inotify
+// instance with a new watch takes the kernel some 15 ms.
+const watchAfter = 100 * time.Millisecond
+
 // watch watches command, the file that the first generation was started from, ""
-// for none. script says that an interpreter reads it. This comes after the start:
-// the app serves the sooner for it, and a change in between is still seen, since
-// the watcher compares with what runs.
+// for none. script says that an interpreter reads it. The watch begins after the
+// start: the app serves the sooner for it, and a change of the executable in
+// between is still seen, since the watcher compares with what runs. Other paths
+// are compared with what they were when the watch began, so that one is not put
+// off.
 func (s *releases) watch(command string, script bool) {
 	o := watch.Options{
 		Ignore:  s.cfg.Ignore,
@@ -30,15 +37,28 @@ func (s *releases) watch(command string, script bool) {
 	if o.Command == "" && len(o.Paths) == 0 {
 		return
 	}
-	if command != "" && s.cfg.Verbosity > 0 && watch.SingleFileMount(command) {
+	s.watches = true
+	if len(o.Paths) == 0 {
+		time.AfterFunc(watchAfter, func() { s.engine.do(func() { s.beginWatch(o) }) })
+		return
+	}
+	s.beginWatch(o)
+}
+
+func (s *releases) beginWatch(o watch.Options) {
+	if command := o.Command; command != "" && s.cfg.Verbosity > 0 && watch.SingleFileMount(command) {
 		say.Line("%s is mounted as a single file: a file that is renamed over it on the host does not show here. Mount the directory that it is in, or deploy by writing in place", command)
 	}
 	w, err := watch.New(o)
 	if err != nil {
 		say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)
+		s.watches = false // the next start tries again
+		s.readLater()
 		return
 	}
 	s.watcher = w
+	s.readLater()
+	s.tellWatcher(s.engine.state)
 	go func() {
 		for ev := range w.Events() {
 			s.engine.do(func() { s.changed(ev) })
