@@ -127,6 +127,9 @@ func (d *adoption) filter(spec *spawn.Spec) {
 			return
 		}
 	}
+	if d.calls&adopt.Bind != 0 {
+		d.adopter.Swapping()
+	}
 	spec.Filter = adopt.Program(d.calls)
 	spec.FilterFlags = adopt.Flags()
 	spec.FilterPrivs = adopt.NeedsPrivs()

@@ -86,6 +86,14 @@ func ephemeral(b []byte) bool {
 	return false
 }
 
+// pathOf is the absolute path in the address of a unix socket, "" for any other.
+func pathOf(b []byte) string {
+	if len(b) < unixLen || len(b) > unixMax || binary.NativeEndian.Uint16(b) != unix.AF_UNIX || b[2] != '/' {
+		return ""
+	}
+	return unix.ByteSliceToString(b[2:])
+}
+
 // sockname is getsockname(2) without an interpretation.
 func sockname(fd int) ([]byte, error) {
 	var b [maxSockaddr]byte

@@ -73,8 +73,10 @@ type Adopter struct {
 	gens    map[int]*generation
 	passed  map[uint64]bool // inodes of the sockets that were passed to the app
 	nextID  int
+	bound   map[uint64]string // paths that sockets were bound to, until they listen
 	ports   map[uint64]bool   // inodes of sockets that the kernel chose a port for
 	last    map[int]time.Time // when a generation last began to listen
+	paths   paths             // of unix sockets, while there are two generations
 	sweeper bool              // a goroutine looks after sockets that may be none to hold
 	over    bool              // nothing is adopted any more
 
@@ -114,7 +116,7 @@ type generation struct {
 func New(host Host, take bool, kept map[string]int) *Adopter {
 	a := &Adopter{
 		host: host, take: take,
-		gens: make(map[int]*generation), last: make(map[int]time.Time), passed: make(map[uint64]bool), ports: make(map[uint64]bool),
+		gens: make(map[int]*generation), last: make(map[int]time.Time), passed: make(map[uint64]bool), bound: make(map[uint64]string), ports: make(map[uint64]bool),
 	}
 	fd, ok := kept[Journal]
 	if !ok {
@@ -251,6 +253,7 @@ func (a *Adopter) serve(g *generation, resumed bool) {
 	if a.gens[g.n] == g {
 		delete(a.gens, g.n)
 		delete(a.last, g.n)
+		a.generationsChanged()
 	}
 	a.host.Drop(ListenerName(g.n))
 	a.mu.Unlock()
@@ -333,6 +336,7 @@ func (a *Adopter) Stop() {
 		a.release(h)
 	}
 	a.held = nil
+	a.unguardAll()
 	clear(a.passed)
 }
 

@@ -86,6 +86,8 @@ func command(f []string) string {
 		return "ok"
 	case "listen":
 		return errnoName(unix.Listen(num(f[1]), 100))
+	case "unlink":
+		return errnoName(unix.Unlink(f[1]))
 	case "close":
 		return errnoName(unix.Close(num(f[1])))
 	case "shutdown":

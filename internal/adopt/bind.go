@@ -135,6 +135,8 @@ func (a *Adopter) bind(g *generation, n *notification) answer {
 	case !ok:
 		if ephemeral(raw) {
 			a.noteEphemeral(s.inode)
+		} else if path := pathOf(raw); path != "" {
+			a.notePath(s.inode, path)
 		}
 		return kernel
 	case int(addr.family) != s.key.domain:
@@ -328,10 +330,17 @@ func (a *Adopter) noteEphemeral(inode uint64) {
 	a.ports[inode] = true
 }
 
+func (a *Adopter) notePath(inode uint64, path string) {
+	if len(a.bound) >= most {
+		clear(a.bound)
+	}
+	a.bound[inode] = path
+}
+
 // listen decides about listen(2): sockfd, backlog. The kernel does it; but a
 // socket that is bound to an address of its own is held from now on.
 func (a *Adopter) listen(g *generation, n *notification) answer {
-	_, s, err := a.look(n)
+	p, s, err := a.look(n)
 	if err != nil {
 		a.unreadable(g, err)
 	}
@@ -353,6 +362,11 @@ func (a *Adopter) listen(g *generation, n *notification) answer {
 		if first := !h.heard[g.n]; first {
 			a.hears(g.n, h, adopted)
 		}
+		return kernel
+	}
+	if path := a.bound[s.inode]; path != "" {
+		delete(a.bound, s.inode)
+		a.guardNew(g, p, path, s.inode)
 		return kernel
 	}
 	if s.own < 0 || a.ports[s.inode] {

@@ -63,16 +63,32 @@ func thrice(f []string) int {
 // another user, but what changing users needs.
 func (p *process) as(f func() error) error {
 	err := f()
-	if !denied(err) || p.uid < 0 || p.gid < 0 {
+	if !denied(err) {
 		return err
+	}
+	if again := p.always(f); again != unix.EPERM {
+		return again
+	}
+	return err
+}
+
+// always runs f under the file system user of the process, or not at all.
+func (p *process) always(f func() error) error {
+	uid, gid := unix.Geteuid(), unix.Getegid()
+	if p.uid < 0 || p.gid < 0 {
+		return unix.EPERM
+	}
+	if p.uid == uid && p.gid == gid {
+		return f()
 	}
 	// The file system user belongs to the thread. A thread that cannot change it
 	// back ends with this goroutine, which then stays locked to it.
 	runtime.LockOSThread()
+	err := error(unix.EPERM)
 	if becomeFS(p.uid, p.gid) {
 		err = f()
 	}
-	back := becomeFS(unix.Geteuid(), unix.Getegid())
+	back := becomeFS(uid, gid)
 	// Each change clears PR_SET_DUMPABLE(2const) for the whole process, which
 	// then would be a stranger to others of its own user.
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -80,6 +96,16 @@ func (p *process) as(f func() error) error {
 		runtime.UnlockOSThread()
 	}
 	return err
+}
+
+// sameRoot reports whether a path means the same to the process as here.
+func (p *process) sameRoot() bool {
+	var own, its unix.Stat_t
+	err := unix.Stat("/", &own)
+	if err == nil {
+		err = p.as(func() error { return unix.Stat(p.dir+"/root/.", &its) })
+	}
+	return err == nil && own.Dev == its.Dev && own.Ino == its.Ino
 }
 
 // becomeFS changes the thread's file system user and group, and reports whether

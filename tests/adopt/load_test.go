@@ -68,7 +68,11 @@ func (l *loader) count(refused, lost error) {
 // ask sends one request and reads the answer.
 func (l *loader) ask() (refused, lost error) {
 	const patience = 20 * time.Second
-	conn, err := net.DialTimeout("tcp", l.address, patience)
+	network := "tcp"
+	if l.address[0] == '/' {
+		network = "unix"
+	}
+	conn, err := net.DialTimeout(network, l.address, patience)
 	if err != nil {
 		return err, nil
 	}
