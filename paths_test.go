@@ -28,6 +28,7 @@ var onItsOwn = map[string]string{
 	"adopt":    "/proc, for the files of the app's processes",
 	"cgroup":   "the tree of cgroups, in a cgroup2 file system, which has no links",
 	"passwd":   "/etc/passwd and /etc/group of the root that hotinit sees",
+	"hotinit":  "the limits of its own cgroup",
 	"proc":     "/proc, which has no links but the kernel's",
 	"release":  "releases: they run as the app, by the kernel's own rules of paths",
 	"watch":    "what is watched is only read, and nothing of its content is shown",

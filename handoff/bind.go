@@ -135,7 +135,7 @@ func (s *program) keepInherited(inherited map[int]int) error {
 	c := &s.contract
 	if len(c.Sockets) == 0 && len(s.cfg.KeepFDs) == 0 {
 		c.Kept = inherited
-		return nil
+		return belowLimit(inherited)
 	}
 	c.Kept = make(map[int]int)
 	for _, n := range s.cfg.KeepFDs {
@@ -152,6 +152,21 @@ func (s *program) keepInherited(inherited map[int]int) error {
 			}
 		}
 		c.Kept[n] = fd
+	}
+	return belowLimit(c.Kept)
+}
+
+// belowLimit is an error where a descriptor has a number that no process may have
+// under the app's limit of open files: it was opened before the limit was lowered.
+func belowLimit(fds map[int]int) error {
+	limit, ok := entry.NoFile()
+	if !ok {
+		return nil
+	}
+	for n := range fds {
+		if uint64(n) >= limit.Cur {
+			return fmt.Errorf("hotinit was started with a descriptor %d, and the limit of open files is %d (RLIMIT_NOFILE): the app cannot get it (raise the limit, or close it)", n, limit.Cur)
+		}
 	}
 	return nil
 }

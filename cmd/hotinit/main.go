@@ -52,6 +52,13 @@ func run(argv []string) int {
 			}
 		}
 	}
+	if !isHandoff {
+		if text := tooLow(); text != "" {
+			entry.DropHandoff()
+			say.Line("%s", text)
+			return exitcode.Failure
+		}
+	}
 	if err := entry.EnsureBlocked(argv); err != nil {
 		fmt.Fprintln(os.Stderr, "hotinit:", err)
 		return exitcode.Failure

@@ -414,3 +414,23 @@ func innermost(t *testing.T, file string) int {
 	numbers := strings.Fields(string(regexp.MustCompile(`NSpid:.*`).Find(status)))
 	return atoi(numbers[len(numbers)-1])
 }
+
+// Each limit is named in one line; nothing of Go's runtime is seen.
+func TestALimitOfOpenFilesThatIsTooLowIsNamed(t *testing.T) {
+	for _, files := range []int{6, 8, 10, 14, 18, 23} {
+		b := run(t, box.Options{Binary: command(t, "sh"), Name: "sh",
+			Args: []string{"-c", "ulimit -n " + itoa(files) + `; exec "$@"`, "sh", box.Hotinit, "--", box.App}})
+		ended(t, b, 125)
+		want := "hotinit: the limit of open files is " + itoa(files) + " (RLIMIT_NOFILE); hotinit needs 24, and one more for each socket"
+		if got := strings.TrimSuffix(b.Output.String(), "\n"); got != want {
+			t.Errorf("it says %q, want %q", got, want)
+		}
+	}
+}
+
+func TestADescriptorAboveTheLimitIsNamed(t *testing.T) {
+	b := run(t, box.Options{Binary: command(t, "bash"), Name: "bash",
+		Args: []string{"-c", `exec 40</dev/null; ulimit -n 30; exec "$@"`, "bash", box.Hotinit, "--", box.App}})
+	ended(t, b, 125)
+	b.Line(`^hotinit: hotinit was started with a descriptor \d+, and the limit of open files is 30 \(RLIMIT_NOFILE\): `)
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What init and the handoff need to start an app and replace it once. Below these,
+// Go's runtime would end one of them with a dump that names no limit.
+const (
+	fewestFiles   = 24
+	fewestThreads = 16
+)
+
+// tooLow names the limit that is too low for hotinit to work, "" if none is.
+func tooLow() string {
+	var files unix.Rlimit
+	// Go has raised the soft limit to the hard one by now; the app gets its own.
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur < fewestFiles {
+		return fmt.Sprintf("the limit of open files is %d (RLIMIT_NOFILE); hotinit needs %d, and one more for each socket", files.Cur, fewestFiles)
+	}
+	for _, dir := range [...]string{"/sys/fs/cgroup", "/sys/fs/cgroup/pids"} { // version 2, 1
+		if text := fewThreads(dir); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// fewThreads judges the limit of processes and threads of a container's cgroup. (On
+// a host's own root cgroup there is none.)
+func fewThreads(dir string) string {
+	max, err := os.ReadFile(dir + "/pids.max")
+	if err != nil {
+		return ""
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(max)))
+	if err != nil || n >= fewestThreads { // or "max"
+		return ""
+	}
+	return fmt.Sprintf("the limit of processes and threads is %d (pids.max of the cgroup, --pids-limit); hotinit needs %d, and the app its own", n, fewestThreads)
+}

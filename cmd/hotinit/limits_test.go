@@ -1,0 +1,28 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestALimitOfProcessesThatIsTooLowIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	for max, want := range map[string]string{
+		"4\n":   "the limit of processes and threads is 4 (pids.max",
+		"15\n":  "the limit of processes and threads is 15 (pids.max",
+		"16\n":  "",
+		"max\n": "",
+		"":      "",
+	} {
+		if err := os.WriteFile(dir+"/pids.max", []byte(max), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := fewThreads(dir); !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("for %q it is %q, want %q", max, got, want)
+		}
+	}
+	if got := fewThreads(dir + "/none"); got != "" {
+		t.Errorf("without a limit it is %q", got)
+	}
+}
