@@ -18,10 +18,8 @@ const (
 
 // tooLow names the limit that is too low for hotinit to work, "" if none is.
 func tooLow() string {
-	var files unix.Rlimit
-	// Go has raised the soft limit to the hard one by now; the app gets its own.
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur < fewestFiles {
-		return fmt.Sprintf("the limit of open files is %d (RLIMIT_NOFILE); hotinit needs %d, and one more for each socket", files.Cur, fewestFiles)
+	if n, few := fewFiles(); few {
+		return fmt.Sprintf("the limit of open files is %d (RLIMIT_NOFILE); hotinit needs %d, and one more for each socket", n, fewestFiles)
 	}
 	for _, dir := range [...]string{"/sys/fs/cgroup", "/sys/fs/cgroup/pids"} { // version 2, 1
 		if text := fewThreads(dir); text != "" {
@@ -29,6 +27,14 @@ func tooLow() string {
 		}
 	}
 	return ""
+}
+
+// fewFiles judges the limit of open files. Go has raised the soft limit to the hard
+// one by now; the app gets its own.
+func fewFiles() (limit uint64, few bool) {
+	var files unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files)
+	return files.Cur, err == nil && files.Cur < fewestFiles
 }
 
 // fewThreads judges the limit of processes and threads of a container's cgroup. (On

@@ -24,6 +24,10 @@ import (
 	"github.com/hotinit/hotinit/internal/version"
 )
 
+// goFatal is the status of a Go program that its runtime ends, for instance because
+// it gets no thread: init goes on as long as there is an app.
+const goFatal = 2
+
 // unknownGo is the warning about entry.Fallback.
 const unknownGo = "built with a Go whose signal table is not known: a signal in the first instant can be lost"
 
@@ -52,12 +56,14 @@ func run(argv []string) int {
 			}
 		}
 	}
-	if !isHandoff {
-		if text := tooLow(); text != "" {
-			entry.DropHandoff()
-			say.Line("%s", text)
-			return exitcode.Failure
+	if isHandoff {
+		if _, few := fewFiles(); few {
+			return goFatal // init says why, or tries again
 		}
+	} else if text := tooLow(); text != "" {
+		entry.DropHandoff()
+		say.Line("%s", text)
+		return exitcode.Failure
 	}
 	if err := entry.EnsureBlocked(argv); err != nil {
 		fmt.Fprintln(os.Stderr, "hotinit:", err)
