@@ -16,8 +16,12 @@ const (
 	fewestThreads = 16
 )
 
-// tooLow names the limit that is too low for hotinit to work, "" if none is.
+// tooLow names the limit that is too low for hotinit to work, or /proc where it is
+// missing; "" if nothing is.
 func tooLow() string {
+	if err := unix.Access("/proc/self/exe", unix.F_OK); err != nil {
+		return fmt.Sprintf("/proc is not mounted, or not readable (/proc/self/exe: %v); hotinit starts itself from there, and finds the processes of the app in it", err)
+	}
 	if n, few := fewFiles(); few {
 		return fmt.Sprintf("the limit of open files is %d (RLIMIT_NOFILE); hotinit needs %d, and one more for each socket", n, fewestFiles)
 	}

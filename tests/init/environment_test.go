@@ -434,3 +434,15 @@ func TestADescriptorAboveTheLimitIsNamed(t *testing.T) {
 	ended(t, b, 125)
 	b.Line(`^hotinit: hotinit was started with a descriptor \d+, and the limit of open files is 30 \(RLIMIT_NOFILE\): `)
 }
+
+func TestAMissingProcIsSaidOnce(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount")
+	}
+	b := run(t, box.Options{Binary: command(t, "sh"), Name: "sh",
+		Args: []string{"-c", `mount -t tmpfs none /proc || exit 99; exec "$@"`, "sh", box.Hotinit, "--", box.App}})
+	ended(t, b, 125)
+	if got := strings.TrimSpace(b.Output.String()); !strings.HasPrefix(got, "hotinit: /proc is not mounted") || strings.Contains(got, "\n") {
+		t.Errorf("it says %q", got)
+	}
+}
