@@ -15,8 +15,8 @@ type Exit struct {
 	Known  bool        // false: it ended, and nobody can tell how
 }
 
-// Status is what a shell reports: the code, or 128 and the signal. It is 0
-// where the end is not known: look at Known first.
+// Status returns what a shell reports: the code, or 128 plus the signal. It is 0 if
+// the end is not known: check Known first.
 func (e Exit) Status() int {
 	if e.Signal != 0 {
 		return exitcode.Signaled(e.Signal)
@@ -39,7 +39,7 @@ func (e Exit) String() string {
 	}
 }
 
-// fromWait reads what wait4(2) gives.
+// fromWait converts a status of wait4(2).
 func fromWait(ws unix.WaitStatus) Exit {
 	if ws.Signaled() {
 		return Exit{Signal: ws.Signal(), Known: true}

@@ -8,9 +8,8 @@ import (
 	"github.com/hotinit/hotinit/internal/proc"
 )
 
-// Without pidfds (Linux before 5.3, some sandboxes) an own process costs a
-// thread while it runs, and one of another parent is looked at from time to
-// time.
+// Without pidfds (Linux before 5.3, some sandboxes) a child costs a thread while it
+// runs, and a process of another parent is polled.
 
 func (p *Process) waitOwnBlocking() Exit {
 	var info siginfo
@@ -41,10 +40,10 @@ func (p *Process) waitByPolling() Exit {
 	return Exit{}
 }
 
-// same tells whether the process of that PID is still ours, and no zombie.
+// same reports whether the PID still belongs to this process, and it runs.
 func (p *Process) same() bool {
 	if p.start == 0 {
-		// It was gone when we came, or /proc is not mounted.
+		// It was gone before newProcess read it, or /proc is not mounted.
 		return unix.Kill(p.pid, 0) != unix.ESRCH
 	}
 	st, err := proc.Read(p.pid)

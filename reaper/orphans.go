@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// running is whether Orphans was called.
+// running reports whether Orphans was called.
 var running atomic.Bool
 
 // Orphans makes go-reap reap every child of this process, for the rest of its

@@ -1,17 +1,16 @@
-// Package reaper waits for processes: for those that a process started itself
-// with their exact status (Process), and, in init, for all that were orphaned
-// (Orphans, by go-reap).
+// Package reaper waits for processes: for a process's own children, with their
+// exact status (Process), and, in init, for all orphans (Orphans, with go-reap).
 //
-// Invariant: a process is only waited for, and signalled, as that one process
-// (by its pidfd, see pidfd_open(2)), never as a number that meanwhile belongs
-// to another; and of one's own no zombie outlives the handling of its exit:
-// every Process of Own ends in Release or Close.
+// The invariant: a process is waited for and signalled by its pidfd, see
+// pidfd_open(2), and never by a number that may belong to another process by now.
+// A child of one's own is a zombie only until its exit is handled: every Process
+// that Own returns ends in Release or Close.
 //
-// Orphans and Own cannot be used in the same process: go-reap would collect
-// what Own waits for. Init has the one, the handoff the other.
+// Orphans and Own cannot be used in the same process: go-reap would collect the
+// children that Own waits for. Init uses Orphans, the handoff uses Own.
 //
-// Read process.go (signals, the group), wait.go (how an end is noticed and its
-// status learnt), fallback.go (kernels without pidfds), orphans.go.
+// Read process.go (signals, the group), wait.go (how the end of a process is
+// noticed, and its status), fallback.go (kernels without pidfds), orphans.go.
 package reaper
 
 import (
@@ -50,20 +49,20 @@ type Process struct {
 	closed   bool
 }
 
-// forceNoPIDFD makes tests take the ways of fallback.go.
+// forceNoPIDFD makes tests use fallback.go.
 var forceNoPIDFD bool
 
-// Own is a child of the calling process that it alone waits for. pidfd, which
-// Own takes over, may be -1.
+// Own returns the Process of a child that only the caller waits for. Own takes over
+// pidfd, which may be -1.
 func Own(pid, pidfd int) *Process { return newProcess(pid, pidfd, true) }
 
-// Adopt is a process that is not a child of the calling one. pidfd, which
-// Adopt takes over, may be -1. It then is opened here, and the process is
-// whichever has the PID now: compare StartTime after Adopt, not before.
+// Adopt returns the Process of a process that is not the caller's child. Adopt takes
+// over pidfd. If that is -1, Adopt opens one, and the process is whichever has the
+// PID now: compare StartTime after Adopt, not before.
 //
-// With a pidfd that was opened while the process lived its exact status is
-// learnt even if it ended, and was waited for by its parent, long ago (Linux
-// 6.15 and newer).
+// With a pidfd that was opened while the process lived, its exact status is known
+// even if it ended long ago and its parent has waited for it (Linux 6.15 and
+// newer).
 func Adopt(pid, pidfd int) *Process { return newProcess(pid, pidfd, false) }
 
 func newProcess(pid, pidfd int, own bool) *Process {
@@ -72,7 +71,7 @@ func newProcess(pid, pidfd int, own bool) *Process {
 		ended: make(chan struct{}), closing: make(chan struct{}),
 	}
 	if pidfd < 0 && !forceNoPIDFD {
-		// ENOSYS before Linux 5.3; ESRCH where it is gone: both mean none.
+		// ENOSYS before Linux 5.3, ESRCH if the process is gone: there is no pidfd.
 		if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
 			pidfd = fd
 		}
@@ -88,21 +87,20 @@ func newProcess(pid, pidfd int, own bool) *Process {
 	return p
 }
 
-// PID is the process ID. It may be another's once the process was released.
+// PID returns the process ID. Once the process is released, another may have it.
 func (p *Process) PID() int { return p.pid }
 
-// PIDFD is the descriptor, for as long as the Process is not closed, or -1.
+// PIDFD returns the descriptor, which is open until Close, or -1.
 func (p *Process) PIDFD() int { return p.fd }
 
-// StartTime is when a process started, in clock ticks since the machine did:
-// with the PID it names one process. It is field 22 of /proc/PID/stat, see
-// proc(5).
+// StartTime returns when a process started, in clock ticks since boot. Together
+// with the PID it names one process. It is field 22 of /proc/PID/stat, see proc(5).
 func StartTime(pid int) (uint64, error) {
 	st, err := proc.Read(pid)
 	return st.Start, err
 }
 
-// Signal sends a signal to the process. It is unix.ESRCH once it has ended.
+// Signal sends a signal to the process. It returns unix.ESRCH once that has ended.
 func (p *Process) Signal(sig unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,8 +108,8 @@ func (p *Process) Signal(sig unix.Signal) error {
 		return unix.ESRCH
 	}
 	if p.fd >= 0 {
-		// It never blocks, so the scheduler need not be told, and does not
-		// wake its monitor thread for it.
+		// The call never blocks. As a raw call it does not wake the scheduler's
+		// monitor thread.
 		_, _, err := syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, uintptr(p.fd), uintptr(sig), 0, 0, 0, 0)
 		if err == 0 {
 			return nil
@@ -119,10 +117,10 @@ func (p *Process) Signal(sig unix.Signal) error {
 		if !kernel.Missing(err) {
 			return err
 		}
-		// Not there, or forbidden by a seccomp filter (or kill(2) is, too).
+		// The call does not exist, or a seccomp filter forbids it.
 	}
-	// Our own child's PID is its own until it is released. With another's there
-	// is a moment between hasEnded's look and this.
+	// A child keeps its PID until it is released. Another process could end, and
+	// its PID be given away, between hasEnded and this call.
 	return unix.Kill(p.pid, sig)
 }
 
@@ -130,13 +128,11 @@ func (p *Process) Signal(sig unix.Signal) error {
 // belongs or which it led, if that is still the same group; else it returns
 // unix.ESRCH.
 //
-// A group's number is not given away while the group has a member, nor while
-// the process that had it as its PID is not released. So for an own process
-// that is not released yet this is exact; and for one that leads the group
-// (pgid is its PID), with Linux 6.9 and newer, always. Else it is done with a
-// look first, and a moment remains, in which the last member would have to end
-// and the number be given to another: about as many processes must be started
-// in that moment as there are PIDs.
+// The kernel does not reuse a group's number while the group has a member, or while
+// the process with that PID is not released. So this is exact for one's own process
+// until it is released, and for a group's leader (pgid is its PID) on Linux 6.9 and
+// newer. Otherwise it checks first, and a short race remains: the last member would
+// have to end and its number be reused in that moment.
 func (p *Process) SignalGroup(pgid int, sig unix.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,9 +158,8 @@ func (p *Process) SignalGroup(pgid int, sig unix.Signal) error {
 			return err
 		}
 	}
-	// While members of the old group are left, no process can have its number
-	// as PID but the old leader. A process that has it, and is another, tells
-	// that the group is gone.
+	// While the old group has members, only its leader can have its number as PID.
+	// If another process has that PID, the group is gone.
 	if start, err := StartTime(pgid); err == nil && start != p.start {
 		return unix.ESRCH
 	}
@@ -175,9 +170,9 @@ func (p *Process) SignalGroup(pgid int, sig unix.Signal) error {
 // pidfd_send_signal(2).
 const pidfdSignalProcessGroup = 1 << 2
 
-// Release collects an own process that has ended: until then it is a zombie,
-// and its PID stays its own. It does nothing if it runs still, was released
-// before, or is not our child.
+// Release collects a child that has ended. Until then it is a zombie and keeps its
+// PID. Release does nothing if the process still runs, was released before, or is
+// not a child.
 func (p *Process) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,8 +190,8 @@ func (p *Process) release() {
 	}
 }
 
-// Close releases an own process that has ended, closes the pidfd and makes Wait
-// return. To close one that runs is to forget it: nobody will collect it.
+// Close releases a child that has ended, closes the pidfd and makes Wait return. A
+// child that still runs is forgotten: nobody will collect it.
 func (p *Process) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Wait waits until the process has ended, and tells how. It blocks the
-// goroutine, not a thread, where there is a pidfd. An own process is a zombie
-// then, until Release.
+// Wait waits until the process has ended and returns how. With a pidfd it blocks the
+// goroutine and no thread. A child is then a zombie until Release.
 func (p *Process) Wait() Exit {
 	p.once.Do(func() {
 		p.exit = p.wait()
@@ -46,7 +45,7 @@ func (p *Process) wait() Exit {
 	return exit
 }
 
-// lookOwn asks for the end of our child, and leaves it a zombie.
+// lookOwn checks whether the child has ended, and leaves it a zombie.
 func (p *Process) lookOwn() (Exit, bool) {
 	var info siginfo
 	err := waitid(unix.P_PIDFD, p.fd, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
@@ -54,9 +53,9 @@ func (p *Process) lookOwn() (Exit, bool) {
 		err = waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
 	}
 	switch {
-	case err == unix.EAGAIN: // the pidfd is non-blocking, and it runs
+	case err == unix.EAGAIN: // the pidfd is non-blocking, and the child runs
 		return Exit{}, false
-	case err == unix.ECHILD: // somebody took it from us
+	case err == unix.ECHILD: // somebody else has collected it
 		return p.lookForeign()
 	case err != nil:
 		return Exit{}, true
@@ -66,13 +65,13 @@ func (p *Process) lookOwn() (Exit, bool) {
 	return info.exit(), true
 }
 
-// uncollected is how long the parent of a process that ended has to collect
-// it, before its status is given up.
+// uncollected is how long the parent of a process that ended has to collect it. After
+// that its status is unknown.
 const uncollected = 5 * time.Second
 
-// lookForeign asks for the end of a process that is not our child. Its pidfd
-// is readable when it has ended, and hangs up when its parent has collected
-// it. Only then the kernel knows its status (PIDFD_INFO_EXIT, Linux 6.15).
+// lookForeign checks whether a process that is not a child has ended. Its pidfd is
+// readable once it has ended, and hangs up once its parent has collected it. Only
+// then the kernel tells its status (PIDFD_INFO_EXIT, Linux 6.15).
 func (p *Process) lookForeign() (Exit, bool) {
 	revents := pollNow(p.fd)
 	if revents == 0 {
@@ -86,12 +85,12 @@ func (p *Process) lookForeign() (Exit, bool) {
 	case err != nil, revents&unix.POLLHUP != 0:
 		return Exit{}, true // no such ioctl, or not with this mask
 	}
-	// A zombie. The hang-up wakes us again.
+	// It is a zombie. The hang-up wakes this again.
 	_ = p.file.SetReadDeadline(time.Now().Add(uncollected))
 	return Exit{}, false
 }
 
-// hasEnded looks, without waiting. Zombies have.
+// hasEnded reports whether the process has ended, without waiting. A zombie has.
 func (p *Process) hasEnded() bool {
 	select {
 	case <-p.ended:
