@@ -75,8 +75,10 @@ func CanTake(other bool) bool {
 
 // hasCap reports whether this process has a capability in effect.
 func hasCap(c uint) bool {
-	p, err := findProcess(uint32(os.Getpid()))
-	return err == nil && p.caps&(1<<c) != 0
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[c/32].Effective&(1<<(c%32)) != 0
 }
 
 // NeedsPrivs reports whether a filter can be installed only with no_new_privs.
