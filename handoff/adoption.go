@@ -257,6 +257,9 @@ func (d *adoption) sockets(n int) map[string]bool {
 
 // listens acts upon the news that generation n listens on a socket of its own.
 func (d *adoption) listens(n int, socket string, adopted bool) {
+	if adopted && d.cfg.Compat == "" {
+		d.engine.policy.Quiet = false // hotinit is more than an init here
+	}
 	if adopted && d.cfg.Verbosity > 0 {
 		say.Line("generation %d listens on %s; the next one will share it (--adopt)", n, socket)
 	}

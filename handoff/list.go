@@ -99,7 +99,7 @@ func (s *clients) named(prefix string) (string, error) {
 // describe names the release of the current generation, for the answer to reload.
 func (s *clients) describe() string {
 	g := s.engine.state.Current()
-	if g == nil || g.Release == "" {
+	if g == nil || g.Release == "" || strings.HasPrefix(g.Release, machine.Unread) {
 		return ""
 	}
 	return machine.Short(g.Release)

@@ -23,7 +23,7 @@ type system interface {
 	foreground(n int)
 	say(text string)
 	outcome(e machine.Effect)
-	exit(status int, stopped bool)
+	exit(e machine.Effect)
 	// record stores the state, and that signal seq and all before it are
 	// acted upon, and lets go of what the state does not need any more.
 	record(s machine.State, seq uint64)
@@ -205,7 +205,7 @@ func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {
 	case machine.Outcome:
 		e.sys.outcome(f)
 	case machine.Exit:
-		e.sys.exit(f.Status, f.Stopped)
+		e.sys.exit(f)
 	}
 	return machine.Event{}, false
 }

@@ -39,7 +39,7 @@ func (r *rig) sweep(n int, last bool)             { r.note("sweep %d", n) }
 func (r *rig) foreground(n int)                   {}
 func (r *rig) say(text string)                    { r.said = append(r.said, text) }
 func (r *rig) outcome(e machine.Effect)           { r.note("outcome %d %v", e.N, e.OK) }
-func (r *rig) exit(status int, stopped bool)      { r.note("exit %d", status) }
+func (r *rig) exit(e machine.Effect)              { r.note("exit %d", e.Status) }
 func (r *rig) record(s machine.State, seq uint64) { r.note("record %d %v", seq, s.Situation()) }
 func (r *rig) acted(seq uint64)                   { r.note("acted %d", seq) }
 func (r *rig) translate(sig unix.Signal, hangup bool) machine.Event {

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ type program struct {
 	strangers say.Seldom // messages of processes that belong to no generation
 	odd       say.Seldom // messages of generations that are not acted upon
 
+	announced   bool   // announce has said it, or there is nothing to say
 	recorded    []byte // the last record that init got
 	recordedSeq uint64
 }
@@ -90,14 +92,19 @@ func (s *program) say(text string) {
 func (s *program) outcome(e machine.Effect) { s.clients.outcome(e) }
 
 // exit gives the verdict on the program.
-func (s *program) exit(status int, stopped bool) {
+func (s *program) exit(e machine.Effect) {
+	status := e.Status
 	if s.cfg.ExitZero.Has(status) {
 		status = 0
 	}
-	if s.cfg.Compat == "start_server" && stopped {
+	if s.cfg.Compat == "start_server" && e.Stopped {
 		status = 0 // whatever its workers ended with
 	}
 	s.verdict = status
+	if e.Text != "" {
+		s.announce()
+		s.say(fmt.Sprintf("ends with status %d: %s", status, e.Text))
+	}
 	s.ended()
 }
 
@@ -190,10 +197,10 @@ func (s *program) translate(sig unix.Signal, hangup bool) machine.Event {
 	if hangup && len(s.engine.policy.StopSignals) > 0 {
 		// The terminal is gone, which ends hotinit as it ends other inits. Only a
 		// process that sends SIGHUP asks for a new generation.
-		return machine.Event{Kind: machine.Halt, Signal: int(sig)}
+		return machine.Event{Kind: machine.Halt, Signal: int(sig), Reason: "the terminal is gone"}
 	}
 	if int(sig) == s.engine.policy.ReloadSignal {
-		return machine.Event{Kind: machine.Reload}
+		return machine.Event{Kind: machine.Reload, Signal: int(sig)}
 	}
 	if _, ok := s.engine.policy.StopSignals[int(sig)]; ok {
 		return machine.Event{Kind: machine.Halt, Signal: int(sig)}

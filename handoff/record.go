@@ -70,6 +70,7 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 		s.releases.letGo(st)
 		s.adoption.tell(st)
 		s.statusFile.write(st)
+		s.announceKnown(st)
 	}
 	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity),
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Since: make(map[int]time.Time),
@@ -108,6 +109,7 @@ func (s *program) resume(recorded []byte) error {
 		return fmt.Errorf("cannot read the record of the last handoff: %w", err)
 	}
 	s.processes.past, s.stopped = r.Past, r.Stopped
+	s.announced = true // by the last handoff
 	for key, rel := range r.Releases {
 		if fd := s.kept.take(releaseName(key)); fd >= 0 {
 			held := &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key], origin: r.Commands[key]}

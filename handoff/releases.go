@@ -38,6 +38,7 @@ type releases struct {
 	memory  *memory
 	watcher *watch.Watcher // nil: nothing is watched (yet)
 	watches bool           // there is a watcher, or will be
+	paths   []string       // what it watches, for the line at the start
 	offered *release.File  // what the watcher has found, until a start takes it
 	watched string         // the release that the watcher compares with
 }

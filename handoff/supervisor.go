@@ -277,7 +277,7 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		case <-time.After(time.Second):
 		}
 		s.loop.submit(input{each: func(*engine) machine.Event {
-			return machine.Event{Kind: machine.Halt, Signal: int(unix.SIGTERM)}
+			return machine.Event{Kind: machine.Halt, Signal: int(unix.SIGTERM), Reason: "hotinit stop"}
 		}})
 		return
 	}

@@ -39,7 +39,12 @@ func (s *releases) watch(command string, script bool) {
 	}
 	s.watches = true
 	if len(o.Paths) == 0 {
-		time.AfterFunc(watchAfter, func() { s.engine.do(func() { s.beginWatch(o) }) })
+		time.AfterFunc(watchAfter, func() {
+			s.engine.do(func() {
+				s.beginWatch(o)
+				s.engine.record() // announces it
+			})
+		})
 		return
 	}
 	s.beginWatch(o)
@@ -57,6 +62,19 @@ func (s *releases) beginWatch(o watch.Options) {
 		return
 	}
 	s.watcher = w
+	if s.cfg.Compat == "" {
+		s.engine.policy.Quiet = false // hotinit is more than an init here
+	}
+	if o.Command != "" {
+		s.paths = append(s.paths, o.Command)
+	}
+	for _, p := range s.cfg.WatchPaths {
+		text := s.fromStart(p.Path)
+		if p.Signal != 0 {
+			text += " (" + machine.SignalName(int(p.Signal)) + ")"
+		}
+		s.paths = append(s.paths, text)
+	}
 	s.readLater()
 	s.tellWatcher(s.engine.state)
 	go func() {

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -41,14 +42,22 @@ func preparingStarted(m *step, g *Gen, ev Event) {
 
 func preparingNotStarted(m *step, g *Gen, ev Event) {
 	n := g.N
+	m.newest(g, ev.Release)
+	m.remove(n)
+	if r := m.s.Rejection(ev.Release); r != nil && ev.Reason == "" {
+		m.do(Effect{Kind: Outcome, N: n, Text: "its content was rejected before: " + r.reason()})
+		m.notStarted(r, "nothing changes")
+		m.beginAgain()
+		return
+	}
+	level := m.endLevel(ev.Status)
 	if !m.s.Served && !m.p.RetryFirst {
 		// There is no app to say what is wrong.
 		m.say(anError, "cannot start the app: %s", ev.Reason)
+		level = aDetail
 	}
 	m.reject(ev.Release, ev.Reason, false)
-	m.newest(g, ev.Release)
-	m.remove(n)
-	m.failed(n, ev.Status, ev.Reason)
+	m.failed(n, ev.Release, ev.Status, ev.Reason, level)
 }
 
 func mainReplaced(_ *step, g *Gen, ev Event) { setProcess(g, ev) }
@@ -96,13 +105,13 @@ func currentStalled(m *step, g *Gen, ev Event) {
 	g.Stalled = true
 	switch next := m.s.starting(); {
 	case next != nil:
-		m.say(anError, "generation %d does not accept: %s; generation %d, which is starting, takes over once it is ready", g.N, ev.Reason, next.N)
+		m.say(anError, "generation %d does not accept%s: %s; generation %d, which is starting, takes over once it is ready", g.N, of(g.Release), ev.Reason, next.N)
 	case m.rollBack(g, "does not accept ("+ev.Reason+")"):
 	case m.p.OnStall:
-		m.say(anError, "generation %d does not accept: %s; another one is started (--on-stall)", g.N, ev.Reason)
+		m.say(anError, "generation %d does not accept%s: %s; another one is started (--on-stall)", g.N, of(g.Release), ev.Reason)
 		m.beginAnother(ByStall)
 	default:
-		m.say(anError, "generation %d does not accept: %s; it stays, for there is no other", g.N, ev.Reason)
+		m.say(anError, "generation %d does not accept%s: %s; it stays, for there is no other", g.N, of(g.Release), ev.Reason)
 	}
 }
 
@@ -131,7 +140,7 @@ func currentHangs(m *step, g *Gen, ev Event) {
 		return
 	}
 	g.Hung = true
-	m.say(anError, "generation %d did not tell its watchdog that it lives; it is ended with SIGABRT, and another one is started (--watchdog)", g.N)
+	m.say(anError, "generation %d did not tell its watchdog that it lives%s; it is ended with SIGABRT, and another one is started (--watchdog)", g.N, of(g.Release))
 	m.do(Effect{Kind: Tell, N: g.N, Signal: int(unix.SIGABRT)})
 }
 
@@ -139,7 +148,7 @@ func candidateExited(m *step, g *Gen, ev Event) {
 	n, release := g.N, g.Release
 	m.linger(g, ev.Reason)
 	m.reject(release, ev.Reason, false)
-	m.failed(n, ev.Status, ev.Reason)
+	m.failed(n, release, ev.Status, ev.Reason, m.endLevel(ev.Status))
 }
 
 func currentExited(m *step, g *Gen, ev Event) {
@@ -148,13 +157,13 @@ func currentExited(m *step, g *Gen, ev Event) {
 	m.linger(g, ev.Reason)
 	if spared := m.spared(); spared != nil {
 		m.reject(dead.Release, ev.Reason, false)
-		m.say(anError, "generation %d %s; generation %d, which was not terminated yet, serves again", dead.N, ev.Reason, spared.N)
+		m.say(anError, "generation %d %s%s; generation %d, which was not terminated yet, serves again%s", dead.N, ev.Reason, of(dead.Release), spared.N, of(spared.Release))
 		spared.Phase = Current
 		m.do(Effect{Kind: Foreground, N: spared.N})
 		return
 	}
 	if next := m.s.starting(); next != nil {
-		m.say(anError, "generation %d %s; generation %d, which is starting, takes over once it is ready", dead.N, ev.Reason, next.N)
+		m.say(anError, "generation %d %s%s; generation %d, which is starting, takes over once it is ready", dead.N, ev.Reason, of(dead.Release), next.N)
 		if next.Phase == Candidate {
 			m.decide(next) // nothing serves beside it any more
 		}
@@ -164,10 +173,10 @@ func currentExited(m *step, g *Gen, ev Event) {
 		return
 	}
 	if dead.Hung {
-		m.restart(dead.N, ev.Reason, "--watchdog")
+		m.restart(dead.N, dead.Release, ev.Reason, "--watchdog")
 		return
 	}
-	m.onExit(m.firstLevel(), dead.N, ev.Reason)
+	m.onExit(m.endLevel(ev.Status), dead.N, dead.Release, ev.Reason)
 }
 
 // spared returns the generation that still serves since --kill-old-delay is
@@ -207,13 +216,10 @@ func candidateReadyTimedOut(m *step, g *Gen, _ Event) {
 		reason = "it did not say READY=1 in time (--ready-timeout)"
 	}
 	n := g.N
-	if !m.s.Served && !m.p.RetryFirst {
-		m.say(anError, "generation %d failed: %s", n, reason)
-	}
 	m.reject(g.Release, reason, false)
 	g.Phase = Retiring
 	m.terminate(g, m.p.RetireSignal)
-	m.failed(n, killedStatus, reason)
+	m.failed(n, g.Release, killedStatus, reason, m.endLevel(killedStatus))
 }
 
 func retiringKillOldDelayOver(m *step, g *Gen, _ Event) {
@@ -224,7 +230,7 @@ func retiringKillOldDelayOver(m *step, g *Gen, _ Event) {
 func currentDrainTimedOut(m *step, g *Gen, _ Event) { m.kill(g) }
 
 func retiringDrainTimedOut(m *step, g *Gen, _ Event) {
-	m.say(anError, "generation %d did not go in %v (--drain-timeout); it is killed", g.N, m.p.DrainTimeout)
+	m.say(anError, "generation %d did not go in %v (--drain-timeout); it is killed%s", g.N, m.p.DrainTimeout, of(g.Release))
 	m.kill(g)
 }
 
@@ -270,7 +276,7 @@ func downBoot(m *step, ev Event) {
 	m.s.Newest = ev.Release
 	if r := m.s.Rejection(ev.Release); r != nil {
 		if good := m.s.lastGood(""); good != "" {
-			m.notStarted(r, "the last good release is started instead")
+			m.notStarted(r, "the last good release, "+Short(good)+", is started instead")
 			m.begin(ByBoot, Held, good)
 			return
 		}
@@ -317,6 +323,7 @@ func servingChanged(m *step, ev Event) {
 			return
 		}
 		if g := m.s.In(Current); g != nil && g.Release == ev.Release {
+			m.say(aDecision, "release %s is not started again: generation %d runs it", Short(ev.Release), g.N)
 			return // what was put back runs already
 		}
 	}
@@ -344,22 +351,34 @@ func startingChanged(m *step, ev Event) {
 	if ev.Release != "" && ev.Release == g.Release || m.tooMany(ev) {
 		return
 	}
-	n := g.N
+	n, release := g.N, g.Release
 	g.Phase = Retiring
 	m.terminate(g, m.p.RetireSignal)
 	if current := m.s.In(Current); current != nil && ev.Release != "" && current.Release == ev.Release {
-		m.say(aDecision, "generation %d is told to go: its content was taken back; generation %d stays", n, current.N)
+		m.say(aDecision, "generation %d is told to go%s: its content was taken back; generation %d stays%s", n, of(release), current.N, of(current.Release))
 		m.do(Effect{Kind: Outcome, N: n, Text: "its content was taken back"})
 		m.beginAgain()
 		return
 	}
-	m.say(aDecision, "generation %d is told to go: there is newer content", n)
+	m.say(aDecision, "generation %d is told to go%s: there is newer content", n, of(release))
 	m.begin(ByChange, Newest, "")
 }
 
-func startingReload(m *step, _ Event) { m.later(false, "") }
+func startingReload(m *step, ev Event) {
+	if m.later(false, "") {
+		m.s.Asked = askedBy(ev)
+	}
+}
 
-func servingReload(m *step, _ Event) { m.begin(ByReload, Newest, "") }
+func servingReload(m *step, ev Event) { m.begin(askedBy(ev), Newest, "") }
+
+// askedBy is the cause of a generation that somebody asked for.
+func askedBy(ev Event) Cause {
+	if ev.Signal != 0 {
+		return BySignal
+	}
+	return ByReload
+}
 
 func startingRollback(m *step, ev Event) {
 	m.later(true, "")
@@ -382,6 +401,8 @@ func renamed(m *step, ev Event) { m.s.rename(ev.Release, ev.Name) }
 
 func halt(m *step, ev Event) {
 	m.s.Stop = ev.Signal
+	m.s.StopReason = cmp.Or(ev.Reason, SignalName(ev.Signal))
+	m.say(m.firstLevel(), "stops: %s%s", m.s.StopReason, m.whoGoes())
 	m.s.RestartDue, m.s.Delayed, m.s.Swaps = false, false, 0
 	m.forget()
 	for i := range m.s.Gens {

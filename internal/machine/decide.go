@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 func (m *step) remove(n int) {
@@ -28,13 +29,15 @@ func (m *step) prepare(g *Gen) {
 // content, unless that was rejected and something better is held. What was
 // rolled back by hand is not started as long as anything else is held.
 func (m *step) beginAnother(cause Cause) {
-	if m.s.Rejection(m.s.Newest) != nil {
+	if r := m.s.Rejection(m.s.Newest); r != nil {
 		if good := m.s.lastGood(""); good != "" {
+			m.notStarted(r, "the last good release, "+Short(good)+", is started instead")
 			m.begin(cause, Held, good)
 			return
 		}
 		for _, good := range slices.Backward(m.s.GoodReleases) {
 			if other := m.s.Rejection(good.Release); other == nil || !other.ByHand {
+				m.notStarted(r, "release "+Short(good.Release)+", which has been good, is started instead")
 				m.begin(cause, Held, good.Release) // it failed, but it has been good
 				return
 			}
@@ -102,7 +105,7 @@ func (m *step) rollBack(g *Gen, reason string) bool {
 		return false
 	}
 	m.reject(g.Release, reason, false)
-	m.say(anError, "generation %d %s in its probation; the last good release is started again", g.N, reason)
+	m.say(anError, "generation %d %s in its probation%s; the last good release, %s, is started again", g.N, reason, of(g.Release), Short(good))
 	m.begin(ByFailure, Held, good)
 	return true
 }
@@ -112,19 +115,20 @@ func (m *step) beginAgain() bool {
 	if !m.s.Again || m.s.Stop != 0 {
 		return false
 	}
-	back, to, want := m.s.Back, m.s.BackTo, m.s.Want
+	back, to, want, asked := m.s.Back, m.s.BackTo, m.s.Want, m.s.Asked
 	m.forget()
 	if back {
 		return m.beginBack(to)
 	}
 	if want == "" {
-		m.begin(ByReload, Newest, "")
+		m.begin(asked, Newest, "")
 		return true
 	}
 	if current := m.s.In(Current); current != nil && want == current.Release {
 		return false // what was started in the meantime was this already
 	}
-	if m.s.Rejection(want) != nil {
+	if r := m.s.Rejection(want); r != nil {
+		m.notStarted(r, "nothing changes")
 		return false // so it was, and it failed
 	}
 	m.begin(ByChange, Newest, "")
@@ -132,17 +136,20 @@ func (m *step) beginAgain() bool {
 }
 
 // later notes that another start is to follow the one under way. However
-// often it is asked for, one follows.
-func (m *step) later(back bool, want string) {
+// often it is asked for, one follows. It reports whether that is news.
+func (m *step) later(back bool, want string) bool {
 	if m.s.Again && !m.s.Back && m.s.Want == "" && !back {
-		return // whatever there is will be started anyway
+		return false // whatever there is will be started anyway
 	}
-	m.s.Again, m.s.Back, m.s.Want = true, back, want
+	m.s.Again, m.s.Back, m.s.Want, m.s.Asked = true, back, want, ByChange
 	m.s.BackTo = ""
+	return true
 }
 
 // forget takes back what later noted.
-func (m *step) forget() { m.s.Again, m.s.Back, m.s.BackTo, m.s.Want = false, false, "", "" }
+func (m *step) forget() {
+	m.s.Again, m.s.Back, m.s.BackTo, m.s.Want, m.s.Asked = false, false, "", "", 0
+}
 
 // tooMany reports whether a change has to wait: it came right after a start, as
 // those before it did. An app that writes into its own watched directory would
@@ -196,10 +203,33 @@ func (m *step) notStarted(r *Rejection, what string) {
 
 // Short is how a release is named in a line.
 func Short(release string) string {
+	if strings.HasPrefix(release, Unread) {
+		return "?"
+	}
 	if len(release) > 12 {
 		return release[:12]
 	}
 	return release
+}
+
+// Unread begins the name of a release whose content was not read yet. It is
+// Renamed once it was.
+const Unread = "?"
+
+// of names the release of a generation at the end of what a line says of it.
+func of(release string) string {
+	if release == "" || strings.HasPrefix(release, Unread) {
+		return ""
+	}
+	return " (release " + Short(release) + ")"
+}
+
+// cause says why a generation was started.
+func (m *step) cause(g *Gen) string {
+	if g.Cause == BySignal {
+		return SignalName(m.p.ReloadSignal)
+	}
+	return g.Cause.String()
 }
 
 // newest notes what the command's path led to.
@@ -217,13 +247,13 @@ func (m *step) candidate(g *Gen) {
 	if g.Cause == ByBoot {
 		level = m.firstLevel()
 	}
-	if g.Release != "" {
+	if of(g.Release) != "" {
 		release = ", release " + Short(g.Release)
 	}
 	if g.PID != 0 {
 		process = fmt.Sprintf(", with PID %d", g.PID)
 	}
-	m.say(level, "generation %d is started (%v)%s%s", g.N, g.Cause, process, release)
+	m.say(level, "generation %d is started (%s)%s%s", g.N, m.cause(g), process, release)
 	m.deliver(g)
 }
 
@@ -256,11 +286,14 @@ func (m *step) retire(g *Gen) {
 func (m *step) linger(g *Gen, reason string) {
 	retiring := g.Phase == Retiring
 	g.Phase = Lingering
-	level := aDetail
-	if retiring {
+	level := aDetail // another line follows, which says it
+	switch {
+	case retiring:
 		level = aDecision
+	case m.s.Stop != 0:
+		level = m.firstLevel()
 	}
-	m.say(level, "generation %d ended: %s", g.N, reason)
+	m.say(level, "generation %d ended%s: %s", g.N, of(g.Release), reason)
 	g.Killed = false // what it forked just before is killed once more, in time
 	m.do(Effect{Kind: Sweep, N: g.N})
 }
@@ -278,19 +311,33 @@ func (m *step) boundOld() {
 			continue
 		}
 		if draining++; draining > m.p.MaxOld {
-			m.say(anError, "generation %d is killed: more than %d old generations drain (--max-old)", g.N, m.p.MaxOld)
+			m.say(anError, "generation %d is killed%s: more than %d old generations drain (--max-old)", g.N, of(g.Release), m.p.MaxOld)
 			m.kill(g)
 		}
 	}
 }
 
-// exit gives the verdict.
-func (m *step) exit(status int) {
+// whoGoes says which generations hotinit tells to go when it stops.
+func (m *step) whoGoes() string {
+	var b strings.Builder
+	for _, g := range m.s.Gens {
+		if g.Phase == Current || g.Phase == Candidate || g.Phase == Retiring && !g.Terminated {
+			fmt.Fprintf(&b, "; %s is sent to generation %d%s", SignalName(m.stopSignal()), g.N, of(g.Release))
+		}
+	}
+	return b.String()
+}
+
+// exit gives the verdict. why says what led to it, in a line of that level.
+func (m *step) exit(status, level int, why string) {
+	if level > m.p.Verbosity {
+		why = ""
+	}
 	m.s.Over = true
 	for i := range m.out {
 		m.out[i].Last = m.out[i].Kind == Sweep
 	}
-	m.do(Effect{Kind: Exit, Status: status, Stopped: m.s.Stop != 0})
+	m.do(Effect{Kind: Exit, Status: status, Stopped: m.s.Stop != 0, Text: why})
 }
 
 // exitIfStopped gives the verdict once all main processes have ended.
@@ -298,11 +345,12 @@ func (m *step) exitIfStopped() {
 	if m.s.Stop == 0 || slices.ContainsFunc(m.s.Gens, func(g Gen) bool { return g.Phase != Lingering }) {
 		return
 	}
-	m.exit(m.s.Status)
+	m.exit(m.s.Status, m.firstLevel(), "it was told to stop ("+m.s.StopReason+")")
 }
 
-// failed decides what follows a generation n that never served.
-func (m *step) failed(n, status int, reason string) {
+// failed decides what follows a generation n, of a release, that never served.
+// level is of the line about hotinit's end, where it ends with it.
+func (m *step) failed(n int, release string, status int, reason string, level int) {
 	m.do(Effect{Kind: Outcome, N: n, Text: reason})
 	if !m.s.Served {
 		m.s.Status = status
@@ -310,23 +358,27 @@ func (m *step) failed(n, status int, reason string) {
 	current := m.s.In(Current)
 	switch {
 	case current != nil:
-		m.say(anError, "generation %d failed: %s; generation %d stays", n, reason, current.N)
+		m.say(anError, "generation %d failed%s: %s; generation %d stays%s", n, of(release), reason, current.N, of(current.Release))
 	case m.s.Again:
-		m.say(anError, "generation %d failed: %s; the next one is tried", n, reason)
+		m.say(anError, "generation %d failed%s: %s; the next one is tried", n, of(release), reason)
 	}
 	if m.beginAgain() || current != nil {
 		return
 	}
 	if m.s.Served {
-		m.onExit(anError, n, "failed: "+reason)
+		m.onExit(anError, n, release, "failed: "+reason)
 		return
 	}
 	if m.p.RetryFirst {
-		m.say(anError, "generation %d failed: %s; it is tried again in %v", n, reason, restartDelay(m.s, *m.p))
+		m.say(anError, "generation %d failed%s: %s; it is tried again in %v", n, of(release), reason, restartDelay(m.s, *m.p))
 		m.s.RestartDue = true
 		return
 	}
-	m.exit(status)
+	what := "failed"
+	if g := m.s.Find(n); g != nil && g.Phase == Lingering {
+		what = "ended before it was ready"
+	}
+	m.exit(status, level, fmt.Sprintf("generation %d %s%s: %s", n, what, of(release), reason))
 }
 
 // ends reports whether hotinit ends once nothing runs (--on-exit).
@@ -337,25 +389,24 @@ func (m *step) ends() bool {
 // onExit does what --on-exit says: no generation serves or is being started.
 // The last one was n, and reason says what became of it; level is of the line
 // that says so, where hotinit ends.
-func (m *step) onExit(level, n int, reason string) {
+func (m *step) onExit(level, n int, release, reason string) {
 	if m.ends() {
-		m.say(level, "generation %d %s; hotinit ends with it (--on-exit)", n, reason)
-		m.exit(m.s.Status)
+		m.exit(m.s.Status, level, fmt.Sprintf("generation %d%s %s (--on-exit)", n, of(release), reason))
 		return
 	}
-	m.restart(n, reason, "--on-exit")
+	m.restart(n, release, reason, "--on-exit")
 }
 
 // restart starts another generation after a while. option is the option that
 // says so.
-func (m *step) restart(n int, reason, option string) {
+func (m *step) restart(n int, release, reason, option string) {
 	m.s.Fails++
 	m.s.RestartDue = true
 	after := "at once"
 	if d := restartDelay(m.s, *m.p); d > 0 {
 		after = "in " + d.String()
 	}
-	m.say(anError, "generation %d %s; another one is started %s (%s)", n, reason, after, option)
+	m.say(anError, "generation %d %s%s; another one is started %s (%s)", n, reason, of(release), after, option)
 }
 
 // decide makes a candidate current once it has shown what it has to.
@@ -392,12 +443,12 @@ func (m *step) promote(g *Gen) {
 		if g.Cause == ByBoot {
 			level = m.firstLevel()
 		}
-		m.say(level, "generation %d is ready", g.N)
+		m.say(level, "generation %d is ready%s", g.N, of(g.Release))
 	case m.p.KillOldDelay > 0:
-		m.say(aDecision, "generation %d is ready; generation %d is told to go in %v (--kill-old-delay)", g.N, old.N, m.p.KillOldDelay)
+		m.say(aDecision, "generation %d is ready%s; generation %d is told to go in %v (--kill-old-delay)", g.N, of(g.Release), old.N, m.p.KillOldDelay)
 		old.Phase = Retiring
 	default:
-		m.say(aDecision, "generation %d is ready; generation %d is told to go (%s)", g.N, old.N, SignalName(m.p.RetireSignal))
+		m.say(aDecision, "generation %d is ready%s; generation %d is told to go (%s)", g.N, of(g.Release), old.N, SignalName(m.p.RetireSignal))
 		m.retire(old)
 	}
 	m.boundOld()

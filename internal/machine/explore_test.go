@@ -160,7 +160,7 @@ func normal(s State, p *Policy) State {
 	if p.Ready != ReadyAuto {
 		s.SpeaksNotify = false
 	}
-	s.BlindSaid = false
+	s.BlindSaid, s.Asked, s.StopReason = false, 0, ""
 	s.Fails = min(s.Fails, 2)
 	s.Swaps = min(s.Swaps, mostSwaps)
 	s.Status = min(s.Status, 1) // only whether it is 0 is looked at

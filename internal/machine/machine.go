@@ -25,7 +25,7 @@ const (
 	Forked       EventKind = iota // it has a process, PID, that waits to execute release Release
 	Retried                       // that process was killed: the file was replaced meanwhile
 	Started                       // it runs release Release
-	NotStarted                    // it has no process: Reason, and Status to exit with
+	NotStarted                    // it has no process: Reason, and Status to exit with; no Reason where Release was rejected before
 	MainReplaced                  // its main process is PID from now on
 	Waits                         // a process of it waits for connections on a socket of the program
 	Accepted                      // it holds a connection that it has accepted
@@ -55,11 +55,11 @@ const (
 	Boot     // the first event; Release is what the path leads to, where it is known
 	Resumed  // the first event of a handoff that takes over; N was forked and has executed the app, 0: none
 	Changed  // there is new content, Release; "" where it has no name. Path is what changed in a watched directory
-	Reload   // somebody asked
+	Reload   // somebody asked, by Signal where that is not 0
 	Rollback // somebody asked, to Release; "" to the one before
 	Traffic  // a connection came to a socket of the program during a swap
 	Renamed  // the content of Release was read: its name is Name from now on
-	Halt     // Signal stops everything
+	Halt     // Signal stops everything; Reason says who asked, where it did not come as a signal
 	Relay    // Signal is the app's
 	Dropped  // a signal that nobody gets; it only has to be acknowledged
 	Noted    // something was noted that nothing is decided by; it has to be recorded and shown
@@ -117,7 +117,7 @@ const (
 	Foreground                   // N's process group is the terminal's from now on
 	Say                          // print Text
 	Outcome                      // the start of N is decided: OK, or else Text says why not; None where no generation was started at all
-	Exit                         // the verdict: Status; Stopped where a signal asked for it
+	Exit                         // the verdict: Status; Stopped where a signal asked for it; Text says why, "" where it is not said
 )
 
 var effectNames = []string{"prepare", "cancel", "tell", "kill", "sweep", "foreground", "say", "outcome", "exit"}
@@ -187,13 +187,21 @@ func (m *step) say(level int, format string, args ...any) {
 	}
 }
 
-// firstLevel is the level of how the first generation comes and goes: a
-// plain init does not speak of it.
+// firstLevel is the level of how the first generation comes and goes, and of
+// hotinit's end: a plain init does not speak of these.
 func (m *step) firstLevel() int {
 	if m.p.Quiet {
 		return aDetail
 	}
 	return aDecision
+}
+
+// endLevel is the level of hotinit's end with a status that is the app's own.
+func (m *step) endLevel(status int) int {
+	if !m.p.Quiet && status != 0 {
+		return anError
+	}
+	return m.firstLevel()
 }
 
 // SignalName returns a signal's name, also for a real-time signal.

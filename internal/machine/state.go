@@ -52,9 +52,10 @@ const (
 	ByRestart                  // the one before ended (--on-exit, --watchdog)
 	ByAutoRestart              // --enable-auto-restart
 	ByStall                    // the current one accepts nothing (--on-stall)
+	BySignal                   // the signal that asks for a swap came (--reload-signal)
 )
 
-var causeNames = []string{"boot", "changed", "reload", "rollback", "rolled back after a failure", "restart", "auto-restart", "stalled"}
+var causeNames = []string{"boot", "changed", "reload", "rollback", "rolled back after a failure", "restart", "auto-restart", "stalled", "signal"}
 
 func (c Cause) String() string { return causeNames[c] }
 
@@ -98,8 +99,10 @@ type State struct {
 	Back   bool   // that further start is a rollback
 	BackTo string // to this release; "" to the one before
 	Want   string // that further start is for this content; "" whatever it is
+	Asked  Cause  // why that further start is asked for, where it is for whatever is there
 
-	Stop           int   // the signal that stops everything; 0 while nothing does
+	Stop           int // the signal that stops everything; 0 while nothing does
+	StopReason     string
 	Served         bool  // a generation was current at some time
 	RestartDue     bool  // a restart waits for its timer
 	Fails          int   // restarts in a row, without a generation that lasted
@@ -132,6 +135,14 @@ type Rejection struct {
 	Release string
 	Reason  string
 	ByHand  bool // somebody rolled it back
+}
+
+// reason says why.
+func (r *Rejection) reason() string {
+	if r.ByHand {
+		return "it was rolled back by hand"
+	}
+	return r.Reason
 }
 
 const (

@@ -103,14 +103,16 @@ func (r Release) Same(o Release) bool {
 // holds for as long as this hotinit runs.
 func (r Release) Name() string {
 	h := sha256.New()
+	unread := ""
 	if r.Digest.Known() {
 		h.Write(r.Digest[:])
 	} else {
 		fmt.Fprintf(h, "%d:%d:%d:%d", r.Dev, r.Ino, r.Size, r.MTime)
+		unread = "?"
 	}
 	h.Write(r.Tree[:])
 	fmt.Fprintf(h, "%d:%s%s", len(r.Real), r.Real, r.Root)
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return unread + hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // Reason is why a file cannot be started, short enough for a line of the log
