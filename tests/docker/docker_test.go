@@ -119,7 +119,7 @@ func TestTheJob(t *testing.T) {
 			c.line(t, `app v2 generation 2 .* gone`)
 
 			box.Swap(t, path, "v3", "-exit", "1")
-			c.line(t, `^hotinit: generation 4 .*exited with status 1; generation 3 stays`)
+			c.line(t, `^hotinit: generation 4 .*exited with status 1.*; generation 3 stays`)
 			box.Swap(t, path, "v4", "-status", "5")
 			c.answers(t, address, "v4 generation 5 ")
 

@@ -59,7 +59,7 @@ func TestSubcommandsByDockerExec(t *testing.T) {
 			}
 			// A rejected release is told by the exit status, with the reason.
 			box.Swap(t, path, "v2", "-exit", "1")
-			c.line(t, "exited with status 1; generation")
+			c.line(t, "exited with status 1.*; generation")
 			if out, err := c.asked("", "reload", "--wait"); err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), "exited with status 1") {
 				t.Errorf("reload of a bad release: %v\n%s", err, out)
 			}

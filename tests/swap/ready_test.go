@@ -227,7 +227,7 @@ func TestReadyByAccept(t *testing.T) {
 
 func TestOneThatNeverAcceptsIsNotReady(t *testing.T) {
 	s := site.Open(t, site.Options{Flags: []string{"--ready", "accept", "--interval", "0", "--ready-timeout", "3s"}, Script: "exec sleep 1000"})
-	s.Line(`generation 1 failed: it was not ready in time \(--ready-timeout\)`)
+	s.Line(`generation 1 failed.*: it was not ready in time \(--ready-timeout\)`)
 	s.Ends(137)
 }
 

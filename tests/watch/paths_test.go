@@ -130,7 +130,7 @@ func TestAScriptRollsBackThroughItsReleaseFolder(t *testing.T) {
 	s.Line("script v2 generation 2")
 	s.Line("generation 2 is ready")
 	s.SignalTo(s.pid(2), unix.SIGKILL)
-	s.Line(`the last good release is started again`)
+	s.Line(`the last good release, .*, is started again`)
 	s.Line("script v1 generation 3")
 	s.Line("generation 3 is ready")
 	s.sh(`ln -sfn releases/v3 current`)
@@ -148,7 +148,7 @@ func TestAScriptThatWasReplacedCannotBeRolledBackAndThatIsSaid(t *testing.T) {
 	s.sh(`mv app.sh.new app.sh`)
 	s.Line("generation 2 is ready")
 	s.SignalTo(s.pid(2), unix.SIGKILL)
-	s.Line(`the last good release is started again`)
+	s.Line(`the last good release, .*, is started again`)
 	s.Line(`the last good release of .*app.sh was replaced, and sh can only read what is at a path`)
 	if status := s.Wait(); status != 128+9 {
 		t.Errorf("status %d, want 137", status)

@@ -71,7 +71,7 @@ func TestTheLastGoodReleaseSurvivesOverwritingInPlace(t *testing.T) {
 		s.sh(`cp new server`)
 		s.next("v2")
 		box.Get(s.Address, "/exit?status=3")
-		s.Line(`generation 2 exited with status 3 in its probation; the last good release is started again`)
+		s.Line(`generation 2 exited with status 3 in its probation.*; the last good release, .*, is started again`)
 		s.next("v1")
 		// What is at the path was rejected: it does not come back by itself.
 		s.sh(`touch server`)

@@ -183,7 +183,7 @@ esac
 	s := launch(t, dir, false, []string{"--check", check + " {}"}, path)
 	s.next("v1")
 	box.Swap(t, path, "v2")
-	s.Line(`generation 2 failed: .*it is evil`)
+	s.Line(`generation 2 failed.*: .*it is evil`)
 	for _, line := range s.Output.All() {
 		if strings.HasPrefix(line, "app evil") {
 			t.Errorf("what was not checked ran: %s", line)
