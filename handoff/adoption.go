@@ -260,8 +260,8 @@ func (d *adoption) listens(n int, socket string, adopted bool) {
 	if adopted && d.cfg.Compat == "" {
 		d.engine.policy.Quiet = false // hotinit is more than an init here
 	}
-	if adopted && d.cfg.Verbosity > 0 {
-		say.Line("generation %d listens on %s; the next one will share it (--adopt)", n, socket)
+	if adopted {
+		say.Note("generation %d listens on %s; the next one will share it (--adopt)", n, socket)
 	}
 	d.changed()
 	d.awaitReady(n)

@@ -95,7 +95,7 @@ func (s *program) bind(spec sockets.Spec) (int, error) {
 		return -1, err
 	}
 	if spec.Port == 0 && !spec.Network.Unix() {
-		say.Line("listening on %s", sockets.Address(fd))
+		say.Note("listening on %s", sockets.Address(fd))
 	}
 	s.bound = append(s.bound, spec)
 	return fd, s.kept.keep(name, fd)

@@ -71,8 +71,8 @@ func (c *cgroups) find(resumed bool) {
 func (c *cgroups) without(what string, err error) {
 	if c.cfg.Cgroup == settings.CgroupOn {
 		say.Line("%s, though --cgroup on asks for them: %v; their processes are identified by process group, parent and environment", what, err)
-	} else if c.cfg.Verbosity > 1 {
-		say.Line("%s: %v", what, err)
+	} else {
+		say.Detail("%s: %v", what, err)
 	}
 }
 

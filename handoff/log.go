@@ -216,7 +216,7 @@ func (s *logs) follow(p *reaper.Process, err error) {
 		case err == nil && what != "":
 			say.Line("the command of --log-file %s; it was started again", what)
 		case err == nil:
-			say.Line("the command of --log-file was started")
+			say.Note("the command of --log-file was started")
 		case !missing:
 			lg.sayMissing(err)
 		}

@@ -95,7 +95,7 @@ func why(r release.Rejected) string {
 func (m *memory) refuses(name, path string) bool {
 	r, ok := m.rejection(name)
 	if ok {
-		m.say("%s: release %.12s was rejected before (%s) and is not started; `hotinit reload` starts it all the same", path, name, why(r))
+		say.Note("%s: release %.12s was rejected before (%s) and is not started; `hotinit reload` starts it all the same", path, name, why(r))
 	}
 	return ok
 }

@@ -49,8 +49,9 @@ type job struct {
 	n          int
 	source     machine.Source
 	key        string // of a Held release
-	foreground bool   // it gets the terminal, if there is one
-	forked     bool   // the machine knows of a process of it
+	cause      machine.Cause
+	foreground bool // it gets the terminal, if there is one
+	forked     bool // the machine knows of a process of it
 	env        []string
 	self       []string // variables that get its PID
 	path       string   // what is executed
@@ -86,7 +87,7 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 
 func (s *starts) prepare(e machine.Effect) (machine.Event, bool) {
-	j := &job{n: e.N, source: e.Source, key: e.Release, foreground: e.Foreground, script: -1, cancel: make(chan struct{}),
+	j := &job{n: e.N, source: e.Source, key: e.Release, cause: e.Cause, foreground: e.Foreground, script: -1, cancel: make(chan struct{}),
 		first: e.Cause == machine.ByBoot || e.Cause == machine.ByRestart, before: s.releases.before()}
 	if err := s.resolve(j); err != nil {
 		return s.refused(j, err), true
@@ -134,12 +135,29 @@ func (s *starts) proceed(j *job) (machine.Event, bool) {
 // examined goes on with a job once it was checked.
 func (s *starts) examined(j *job, err error) (machine.Event, bool) {
 	switch {
+	case err == nil && s.rejectedBefore(j):
+		ev := machine.Event{Kind: machine.NotStarted, N: j.n, Release: j.file.Name(), Status: exitcode.Failure}
+		s.putBack(j)
+		return ev, true
 	case err == nil:
 		return s.launch(j)
 	case errors.Is(err, errBusy), errors.Is(err, unix.EAGAIN):
 		return s.again(j, true, fmt.Errorf("%s: %w", s.target(j), err))
 	}
 	return s.refused(j, err), true
+}
+
+// rejectedBefore reports whether a change led to content that was rejected before.
+// Where other paths are watched besides the release's directory, it may be these
+// that changed, and they are in no release's name.
+func (s *starts) rejectedBefore(j *job) bool {
+	paths := 0
+	for _, p := range s.cfg.WatchPaths {
+		if p.Signal == 0 {
+			paths++
+		}
+	}
+	return j.cause == machine.ByChange && !j.kept && paths <= 1 && s.engine.state.Rejection(j.file.Name()) != nil
 }
 
 func (s *starts) cancel(n int) {
@@ -367,7 +385,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 	s.processes.attach(p)
 	s.probes.await(p, ready)
 	if j.source == machine.Held && s.releases.memory.store == nil {
-		say.Line("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
+		say.Note("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
 	}
 	s.putBack(j)
 	s.watch(j)
@@ -500,7 +518,7 @@ func (s *starts) again(j *job, anew bool, err error) (machine.Event, bool) {
 	delay := min(20*time.Millisecond<<min(j.tries-1, 8), 2*time.Second)
 	if !j.said && j.tries > 3 {
 		j.said = true
-		say.Line("generation %d cannot be started yet: %v; it is tried again", j.n, err)
+		say.Note("generation %d cannot be started yet: %v; it is tried again", j.n, err)
 	}
 	if j.forked {
 		j.forked = false
@@ -584,7 +602,7 @@ func (s *starts) stillGood(j *job, read func(<-chan struct{}) (release.Release, 
 		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")
 	}
 	if err == nil && j.copy == nil && now.Tree != j.file.Tree {
-		say.Line("%s is not as it was when this release was good: the release is started with what is there (use --snapshot, or a directory and a link for each release)", j.file.Root)
+		say.Note("%s is not as it was when this release was good: the release is started with what is there (use --snapshot, or a directory and a link for each release)", j.file.Root)
 	}
 	if err != nil {
 		return &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s cannot be started again: %v", j.file.Path, err)}

@@ -59,6 +59,7 @@ func Run(argv []string) {
 		s.fail(err)
 	}
 	s.cfg = cfg
+	say.SetLevel(cfg.Verbosity)
 	if cfg.Action != settings.Run {
 		// The paths of the command line are relative to the directory that hotinit
 		// was started in.
@@ -189,9 +190,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 // warn says what the user should know at the start.
 func (s *supervisor) warn() {
 	for _, w := range s.cfg.Warnings {
-		if s.cfg.Verbosity > 0 {
-			say.Line("%s", w)
-		}
+		say.Note("%s", w)
 	}
 	s.warnWithoutPIDFDs()
 }

@@ -98,19 +98,23 @@ func poll(cfg *settings.Config) time.Duration {
 func (s *releases) changed(ev watch.Event) {
 	switch {
 	case ev.Kind == watch.PathsChanged && ev.Signal != 0:
-		say.Line("%s changed; %s is sent", ev.What, machine.SignalName(int(ev.Signal)))
+		say.Note("%s changed; %s is sent", ev.What, machine.SignalName(int(ev.Signal)))
 		s.engine.act(machine.Event{Kind: machine.Relay, Signal: int(ev.Signal)})
 	case ev.Kind == watch.PathsChanged:
-		say.Line("%s changed", ev.What)
+		say.Note("%s changed", ev.What)
 		s.engine.act(machine.Event{Kind: machine.Changed, Path: ev.What})
 	default:
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()
 		if s.memory.refuses(ev.Release.Name(), ev.What) {
 			ev.File.Close()
-			return
+		} else {
+			s.offered = ev.File
+			s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
 		}
-		s.offered = ev.File
-		s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
+		// The watcher takes what it found for what is started. Where that was not
+		// done, it has to learn that the other one runs still.
+		s.watched = ""
+		s.tellWatcher(s.engine.state)
 	}
 }

@@ -9,8 +9,10 @@ package say
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +38,27 @@ func Line(format string, args ...any) {
 		dropped = 0
 	} else {
 		dropped++
+	}
+}
+
+// level is how much is said.
+var level atomic.Int32
+
+func init() { level.Store(1) }
+
+// SetLevel sets it: at 0 only what Line prints is said, at 1 also what Note
+// prints, and from 2 on also what Detail prints.
+func SetLevel(n int) { level.Store(int32(min(n, math.MaxInt32))) }
+
+// Note prints what hotinit does or notices, where nothing has failed.
+func Note(format string, args ...any) { from(1, format, args...) }
+
+// Detail prints what only matters to who looks for a fault.
+func Detail(format string, args ...any) { from(2, format, args...) }
+
+func from(n int32, format string, args ...any) {
+	if level.Load() >= n {
+		Line(format, args...)
 	}
 }
 

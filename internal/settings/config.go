@@ -146,8 +146,8 @@ type Config struct {
 	Session bool
 	// WarnOnReap says so for each orphan that is reaped.
 	WarnOnReap bool
-	// Verbosity is tini's: 0 errors only, 1 warnings too, 2 what happens, 3 and
-	// more in detail.
+	// Verbosity is how much hotinit prints: 0 errors only, 1 also what it does and
+	// why, 2 also details, 3 and more also each signal.
 	Verbosity int
 	// ExitZero are the app's exit codes that hotinit turns into 0.
 	ExitZero Codes

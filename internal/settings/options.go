@@ -208,8 +208,11 @@ var options = [...]option{
 	{name: "warn-on-reap", short: "w", env: "WARN_ON_REAP",
 		help: "print a line for each orphan reaped",
 		set:  func(c *Config, v string) error { return setBool(&c.WarnOnReap, v) }},
-	{name: "verbose", short: "v", env: "VERBOSITY", def: "1",
-		help:    "print more, up to -vvv; the variable sets the level: 0 (errors only) to 4",
+	{name: "verbosity", env: "VERBOSITY", arg: "LEVEL", def: "1",
+		help:    "how much to print: 0 (errors only), 1 (each start and end of a generation, and why), 2 (details), 3 (each signal)",
+		allowed: aCount, set: func(c *Config, v string) error { return setInt(&c.Verbosity, v, 0, 1<<10) }},
+	{name: "verbose", short: "v",
+		help:    "one level more; may be repeated",
 		allowed: aCount, set: setVerbosity},
 
 	{name: "help", short: "h", group: "Other", help: "print this and exit",

@@ -23,7 +23,7 @@ type flagValue struct {
 
 func isGiven(given []flagValue, o *option) bool {
 	for _, f := range given {
-		if f.option == o {
+		if f.option == o || o.name == "verbosity" && f.option.name == "verbose" {
 			return true
 		}
 	}
