@@ -37,7 +37,17 @@ func (s *releases) watch(command string, script bool) {
 	if o.Command == "" && len(o.Paths) == 0 {
 		return
 	}
-	s.watches = true
+	s.watches, s.paths = true, nil
+	if o.Command != "" {
+		s.paths = append(s.paths, o.Command)
+	}
+	for _, p := range s.cfg.WatchPaths {
+		text := s.fromStart(p.Path)
+		if p.Signal != 0 {
+			text += " (" + machine.SignalName(int(p.Signal)) + ")"
+		}
+		s.paths = append(s.paths, text)
+	}
 	if len(o.Paths) == 0 {
 		time.AfterFunc(watchAfter, func() {
 			s.engine.do(func() {
@@ -64,16 +74,6 @@ func (s *releases) beginWatch(o watch.Options) {
 	s.watcher = w
 	if s.cfg.Compat == "" {
 		s.engine.policy.Quiet = false // hotinit is more than an init here
-	}
-	if o.Command != "" {
-		s.paths = append(s.paths, o.Command)
-	}
-	for _, p := range s.cfg.WatchPaths {
-		text := s.fromStart(p.Path)
-		if p.Signal != 0 {
-			text += " (" + machine.SignalName(int(p.Signal)) + ")"
-		}
-		s.paths = append(s.paths, text)
 	}
 	s.readLater()
 	s.tellWatcher(s.engine.state)

@@ -89,7 +89,7 @@ func onOldKernels(t *testing.T, test func(t *testing.T, start func(words ...stri
 	}
 }
 
-var withoutPIDFDs = regexp.MustCompile(`^hotinit: there are no pidfds here .*: processes are told by PID and start time`)
+var withoutPIDFDs = regexp.MustCompile(`^hotinit: there are no pidfds here .*: processes are identified by PID and start time`)
 
 func TestItWorksWithoutNewSystemCalls(t *testing.T) {
 	onOldKernels(t, func(t *testing.T, start func(...string) *box.Box) {

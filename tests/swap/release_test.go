@@ -78,5 +78,5 @@ func TestARollbackWhoseDirectoryWasRemovedSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	gate()
-	s.Line(`generation 3 failed.*: the last good release of .*/current/app was replaced`)
+	s.Line(`generation 3 .*failed: the last good release of .*/current/app was replaced`)
 }

@@ -134,7 +134,7 @@ func TestCurrentThatDiesDuringKillOldDelayIsReplacedByTheOldOne(t *testing.T) {
 	s.Swap("v2")
 	s.Answers("v2 generation 2 ")
 	s.Kill(2)
-	s.Line(`generation 1, which was not told to go yet, serves again`)
+	s.Line(`generation 1, which was not terminated yet, serves again`)
 	s.Answers("v1 generation 1 ")
 	s.Stop(0)
 }
