@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"encoding/binary"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -20,6 +21,10 @@ const (
 	unixLen  = 3 // an abstract name of no bytes; less asks for any name
 	unixMax  = 110
 )
+
+// ownNames begins the names of hotinit's own sockets (package control, NOTIFY_SOCKET).
+// A hotinit that runs below another one binds such names, each of its own.
+const ownNames = "\x00hotinit/"
 
 // address is what of a socket address says where a socket is bound: the same
 // string for the same place. family is that of the address.
@@ -67,7 +72,7 @@ func parseAddress(b []byte) (address, bool) {
 			return a, false
 		}
 		a.place = string(b[2:])
-		return a, true
+		return a, !strings.HasPrefix(a.place, ownNames)
 	default:
 		return a, false
 	}

@@ -182,3 +182,14 @@ func TestHarmNamesWhatWouldLosePrivileges(t *testing.T) {
 		}
 	}
 }
+
+// TestSocketsOfANestedHotinitAreItsOwn: the control socket of a hotinit that runs
+// as an app is no listener of the app's.
+func TestSocketsOfANestedHotinitAreItsOwn(t *testing.T) {
+	for name, want := range map[string]bool{"\x00hotinit/control/4026531836/7": false, "\x00hotinit/notify/1/2/app": false, "\x00hotinits": true, "\x00app": true} {
+		b := append([]byte{unix.AF_UNIX, 0}, name...)
+		if _, ok := parseAddress(b); ok != want {
+			t.Errorf("%q is adopted: %v, want %v", name, ok, want)
+		}
+	}
+}
