@@ -181,12 +181,12 @@ func Below(processes []Stat, root int) []Stat {
 // be read (another user's process, ptrace(2)).
 func Getenv(pid int, name string) (value string, ok bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return "", false
 	}
 	if len(b) == 0 {
 		// The first thread has ended, and its memory can only be seen by way of
-		// another thread.
+		// another thread. Older kernels say nothing, newer ones ESRCH.
 		for _, tid := range threads(pid) {
 			if b, _ = os.ReadFile(taskDir(pid) + tid + "/environ"); len(b) > 0 {
 				break

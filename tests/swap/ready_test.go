@@ -89,10 +89,10 @@ func TestNotReadyInTimeIsRejectedAndTheReasonKept(t *testing.T) {
 exec sleep 1000`)
 	s.Becomes(1, "current")
 	status, text := s.Ask("reload", "--wait")
-	if status != 1 || !strings.Contains(text, "not ready in time") {
+	if status != 1 || !strings.Contains(text, "it did not say READY=1 in time") {
 		t.Errorf("reload --wait: %d: %s", status, text)
 	}
-	if st := s.Status(); !strings.Contains(st.Reason, "not ready in time (--ready-timeout)") {
+	if st := s.Status(); !strings.Contains(st.Reason, "it did not say READY=1 in time (--ready-timeout)") {
 		t.Errorf("the reason in the status is %q", st.Reason)
 	}
 	if g := s.Generation(1); g == nil || g.Phase != "current" {

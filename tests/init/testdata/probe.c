@@ -10,6 +10,9 @@
 //	probe children        one child; all print their signals until TERM
 //	probe family          three children, of which two left the group; all print their
 //	                      signals, until TERM ends it and CONT the children
+//	probe headless [N]    leave a process behind whose first thread has ended, and that
+//	                      prints its signals until signal N; print own signals until TERM
+//	probe rooted          become root altogether, if it may; then as signals
 //	probe bomb            leave orphans behind until no process is to be had, and again
 //	                      whenever one is; print other signals, and exit with 7 on TERM
 //	probe begin MASK IGNORED COMMAND...  execute with this signal state (hex)
@@ -27,6 +30,8 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -225,6 +230,40 @@ static int family(void) {
 	return print_signals("main ", SIGTERM);
 }
 
+static int last; // the signal that ends a headless process
+
+static void *thread(void *ready) {
+	// The state of the process is that of its first thread: wait for its end.
+	for (char state = 0; state != 'Z'; sched_yield()) {
+		FILE *f = fopen("/proc/self/stat", "r");
+		if (!f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+			_exit(1);
+		fclose(f);
+	}
+	if (write(*(int *)ready, "x", 1) != 1)
+		_exit(1);
+	_exit(print_signals("headless ", last));
+}
+
+static int headless(int end) {
+	pthread_t t;
+	int ready[2];
+	char byte;
+	block_all();
+	last = end;
+	if (pipe(ready))
+		return 1;
+	if (fork() == 0) {
+		setsid();
+		if (pthread_create(&t, NULL, thread, &ready[1]))
+			return 1;
+		syscall(SYS_exit, 0); // the thread alone
+	}
+	if (read(ready[0], &byte, 1) != 1)
+		return 1;
+	return print_signals("main ", SIGTERM);
+}
+
 // A child that SIGTERM ends.
 static pid_t child(void) {
 	pid_t pid = fork();
@@ -418,6 +457,14 @@ int main(int argc, char **argv) {
 		return deaf();
 	if (!strcmp(what, "children"))
 		return children();
+	if (!strcmp(what, "headless"))
+		return headless(argc > 2 ? atoi(argv[2]) : 0);
+	if (!strcmp(what, "rooted")) {
+		if (setresuid(0, 0, 0))
+			printf("not root\n");
+		block_all();
+		return print_signals("", 0);
+	}
 	if (!strcmp(what, "bomb"))
 		return bomb();
 	if (!strcmp(what, "family"))

@@ -1,0 +1,138 @@
+package inits
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/testkit/box"
+)
+
+// dockerStop is how long docker stop waits before it kills everything.
+const dockerStop = 10 * time.Second
+
+// inTime runs what ends hotinit, and checks that docker would have waited.
+func inTime(t *testing.T, end func()) {
+	t.Helper()
+	began := time.Now()
+	end()
+	if took := time.Since(began); took > dockerStop {
+		t.Errorf("the end took %v, docker stop waits %v", took.Round(time.Millisecond), dockerStop)
+	}
+}
+
+// freeze stops the handoff, and each later one as soon as init has it, until
+// hotinit has ended.
+func freeze(t *testing.T, b *box.Box) {
+	t.Helper()
+	known := map[string]bool{}
+	handoff := b.Handoff().PID
+	for _, p := range b.Processes() {
+		known[itoa(p.PID)] = true
+	}
+	b.SignalTo(handoff, unix.SIGSTOP)
+	// A handoff is a new child of init: what else becomes one was there before.
+	file := fmt.Sprintf("/proc/%d/task/%[1]d/children", b.PID())
+	if _, err := os.ReadFile(file); err != nil {
+		t.Skip("this kernel does not list the children of a process:", err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { <-done })
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-b.Ended():
+				return
+			default:
+			}
+			children, _ := os.ReadFile(file)
+			for _, pid := range strings.Fields(string(children)) {
+				if !known[pid] {
+					known[pid] = true
+					_ = unix.Kill(atoi(pid), unix.SIGSTOP)
+				}
+			}
+		}
+	}()
+}
+
+// The next handoff may hang as the one before did. The app still gets SIGTERM,
+// and init its status.
+func TestTERMEndsEverythingThoughEachHandoffHangs(t *testing.T) {
+	bothWays(t, func(t *testing.T, start func(...string) *box.Box) {
+		b := start("--", probe(t), "signals", "15")
+		b.Line("^ready$")
+		freeze(t, b)
+		inTime(t, func() {
+			b.Signal(unix.SIGTERM)
+			b.Line(`no handoff has acted on SIGTERM for 4s; init ends everything by itself`)
+			got(b, 15)
+			ended(t, b, 128+15)
+		})
+		noneLeft(t, b)
+	})
+}
+
+// What ignores SIGTERM then gets SIGKILL, by the clock of the first SIGTERM.
+func TestAnAppThatIgnoresTERMIsKilledThoughEachHandoffHangs(t *testing.T) {
+	b := start(t, "--stop-timeout", "6s", "--", probe(t), "signals")
+	b.Line("^ready$")
+	freeze(t, b)
+	inTime(t, func() {
+		b.Signal(unix.SIGTERM)
+		got(b, 15)
+		ended(t, b, 128+15)
+	})
+}
+
+// The handoff acts upon SIGTERM, and then hangs while the app takes its time.
+func TestAHandoffThatHangsAfterItHasActedUponTERMIsReplaced(t *testing.T) {
+	bothWays(t, func(t *testing.T, start func(...string) *box.Box) {
+		b := start("--", probe(t), "signals", "10")
+		b.Line("^ready$")
+		b.Signal(unix.SIGTERM)
+		got(b, 15)
+		b.SignalTo(b.Handoff().PID, unix.SIGSTOP)
+		b.Line("the handoff did not act on a signal for 2s; it is killed and started again")
+		b.Signal(unix.SIGUSR1)
+		got(b, 10)
+		ended(t, b, 0)
+	})
+}
+
+// Likewise where each handoff hangs from then on: then --stop-timeout decides.
+func TestTheStopTimeoutHoldsThoughTheHandoffHangsAfterTERM(t *testing.T) {
+	bothWays(t, func(t *testing.T, start func(...string) *box.Box) {
+		b := start("--stop-timeout", "1s", "--", probe(t), "signals")
+		b.Line("^ready$")
+		b.Signal(unix.SIGTERM)
+		got(b, 15)
+		inTime(t, func() {
+			freeze(t, b)
+			b.Wait()
+		})
+		noneLeft(t, b)
+	})
+}
+
+// kill -STOP -1, run inside, stops all but PID 1.
+func TestTERMEndsAContainerInWhichEverythingIsStopped(t *testing.T) {
+	b := start(t, "--", probe(t), "family")
+	b.Line("^main ready$")
+	for _, p := range b.Processes() {
+		if p.PID != b.PID() {
+			b.SignalTo(p.PID, unix.SIGSTOP)
+		}
+	}
+	inTime(t, func() {
+		b.Signal(unix.SIGTERM)
+		b.Line("^main got 15$")
+		ended(t, b, 0)
+	})
+	noneLeft(t, b)
+}
