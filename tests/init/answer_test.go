@@ -1,8 +1,10 @@
 package inits
 
 import (
-	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,39 +28,34 @@ func inTime(t *testing.T, end func()) {
 }
 
 // freeze stops the handoff, and each later one as soon as init has it, until
-// hotinit has ended.
+// hotinit has ended. It returns once the present one does nothing any more.
 func freeze(t *testing.T, b *box.Box) {
 	t.Helper()
-	known := map[string]bool{}
 	handoff := b.Handoff().PID
-	for _, p := range b.Processes() {
-		known[itoa(p.PID)] = true
+	c := exec.Command(probe(t), "freeze", itoa(b.PID()))
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
 	}
-	b.SignalTo(handoff, unix.SIGSTOP)
-	// A handoff is a new child of init: what else becomes one was there before.
-	file := fmt.Sprintf("/proc/%d/task/%[1]d/children", b.PID())
-	if _, err := os.ReadFile(file); err != nil {
-		t.Skip("this kernel does not list the children of a process:", err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() { <-done })
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-b.Ended():
-				return
-			default:
-			}
-			children, _ := os.ReadFile(file)
-			for _, pid := range strings.Fields(string(children)) {
-				if !known[pid] {
-					known[pid] = true
-					_ = unix.Kill(atoi(pid), unix.SIGSTOP)
-				}
-			}
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.Wait() }()
+	t.Cleanup(func() { c.Process.Kill(); <-ended })
+	b.Until("the handoff is stopped", func() bool {
+		select {
+		case <-ended:
+			t.Skip("no process can be made faster than others here, or none is listed:", c.ProcessState)
+		default:
 		}
-	}()
+		return allStopped(handoff)
+	})
+}
+
+// allStopped reports whether each thread of a process is stopped.
+func allStopped(pid int) bool {
+	threads, _ := filepath.Glob("/proc/" + itoa(pid) + "/task/*/status")
+	return len(threads) > 0 && !slices.ContainsFunc(threads, func(file string) bool {
+		status, _ := os.ReadFile(file)
+		return !strings.Contains(string(status), "State:\tT")
+	})
 }
 
 // The next handoff may hang as the one before did. The app still gets SIGTERM,
@@ -97,7 +94,9 @@ func TestAHandoffThatHangsAfterItHasActedUponTERMIsReplaced(t *testing.T) {
 		b.Line("^ready$")
 		b.Signal(unix.SIGTERM)
 		got(b, 15)
-		b.SignalTo(b.Handoff().PID, unix.SIGSTOP)
+		handoff := b.Handoff().PID
+		b.SignalTo(handoff, unix.SIGSTOP)
+		b.Until("the handoff is stopped", func() bool { return allStopped(handoff) })
 		b.Line("the handoff did not act on a signal for 2s; it is killed and started again")
 		b.Signal(unix.SIGUSR1)
 		got(b, 10)

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -177,13 +176,7 @@ func TestWithoutNewSystemCallsAHandoffThatHangsIsReplaced(t *testing.T) {
 		b.Line("^ready$")
 		handoff := b.Handoff().PID
 		b.SignalTo(handoff, unix.SIGSTOP)
-		b.Until("each of its threads is stopped", func() bool {
-			threads, _ := filepath.Glob("/proc/" + itoa(handoff) + "/task/*/status")
-			return len(threads) > 0 && !slices.ContainsFunc(threads, func(file string) bool {
-				status, _ := os.ReadFile(file)
-				return !strings.Contains(string(status), "State:\tT")
-			})
-		})
+		b.Until("each of its threads is stopped", func() bool { return allStopped(handoff) })
 		b.Signal(unix.SIGUSR1)
 		b.Line("did not act on a signal")
 		got(b, 10)

@@ -321,3 +321,29 @@ func TestWithoutATerminalSIGSTOPStandsInForJobControlSignals(t *testing.T) {
 		})
 	}
 }
+
+// The kernel sends SIGHUP to the leader of a session whose terminal is gone.
+func TestTheTerminalsHangUpEndsHotinit(t *testing.T) {
+	onTerminal(t, "tini", func(t *testing.T, term *terminal, start func(...string) *box.Box) {
+		b := start(command(t, "sh"), "-c", "echo up; exec sleep 1000")
+		b.Line("^up$")
+		b.Until("the app runs", func() bool { return state(b, "sleep") == "S" })
+		if err := unix.IoctlSetInt(int(term.slave.Fd()), unix.TIOCVHANGUP, 0); err != nil {
+			t.Skip("the terminal cannot be hung up:", err)
+		}
+		ended(t, b, 128+1)
+		if b.Output.Count(regexp.MustCompile("generation 2")) != 0 {
+			t.Error(b.Output)
+		}
+	})
+}
+
+// A SIGHUP that a process sends asks for a new generation, also on a terminal.
+func TestAHUPFromAProcessIsNoHangUp(t *testing.T) {
+	term := newTerminal(t)
+	b := term.start(box.Hotinit, "hotinit", "--", command(t, "sleep"), "1000")
+	b.Until("the app runs", func() bool { return state(b, command(t, "sleep")) == "S" })
+	b.Signal(unix.SIGHUP)
+	b.Line("generation 2 is started")
+	stop(t, b, 128+15)
+}

@@ -13,6 +13,8 @@
 //	probe headless [N]    leave a process behind whose first thread has ended, and that
 //	                      prints its signals until signal N; print own signals until TERM
 //	probe rooted          become root altogether, if it may; then as signals
+//	probe freeze PID      stop each handoff of an init as soon as there is one, until the
+//	                      init is gone
 //	probe bomb            leave orphans behind until no process is to be had, and again
 //	                      whenever one is; print other signals, and exit with 7 on TERM
 //	probe begin MASK IGNORED COMMAND...  execute with this signal state (hex)
@@ -28,6 +30,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -264,6 +267,41 @@ static int headless(int end) {
 	return print_signals("main ", SIGTERM);
 }
 
+static int is_handoff(int pid) {
+	char path[64], name[32] = "";
+	snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+	int fd = open(path, O_RDONLY);
+	ssize_t n = read(fd, name, sizeof name - 1);
+	close(fd);
+	return n > 0 && !strcmp(name, "hotinit-handoff");
+}
+
+static int freeze(int init) {
+	struct sched_param param = { .sched_priority = 1 };
+	if (sched_setscheduler(0, SCHED_FIFO, &param)) // it has to be faster than the handoff
+		return 99;
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/task/*/children", init);
+	for (int last = 0;;) {
+		glob_t threads; // each has children of its own
+		if (glob(path, 0, NULL, &threads))
+			return 0;
+		for (size_t i = 0; i < threads.gl_pathc; i++) {
+			FILE *f = fopen(threads.gl_pathv[i], "r");
+			for (int child; f && fscanf(f, "%d", &child) == 1;)
+				if (child != last && is_handoff(child)) {
+					kill(child, SIGSTOP);
+					last = child;
+				}
+			if (f)
+				fclose(f);
+		}
+		globfree(&threads);
+		struct timespec moment = { 0, 100 * 1000 };
+		nanosleep(&moment, NULL);
+	}
+}
+
 // A child that SIGTERM ends.
 static pid_t child(void) {
 	pid_t pid = fork();
@@ -459,6 +497,8 @@ int main(int argc, char **argv) {
 		return children();
 	if (!strcmp(what, "headless"))
 		return headless(argc > 2 ? atoi(argv[2]) : 0);
+	if (!strcmp(what, "freeze") && argc > 2)
+		return freeze(atoi(argv[2]));
 	if (!strcmp(what, "rooted")) {
 		if (setresuid(0, 0, 0))
 			printf("not root\n");
