@@ -38,7 +38,7 @@ var servers = []server{
 	{name: "gunicorn", command: "gunicorn --chdir {tmp} -b 127.0.0.1:{port} -w 2 app:app", release: "app.py", flags: "--watch {tmp}/app.py"},
 	{name: "gunicorn at a path", command: "gunicorn --chdir {tmp} -b unix:{tmp}/app.sock -w 2 app:app", release: "app.py", flags: "--watch {tmp}/app.py --interval 4s",
 		unix: "app.sock", up: "Listening at"},
-	{name: "puma", command: "puma --quiet -b tcp://127.0.0.1:{port} {tmp}/config.ru", release: "config.ru", flags: "--watch {tmp}/config.ru"},
+	{name: "puma", command: "puma --quiet -b tcp://127.0.0.1:{port} {tmp}/config.ru", release: "config.ru", flags: "--watch {tmp}/config.ru", drops: true},
 	{name: "node", command: "node {tmp}/server.js", release: "server.js", drops: true},
 	{name: "node cluster", command: "node {tmp}/cluster.js", release: "cluster.js", files: []string{"server.js"}, drops: true},
 	{name: "nginx", command: "nginx -e stderr -c {tmp}/nginx.conf", release: "nginx.conf", flags: "--signal-on-hup QUIT --watch {tmp}/nginx.conf"},
