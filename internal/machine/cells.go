@@ -73,16 +73,11 @@ func candidateAccepted(m *step, g *Gen, _ Event) {
 }
 
 func candidateNotified(m *step, g *Gen, _ Event) {
-	g.Notified, m.s.SpeaksNotify = true, true
+	m.notified(g)
 	m.decide(g)
 }
 
-func currentNotified(m *step, g *Gen, _ Event) {
-	g.Notified, m.s.SpeaksNotify = true, true
-	if i := m.s.goodIndex(g.Release); i >= 0 {
-		m.s.GoodReleases[i].Notified = true
-	}
-}
+func currentNotified(m *step, g *Gen, _ Event) { m.notified(g) }
 
 func candidateBlind(m *step, g *Gen, ev Event) {
 	if m.p.Ready != ReadyAuto && m.p.Ready != ReadyAccept {
@@ -280,8 +275,24 @@ func downBoot(m *step, ev Event) {
 			m.begin(ByBoot, Held, good)
 			return
 		}
+		m.say(anError, "release %s was rejected before: %s; it is started all the same, for no other is kept", Short(r.Release), r.Reason)
 	}
 	m.begin(ByBoot, Newest, "")
+}
+
+// recalled takes in what is known of a release from before hotinit was started.
+// What has happened since then counts more.
+func recalled(m *step, ev Event) {
+	runs := slices.ContainsFunc(m.s.Gens, func(g Gen) bool { return g.Release == ev.Release && g.Phase != Lingering })
+	switch {
+	case ev.Release == "":
+	case ev.Reason != "":
+		if m.s.Rejection(ev.Release) == nil && len(m.s.Rejected) < mostRejected && !runs {
+			m.s.Rejected = slices.Insert(m.s.Rejected, 0, Rejection{ev.Release, ev.Reason, ev.ByHand})
+		}
+	case m.s.goodIndex(ev.Release) < 0 && len(m.s.GoodReleases) < mostGood:
+		m.s.GoodReleases = slices.Insert(m.s.GoodReleases, 0, Good{Release: ev.Release})
+	}
 }
 
 // startingResumed goes on with what the handoff before was starting. Where the
@@ -403,6 +414,9 @@ func halt(m *step, ev Event) {
 	m.s.Stop = ev.Signal
 	m.s.StopReason = cmp.Or(ev.Reason, SignalName(ev.Signal))
 	m.say(m.firstLevel(), "stops: %s%s", m.s.StopReason, m.whoGoes())
+	if m.s.Next == 1 {
+		m.s.Status = 128 + ev.Signal // nothing was started yet
+	}
 	m.s.RestartDue, m.s.Delayed, m.s.Swaps = false, false, 0
 	m.forget()
 	for i := range m.s.Gens {

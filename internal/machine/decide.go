@@ -169,6 +169,14 @@ func (m *step) tooMany(ev Event) bool {
 	return true
 }
 
+// notified notes that a generation has said READY=1.
+func (m *step) notified(g *Gen) {
+	g.Notified, m.s.SpeaksNotify = true, true
+	if i := m.s.goodIndex(g.Release); i >= 0 && g.Release != "" {
+		m.s.GoodReleases[i].Notified = true
+	}
+}
+
 // reject notes that a release failed or was sent away.
 func (m *step) reject(release, reason string, byHand bool) {
 	m.s.Reason = reason

@@ -57,7 +57,14 @@ func timersOf(s State, p *Policy) []Timer {
 // too late for it.
 func possible(s State, p *Policy, w world) []Event {
 	if s.Next == 1 {
-		return []Event{{Kind: Boot}}
+		evs := []Event{{Kind: Boot}, {Kind: Boot, Release: w.releases[0]}, {Kind: Halt, Signal: 15}}
+		for _, r := range w.releases {
+			evs = append(evs, Event{Kind: Recalled, Release: r}, Event{Kind: Recalled, Release: r, Reason: "it failed"})
+			if s.lastGood(r) != "" { // what it was rolled back to
+				evs = append(evs, Event{Kind: Recalled, Release: r, Reason: "it was rolled back by hand", ByHand: true})
+			}
+		}
+		return evs
 	}
 	evs := []Event{
 		{Kind: Reload}, {Kind: Rollback}, {Kind: Halt, Signal: 15}, {Kind: Relay, Signal: 10},
@@ -303,7 +310,7 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	if after.RestartDue && after.Situation() != Down {
 		return "a restart is due, and it is not down"
 	}
-	if after.Situation() == Down && !after.RestartDue {
+	if after.Situation() == Down && !after.RestartDue && after.Next > 1 {
 		return "nothing runs, and nothing will be started"
 	}
 	if (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again && !after.Delayed {

@@ -52,7 +52,8 @@ const (
 
 	// To the program.
 
-	Boot     // the first event; Release is what the path leads to, where it is known
+	Boot     // the first start; Release is what the path leads to, where it is known
+	Recalled // the state directory knows Release from before hotinit was started: it is good, or with a Reason rejected. The newest comes first
 	Resumed  // the first event of a handoff that takes over; N was forked and has executed the app, 0: none
 	Changed  // there is new content, Release; "" where it has no name. Path is what changed in a watched directory
 	Reload   // somebody asked, by Signal where that is not 0
@@ -81,7 +82,7 @@ var eventNames = [eventKinds]string{
 	Stalled: "stalled", StallOver: "stall over", Beat: "beat", Triggered: "triggered", Exited: "exited", Empty: "empty",
 	IntervalOver: "interval", QuietOver: "quiet", ReadyTimedOut: "ready-timeout", KillOldDelayOver: "kill-old-delay",
 	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog",
-	Boot: "boot", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Traffic: "traffic",
+	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Traffic: "traffic",
 	Renamed: "renamed", Halt: "stop", Relay: "signal", Dropped: "dropped", Noted: "noted",
 	RestartDelayOver: "restart", AutoRestartOver: "auto-restart", SwapDelayOver: "swap-delay", CalmOver: "calm",
 	StopTimedOut: "stop-timeout",
@@ -100,6 +101,7 @@ type Event struct {
 	Signal  int
 	Delay   time.Duration
 	Reason  string
+	ByHand  bool // somebody rolled Release back
 
 	PID   int
 	Start uint64

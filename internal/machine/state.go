@@ -178,6 +178,10 @@ func (s *State) rename(from, to string) {
 	for i := range s.Rejected {
 		change(&s.Rejected[i].Release)
 	}
+	// It may have been listed under its new name already, from before a restart.
+	if i := s.goodIndex(to); i >= 0 && slices.ContainsFunc(s.GoodReleases[i+1:], func(g Good) bool { return g.Release == to }) {
+		s.GoodReleases = slices.Delete(s.GoodReleases, i, i+1)
+	}
 	change(&s.Want)
 	change(&s.BackTo)
 	change(&s.Newest)

@@ -60,6 +60,7 @@ var stoppingTable = [Boot][Lingering + 1]generationCell{
 // programTable is what happens to the program as a whole.
 var programTable = [eventKinds][Stopping + 1]programCell{
 	Boot:     {Down: {downBoot, "start generation 1"}},
+	Recalled: {Booting: {recalled, "noted"}, Serving: {recalled, "noted"}, Swapping: {recalled, "noted"}, Down: {recalled, "noted"}},
 	Resumed:  {Booting: {startingResumed, "go on with what starts"}, Swapping: {startingResumed, "go on with what starts"}, Stopping: {stoppingResumed, "terminate or forget what starts"}},
 	Changed:  {Booting: {startingChanged, "retire the one that starts, start the newer content"}, Serving: {servingChanged, "start the new content"}, Swapping: {startingChanged, "retire the one that starts, start the newer content"}, Down: {servingChanged, "start the new content"}},
 	Reload:   {Booting: {startingReload, "one more start follows"}, Serving: {servingReload, "start another"}, Swapping: {startingReload, "one more start follows"}, Down: {servingReload, "start another"}, Stopping: {stoppingRefuses, "refused"}},

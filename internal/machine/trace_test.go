@@ -187,7 +187,7 @@ func setPolicy(p *Policy, setting string) error {
 
 // storyEvent reads an event:
 //
-//	boot [RELEASE] | resumed [N] | reload | hup | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted
+//	boot [RELEASE] | recalled RELEASE [REASON...] | resumed [N] | reload | hup | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted
 //	changed [RELEASE [PATH]] | stop SIGNAL | signal SIGNAL | expired TIMER N
 //	forked N RELEASE PID | retried N | started N RELEASE | not-started N RELEASE STATUS REASON... | main-replaced N PID
 //	ready N | waits N | accepted N | notified N | blind N REASON... | stalled N REASON... | stall-over N
@@ -205,7 +205,7 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 	rest := func(i int) string { return strings.Join(f[min(i, len(f)):], " ") }
 	signal := func(i int) int { return int(unix.SignalNum("SIG" + arg(i))) }
 	program := map[string]Event{
-		"boot": {Kind: Boot, Release: arg(1)}, "reload": {Kind: Reload}, "hup": {Kind: Reload, Signal: 1}, "traffic": {Kind: Traffic},
+		"boot": {Kind: Boot, Release: arg(1)}, "recalled": {Kind: Recalled, Release: arg(1), Reason: rest(2)}, "reload": {Kind: Reload}, "hup": {Kind: Reload, Signal: 1}, "traffic": {Kind: Traffic},
 		"rollback": {Kind: Rollback, Release: arg(1)}, "changed": {Kind: Changed, Release: arg(1), Path: arg(2)},
 		"renamed": {Kind: Renamed, Release: arg(1), Name: arg(2)}, "dropped": {Kind: Dropped}, "noted": {Kind: Noted},
 		"stop": {Kind: Halt, Signal: signal(1)}, "signal": {Kind: Relay, Signal: signal(1)},
