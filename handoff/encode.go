@@ -17,6 +17,7 @@ type snapshot struct {
 	Commands map[string]release.Command // what a generation of each release executes
 	Origins  map[string]release.Command // what that would be without a private copy
 	Copies   map[string]string          // where the private copies of directories are
+	Kept     map[string]bool            // of which nothing but the copy in the state directory is open
 	Since    map[int]time.Time
 	Groups   map[int]int    // process groups; MAINPID= may have named another process
 	Texts    map[int]string // the last STATUS=
@@ -43,6 +44,7 @@ func (s *snapshot) fields(c *record.Codec) {
 		c.Object(name, func(c *record.Codec) { commandFields(c, v) })
 	})
 	record.Map(c, "Copies", &s.Copies, func(c *record.Codec, name string, v *string) { c.String(name, v) })
+	record.Map(c, "Kept", &s.Kept, func(c *record.Codec, name string, v *bool) { c.Bool(name, v) })
 	record.Map(c, "Since", &s.Since, func(c *record.Codec, name string, t *time.Time) { c.Time(name, t) })
 	record.Map(c, "Groups", &s.Groups, record.Int[int])
 	record.Map(c, "Texts", &s.Texts, func(c *record.Codec, name string, text *string) { c.String(name, text) })

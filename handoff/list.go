@@ -46,6 +46,9 @@ func (s *clients) list() []control.Release {
 		if r.Generation == 0 {
 			r.Generation, r.Fate = good.N, "served until it was replaced"
 			r.Since, r.Fate = s.history(good.N, r.Fate)
+			if held := s.releases.held[good.Release]; good.N == 0 && held != nil {
+				r.Since, r.Fate = held.since, "kept in --state-dir"
+			}
 		}
 	}
 	for i := len(st.Rejected) - 1; i >= 0; i-- {

@@ -73,13 +73,16 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 		s.announceKnown(st)
 	}
 	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity),
-		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Since: make(map[int]time.Time),
+		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Kept: make(map[string]bool), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases.held {
 		if rel.file != nil {
 			r.Releases[key], r.Commands[key] = rel.file.Release, rel.command
 			if rel.copy != nil {
 				r.Origins[key], r.Copies[key] = rel.origin, rel.copy.Path
+			}
+			if rel.kept {
+				r.Kept[key] = true
 			}
 		}
 	}
@@ -112,7 +115,8 @@ func (s *program) resume(recorded []byte) error {
 	s.announced = true // by the last handoff
 	for key, rel := range r.Releases {
 		if fd := s.kept.take(releaseName(key)); fd >= 0 {
-			held := &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key], origin: r.Commands[key]}
+			held := &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key], origin: r.Commands[key], kept: r.Kept[key]}
+			held.read, held.done = held.kept, held.kept
 			if fd := s.kept.take(copyName(key)); fd >= 0 {
 				held.copy, held.origin = release.ResumePrivate(r.Copies[key], fd), r.Origins[key]
 			}
@@ -150,7 +154,10 @@ func (s *program) resume(recorded []byte) error {
 		}
 		s.processes.all[g.N] = p
 	}
-	s.engine.state, s.engine.first = r.State, machine.Event{Kind: machine.Resumed, N: executing}
+	s.engine.state = r.State
+	if r.State.Next > 1 {
+		s.engine.first = machine.Event{Kind: machine.Resumed, N: executing}
+	}
 	if len(s.processes.all) > 0 {
 		s.terminal.find(true, s.cfg.Session)
 	}

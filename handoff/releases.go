@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,11 @@ type heldRelease struct {
 	origin release.Command
 	copy   *release.Private
 
+	// kept: file is the copy in the state directory, open so that it cannot go, and
+	// not proven. See openKept.
+	kept  bool
+	since time.Time // when it was last seen to be good, by a hotinit before this one
+
 	read bool // its content was read, or cannot be, or is being read
 	done bool // and that is over
 }
@@ -41,6 +47,10 @@ type releases struct {
 	paths   []string       // what it watches, for the line at the start
 	offered *release.File  // what the watcher has found, until a start takes it
 	watched string         // the release that the watcher compares with
+
+	// passedOver is the release that the command's path led to when another one was
+	// started in its place.
+	passedOver *release.Release
 }
 
 // doubtful reports whether the kernel runs what the check of ELF files would
@@ -67,9 +77,12 @@ func (s *releases) nameOf(f *release.File, key string) string {
 
 // hold keeps a release open from now on, and makes init keep it, too. The same
 // content in another file is not held twice: what is known about it stays known.
+// A file of which more is known than of one that was kept takes its place.
 func (s *releases) hold(key string, r *heldRelease) {
-	if key == "" || s.held[key] != nil {
+	if old := s.held[key]; key == "" || old != nil && !old.kept {
 		return
+	} else if old != nil {
+		old.file.Close()
 	}
 	s.held[key] = r
 	_ = s.kept.keep(releaseName(key), r.file.FD())
@@ -228,7 +241,10 @@ func (s *releases) rename(key string, now release.Release) {
 	r := s.held[key]
 	r.file.Digest, r.file.Tree = now.Digest, now.Tree
 	name := r.file.Name()
-	if s.held[name] == nil {
+	if old := s.held[name]; old == nil || old.kept {
+		if old != nil {
+			old.file.Close()
+		}
 		s.held[name] = r
 		_ = s.kept.keep(releaseName(name), r.file.FD())
 	} else {
@@ -256,12 +272,21 @@ func (s *releases) tellWatcher(st machine.State) {
 			if r != nil && r.done && g.Release != s.watched {
 				s.watched = g.Release
 				now := r.file.Release
-				now.Root, now.Tree = "", release.Digest{} // the watcher knows only the file
-				s.watcher.Running(now)
+				if s.passedOver != nil {
+					s.watcher.Running(fileOnly(*s.passedOver)) // it is no news
+					s.passedOver = nil
+				}
+				s.watcher.Running(fileOnly(now))
 			}
 			return
 		}
 	}
+}
+
+// fileOnly is a release without its directory, as the watcher knows it.
+func fileOnly(r release.Release) release.Release {
+	r.Root, r.Tree = "", release.Digest{}
+	return r
 }
 
 // letGo closes the releases that no state can lead back to, and tells the watcher

@@ -69,8 +69,7 @@ type job struct {
 	copy   *release.Private
 	before string
 
-	first bool // nothing has served yet: what was rejected before is not started
-	kept  bool // it is one that the state directory kept
+	proven *heldRelease // what was opened of one that the state directory kept
 
 	tries  int
 	said   bool // that it has to wait
@@ -87,8 +86,7 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 
 func (s *starts) prepare(e machine.Effect) (machine.Event, bool) {
-	j := &job{n: e.N, source: e.Source, key: e.Release, cause: e.Cause, foreground: e.Foreground, script: -1, cancel: make(chan struct{}),
-		first: e.Cause == machine.ByBoot || e.Cause == machine.ByRestart, before: s.releases.before()}
+	j := &job{n: e.N, source: e.Source, key: e.Release, cause: e.Cause, foreground: e.Foreground, script: -1, cancel: make(chan struct{}), before: s.releases.before()}
 	if err := s.resolve(j); err != nil {
 		return s.refused(j, err), true
 	}
@@ -102,6 +100,15 @@ var errBusy = errors.New("somebody has it open for writing")
 func (s *starts) proceed(j *job) (machine.Event, bool) {
 	var examine func() error
 	switch {
+	case j.source == machine.Held && s.releases.isKept(j.key):
+		prove, err := s.proveKept(s.releases.held[j.key])
+		if err != nil {
+			return s.refused(j, err), true
+		}
+		examine = func() (err error) {
+			j.proven, err = prove(j.cancel)
+			return err
+		}
 	case j.source == machine.Held && (j.file == nil || intact(j.file) && (j.copy != nil || j.file.Root == "")):
 		return s.launch(j)
 	case j.source == machine.Held:
@@ -109,12 +116,19 @@ func (s *starts) proceed(j *job) (machine.Event, bool) {
 		if err != nil {
 			return s.refused(j, err), true
 		}
-		examine = func() error { return s.stillGood(j, read) }
+		// One that was overwritten in place is not what was good. The state directory
+		// may have it.
+		kept, err := s.proveKept(s.releases.held[j.key])
+		if err != nil {
+			return s.refused(j, err), true
+		}
+		stored := s.releases.memory.keeps(j.key)
+		examine = func() error { return s.stillGood(j, read, stored, kept) }
 	case !s.checked(j):
 		return s.launch(j)
 	default:
 		j.file = s.releases.takeOffered(s.target(j))
-		if _, tree := s.tree(); j.file != nil && s.cfg.Check == "" && !s.copies(j) && !tree && !j.first {
+		if _, tree := s.tree(); j.file != nil && s.cfg.Check == "" && !s.copies(j) && !tree {
 			return s.launch(j)
 		}
 		examine = func() error { return s.examine(j) }
@@ -140,6 +154,7 @@ func (s *starts) examined(j *job, err error) (machine.Event, bool) {
 		s.putBack(j)
 		return ev, true
 	case err == nil:
+		s.releases.take(j)
 		return s.launch(j)
 	case errors.Is(err, errBusy), errors.Is(err, unix.EAGAIN):
 		return s.again(j, true, fmt.Errorf("%s: %w", s.target(j), err))
@@ -157,7 +172,7 @@ func (s *starts) rejectedBefore(j *job) bool {
 			paths++
 		}
 	}
-	return j.cause == machine.ByChange && !j.kept && paths <= 1 && s.engine.state.Rejection(j.file.Name()) != nil
+	return j.cause == machine.ByChange && paths <= 1 && s.engine.state.Rejection(j.file.Name()) != nil
 }
 
 func (s *starts) cancel(n int) {
@@ -192,7 +207,7 @@ func (s *starts) resolve(j *job) error {
 	if j.source == machine.Held {
 		r := s.releases.held[j.key]
 		if r == nil || r.file == nil {
-			return &refusal{exitcode.Failure, "the last good release is not held any more"}
+			return &refusal{exitcode.Failure, fmt.Sprintf("release %s is not held any more", machine.Short(j.key))}
 		}
 		j.file, j.copy = r.file, r.copy
 	}
@@ -271,7 +286,7 @@ func (s *starts) examine(j *job) error {
 	target := s.target(j)
 	if j.file == nil {
 		opts := release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
-			Undigested:    j.n == 1 && !s.cfg.Snapshot && !s.releases.memory.rejects(),
+			Undigested:    j.n == 1 && !s.cfg.Snapshot,
 			KernelDecides: j.n == 1 || s.releases.doubtful()}
 		var err error
 		if j.file, err = release.Open(target, opts); err != nil {
@@ -295,11 +310,6 @@ func (s *starts) examine(j *job) error {
 	}
 	if err := s.examineTree(j); err != nil {
 		return err
-	}
-	if j.first {
-		if kept, err := s.instead(j); kept || err != nil {
-			return err
-		}
 	}
 	if s.copies(j) && !copied(j.file) {
 		copied, err := release.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir))
@@ -326,7 +336,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		return s.refused(j, errors.New("it was stopped")), true
 	default:
 	}
-	if j.file != nil && j.source == machine.Newest && !j.kept && !copied(j.file) && !unmodified(s.target(j), j.file) {
+	if j.file != nil && j.source == machine.Newest && !copied(j.file) && !unmodified(s.target(j), j.file) {
 		return s.again(j, true, fmt.Errorf("%s was replaced after it was checked", s.target(j)))
 	}
 	if moved := s.resolveLinks(j); moved {
@@ -397,7 +407,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 // paths lead to now. It reports whether a symbolic link was turned since the file
 // was checked. A command that hotinit does not check is executed as it was given.
 func (s *starts) resolveLinks(j *job) (moved bool) {
-	if j.copy != nil && j.source == machine.Newest || j.kept {
+	if j.copy != nil && j.source == machine.Newest {
 		return false // examine has done it
 	}
 	j.command = release.Command{Path: j.path, Argv: j.argv, Dir: s.dir}
@@ -567,7 +577,7 @@ func (s *starts) putBack(j *job) {
 			go j.copy.Remove()
 		}
 		s.releases.giveBack(j.file)
-		j.file, j.copy, j.kept = nil, nil, false
+		j.file, j.copy = nil, nil
 	}
 }
 
@@ -595,9 +605,15 @@ func (s *starts) watchResumed() {
 }
 
 // stillGood returns why a held release cannot be started any more, nil where it
-// can. One that was overwritten in place is not what was good.
-func (s *starts) stillGood(j *job, read func(<-chan struct{}) (release.Release, error)) error {
+// can. stored says that the state directory has it, too, and kept opens that.
+func (s *starts) stillGood(j *job, read func(<-chan struct{}) (release.Release, error), stored bool, kept func(<-chan struct{}) (*heldRelease, error)) error {
 	now, err := read(j.cancel)
+	if stored && (err != nil || now.Digest != j.file.Digest || j.copy == nil && now.Tree != j.file.Tree) {
+		if opened, err := kept(j.cancel); err == nil {
+			j.proven = opened
+			return nil
+		}
+	}
 	if err == nil && now.Digest != j.file.Digest {
 		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")
 	}

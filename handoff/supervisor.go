@@ -163,7 +163,6 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		return err
 	}
 	for _, p := range s.programs {
-		p.releases.memory.open(resumed)
 		if err := p.adoption.start(); err != nil {
 			return err
 		}
@@ -181,6 +180,9 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 			}
 		}
 		p.listen()
+	}
+	for _, p := range s.programs {
+		p.starts.recall()
 	}
 	go s.link.receive(s.signal)
 	s.loop.run()

@@ -106,12 +106,8 @@ func (s *releases) changed(ev watch.Event) {
 	default:
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()
-		if s.memory.refuses(ev.Release.Name(), ev.What) {
-			ev.File.Close()
-		} else {
-			s.offered = ev.File
-			s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
-		}
+		s.offered = ev.File
+		s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
 		// The watcher takes what it found for what is started. Where that was not
 		// done, it has to learn that the other one runs still.
 		s.watched = ""

@@ -233,7 +233,9 @@ func (s *Store) Reject(r Rejected) error {
 		l.Rejected = slices.DeleteFunc(l.Rejected, func(o Rejected) bool { return o.Name == r.Name })
 		l.Rejected = append(l.Rejected, r)
 		l.Rejected = l.Rejected[max(0, len(l.Rejected)-mostReject):]
-		l.Good = slices.DeleteFunc(l.Good, func(k Kept) bool { return k.Name() == r.Name })
+		if !r.ByHand { // who rolled it back may name it later
+			l.Good = slices.DeleteFunc(l.Good, func(k Kept) bool { return k.Name() == r.Name })
+		}
 		return nil
 	})
 }
@@ -261,7 +263,11 @@ func (s *Store) Keep(k Kept, f *File, tree Tree, done <-chan struct{}) error {
 		l.Rejected = slices.DeleteFunc(l.Rejected, func(r Rejected) bool { return r.Name == k.Name() })
 		l.Good = slices.DeleteFunc(l.Good, func(o Kept) bool { return o.Name() == k.Name() })
 		l.Good = append(l.Good, k)
-		l.Good = l.Good[max(0, len(l.Good)-mostKept):]
+		for len(l.Good) > mostKept {
+			drop := slices.IndexFunc(l.Good, func(k Kept) bool { return l.RejectedAs(k.Name()) != nil })
+			drop = max(drop, 0)
+			l.Good = slices.Delete(l.Good, drop, drop+1)
+		}
 		return nil
 	})
 }
@@ -391,6 +397,32 @@ func (s *Store) openFile(k *Kept) (*File, error) {
 		return nil, refuse("its copy is not a regular file")
 	}
 	return f, nil
+}
+
+// Hold opens the copy of a release's file, so that it is there still when a newer
+// release has taken its place in the list. What it contains is for Prove to say.
+func (s *Store) Hold(k *Kept) (*File, error) {
+	f, err := s.openFile(k)
+	if err != nil {
+		return nil, err
+	}
+	f.Release = k.Release // the copy stands for the original: see Snapshot
+	return f, nil
+}
+
+// Prove reports, by its error, why a file that Hold opened is not what was kept.
+func (k *Kept) Prove(f *File, done <-chan struct{}) error {
+	defer func() { f.Release = k.Release }()
+	if err := f.stat(); err != nil {
+		return &Reason{Text: "its copy cannot be examined: " + err.Error(), Err: err}
+	}
+	if err := f.Read(done); err != nil {
+		return err
+	}
+	if f.Digest != k.Release.Digest {
+		return refuse("its copy was changed")
+	}
+	return nil
 }
 
 // Open opens the copy of a release and proves that it is what was kept. The tree

@@ -126,9 +126,9 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 
 // mount mounts for as long as the test runs. Whoever starts hotinit after it
 // has it too.
-func mount(t *testing.T, source, target, kind string, flags uintptr) {
+func mount(t *testing.T, source, target, kind string, flags uintptr, data ...string) {
 	t.Helper()
-	if err := unix.Mount(source, target, kind, flags, ""); err != nil {
+	if err := unix.Mount(source, target, kind, flags, strings.Join(data, ",")); err != nil {
 		t.Skipf("needs the right to mount: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(target, unix.MNT_DETACH) })

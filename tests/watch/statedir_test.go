@@ -1,12 +1,17 @@
 package watch
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // restart ends hotinit, and starts another one with the same flags.
@@ -41,7 +46,7 @@ func TestARejectedReleaseIsNotStartedAfterARestart(t *testing.T) {
 		return strings.Contains(string(b), `"good":[{`) && strings.Contains(string(b), "exited with status 9")
 	})
 	s = s.restart(flags...)
-	s.Line(`was rejected before \(exited with status 9, on .*\); the last good one, \w+, is started in its stead. Deploy another one`)
+	s.Line(`^hotinit: release \w+ is not started: it was rejected before: exited with status 9, on .* \(hotinit reload tries it again\); the last good release, \w+, is started instead$`)
 	s.next("v1")
 	s.Never("v2 generation")
 
@@ -117,7 +122,7 @@ func TestAScriptOfTheStateDirectoryRunsFromACopyOfItsDirectory(t *testing.T) {
 	s.Signal(unix.SIGTERM)
 	s.Wait()
 	s = launch(t, dir, false, flags, "sh", filepath.Join(dir, "app", "main.sh"))
-	s.Line(`is started in its stead`)
+	s.Line(`the last good release, \w+, is started instead`)
 	s.Line(`^1: v1 in `)
 	s.Never("v2 in")
 }
@@ -140,6 +145,141 @@ func TestWhatWasRolledBackByHandStaysSoAfterARestart(t *testing.T) {
 		return strings.Contains(string(b), `"byHand":true`)
 	})
 	s = s.restart(flags...)
-	s.Line(`was rejected before \(it was rolled back by hand, on .*\); the last good one, \w+, is started in its stead`)
+	s.Line(`release \w+ is not started: it was rolled back by hand \(hotinit rollback NAME starts it\); the last good release, \w+, is started instead`)
 	s.next("v1")
+}
+
+// listed returns what `hotinit releases` lists.
+func (s *watched) listed() (list []control.Release) {
+	s.T.Helper()
+	code, text := s.Ask("releases", "--json")
+	if err := json.Unmarshal([]byte(text), &list); code != 0 || err != nil {
+		s.T.Fatalf("releases: %d, %v\n%s", code, err, text)
+	}
+	return list
+}
+
+// deployed is a site that served v1, v2 and v3, whose state directory has all three.
+func deployed(t *testing.T, flags ...string) *watched {
+	t.Helper()
+	s := serve(t, flags...)
+	for n, v := range []string{"v2", "v3"} {
+		s.Proven(n + 1)
+		s.release("new", v)
+		s.sh(`mv new server`)
+		s.next(v)
+	}
+	s.Proven(3)
+	s.Until("three are kept", func() bool { return strings.Count(s.Read("state/releases.json"), `"command":`) == 3 })
+	return s
+}
+
+func TestAfterARestartRollbackGoesAlongTheReleasesThatWereKept(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--state-dir", "state", "--probation", "200ms"}
+	s := deployed(t, flags...).restart(flags...)
+	s.next("v3")
+	s.Proven(1)
+	s.Until("the one that runs is known by its content", func() bool { return len(s.listed()) == 3 })
+	list := s.listed()
+	for i, fate := range []string{"current", "kept in --state-dir", "kept in --state-dir"} {
+		if list[i].Fate != fate || !list[i].Good || list[i].Path != s.Path || list[i].Since.IsZero() {
+			t.Errorf("release %d is %+v, want %s", i, list[i], fate)
+		}
+	}
+	third := list[0].Name
+
+	// Its copy is open: it does not matter what becomes of the directory.
+	s.KillHandoff()
+	s.Status()
+	s.sh(`rm -r state/releases`)
+	for _, v := range []string{"v2", "v1"} {
+		if code, text := s.Ask("rollback", "--wait"); code != 0 {
+			t.Fatalf("rollback to %s: %d\n%s", v, code, text)
+		}
+		s.next(v)
+	}
+	if code, text := s.Ask("rollback", "--wait"); code != 1 || !strings.Contains(text, "there is no other good release") {
+		t.Errorf("one more: %d\n%s", code, text)
+	}
+	if code, text := s.Ask("rollback", "--wait", third[:8]); code != 0 {
+		t.Errorf("rollback %s: %d\n%s", third[:8], code, text)
+	}
+	s.next("v3")
+	s.Stop(0)
+}
+
+func TestWhatWasRolledBackByHandCanBeNamedAfterARestart(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--state-dir", "state", "--probation", "200ms"}
+	s := deployed(t, flags...)
+	third := s.listed()[0].Name
+	if code, text := s.Ask("rollback", "--wait"); code != 0 {
+		t.Fatalf("rollback: %d\n%s", code, text)
+	}
+	s.next("v2")
+	s.Contains("state/releases.json", `"byHand":true`)
+	s = s.restart(flags...)
+	s.next("v2")
+	if code, text := s.Ask("rollback", "--wait", third); code != 0 {
+		t.Fatalf("rollback %s: %d\n%s", third, code, text)
+	}
+	s.next("v3")
+	s.Until("it is not rejected any more", func() bool { return !strings.Contains(s.Read("state/releases.json"), `"byHand":true`) })
+	s = s.restart(flags...)
+	s.next("v3")
+	s.Never("is not started")
+	s.Stop(0)
+}
+
+// A file system whose server answers nothing.
+func TestAStateDirectoryThatHangsDoesNotHoldUpTheApp(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	box.Install(t, filepath.Join(dir, "server"), "v1")
+	state := filepath.Join(dir, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skipf("/dev/fuse: %v", err)
+	}
+	mount(t, "none", state, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse))
+	t.Cleanup(func() { unix.Close(fuse) }) // ends what waits for it
+	s := launch(t, dir, false, []string{"--state-dir", state}, filepath.Join(dir, "server"))
+	s.Line(`the state directory \S+ does not answer within 3s; the newest release is started`)
+	s.next("v1")
+	s.release("new", "v2")
+	s.sh(`mv new server`)
+	s.next("v2")
+	unix.Close(fuse)
+	s.Line(`cannot use the state directory`)
+	s.Stop(0)
+}
+
+// Without --snapshot too: the state directory has what was overwritten.
+func TestADirectoryThatWasOverwrittenIsRolledBackFromTheStateDirectory(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	deploy := func(version, then string) {
+		t.Helper()
+		write(t, filepath.Join(dir, "app", "lib.sh"), "echo \"$HOTINIT_GENERATION: "+version+" in $PWD\"; "+then+"\n", 0o644)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "app"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "app", "main.sh"), `. "$(dirname "$0")/lib.sh"`+"\n", 0o644)
+	deploy("v1", "exec sleep 1000")
+	s := launch(t, dir, false, []string{"--state-dir", "state", "--interval", "100ms", "--probation", "1s", "--dir", "app", "--watch", "app", "--settle", "100ms"},
+		"sh", filepath.Join(dir, "app", "main.sh"))
+	s.Line(`^1: v1 in `)
+	s.Proven(1)
+	s.Contains("state/releases.json", `"good":[{`)
+	deploy("v2", "sleep 0.5; exit 9")
+	s.Line(`^2: v2 in `)
+	s.Line(`^3: v1 in /tmp/`)
+	s.Becomes(3, "current")
+	s.Never("with what is there")
+	s.Stop(143)
 }
