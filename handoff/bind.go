@@ -88,6 +88,7 @@ func (s *program) bind(spec sockets.Spec) (int, error) {
 	name := "socket/" + spec.Key()
 	if fd := s.kept.take(name); fd >= 0 {
 		s.bound = append(s.bound, spec)
+		s.files.add(spec)
 		return fd, nil
 	}
 	fd, err := sockets.Bind(spec, s.cfg.Backlog)
@@ -98,6 +99,7 @@ func (s *program) bind(spec sockets.Spec) (int, error) {
 		say.Note("listening on %s", sockets.Address(fd))
 	}
 	s.bound = append(s.bound, spec)
+	s.files.add(spec)
 	return fd, s.kept.keep(name, fd)
 }
 

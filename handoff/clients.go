@@ -24,6 +24,7 @@ type clients struct {
 	processes *processes
 	releases  *releases
 	adoption  *adoption
+	files     *socketFiles
 	waiters   []waiter
 	watchers  []chan struct{}
 }
@@ -40,6 +41,9 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 				r = control.Response{OK: true, Text: fmt.Sprintf("generation %d serves", g.N)}
 			}
 		})
+		if fault := s.files.fault(); r.OK && fault != "" {
+			r = control.Response{Text: fault}
+		}
 		reply(r)
 	case "reload":
 		s.answerSwap(machine.Event{Kind: machine.Reload}, r.Wait, reply, gone)

@@ -32,6 +32,7 @@ type program struct {
 	starts     *starts
 	clients    *clients
 	statusFile statusFile
+	files      *socketFiles
 	bound      []sockets.Spec
 	notify     int       // the socket of NOTIFY_SOCKET, or -1
 	stopped    time.Time // when stopping began
@@ -55,12 +56,13 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	}
 	p := &program{common: c, notify: -1, ended: ended}
 	p.statusFile.path = c.fromStart(cfg.StatusFile)
+	p.files = &socketFiles{common: c}
 	p.cgroups = &cgroups{common: c, dir: -1}
 	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
 	p.releases = &releases{common: c, held: make(map[string]*heldRelease), memory: &memory{common: c}}
 	p.adoption = &adoption{common: c, processes: p.processes}
 	p.probes = &probes{c, p.adoption.sockets}
-	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption}
+	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, files: p.files}
 	p.adoption.await, p.adoption.changed = p.probes.awaitAccept, p.clients.changed
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
@@ -125,6 +127,7 @@ const lastGrace = 9 * time.Second
 
 // removeFiles removes the program's files: those of its sockets and --status-file.
 func (s *program) removeFiles() {
+	s.files.close()
 	_ = unix.Chdir(s.home) // a socket's path may be relative
 	for _, spec := range s.bound {
 		_ = sockets.Remove(spec)

@@ -353,3 +353,30 @@ func (d *Dir) Inside(f func() error) error {
 	}
 	return err
 }
+
+// Same reports whether a file is this one.
+func (p *Pinned) Same(st *unix.Stat_t) bool { return p.Stat.Dev == st.Dev && p.Stat.Ino == st.Ino }
+
+// Dup returns a descriptor of the file, opened with O_PATH, that is the caller's.
+func (p *Pinned) Dup() (int, error) { return unix.FcntlInt(uintptr(p.fd), unix.F_DUPFD_CLOEXEC, 3) }
+
+// Link gives the file of a descriptor, opened with O_PATH, one more name, which
+// must be free. The file must have a name still.
+func (d *Dir) Link(fd int, name string) error {
+	// AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH, linkat(2); the link in /proc does
+	// not, and /proc may not be mounted.
+	err := unix.Linkat(fd, "", d.fd, name, unix.AT_EMPTY_PATH)
+	if err != nil && err != unix.EEXIST {
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), d.fd, name, unix.AT_SYMLINK_FOLLOW)
+	}
+	return err
+}
+
+// Rename renames a file within the directory, in the place of another.
+func (d *Dir) Rename(from, to string) error { return unix.Renameat(d.fd, from, d.fd, to) }
+
+// Watch makes an inotify(7) descriptor watch the directory.
+func (d *Dir) Watch(inotify int, mask uint32) error {
+	_, err := unix.InotifyAddWatch(inotify, fmt.Sprintf("/proc/self/fd/%d", d.fd), mask|unix.IN_ONLYDIR)
+	return err
+}
