@@ -96,6 +96,87 @@ func (e example) run(t *testing.T) {
 	}
 }
 
+// bad is a deploy that breaks an example: the file gets this content.
+type bad struct{ file, content string }
+
+// rejects deploys a bad release into the running example, as a git pull does, and
+// then the good one again. Nothing may be lost by it.
+func (e example) rejects(t *testing.T, b bad) {
+	for _, program := range e.needs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%v (apt-packages.txt lists what the examples need)", err)
+		}
+	}
+	tmp, address := t.TempDir(), freeAddress(t)
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	directory := filepath.Join(tmp, "site")
+	if err := os.CopyFS(directory, os.DirFS(e.directory)); err != nil {
+		t.Fatal(err)
+	}
+	if e.prepare != nil {
+		e.prepare(t, directory, address)
+	}
+	fill := strings.NewReplacer("{address}", address, "{tmp}", directory)
+	args := append([]string{"--port", address, "--watch", directory, "--ignore", "*.pyc", "--ready-timeout", "8s"}, e.flags...)
+	args = append(args, "--")
+	for _, word := range e.command {
+		args = append(args, fill.Replace(word))
+	}
+	h := box.Start(t, box.Options{Args: args, Dir: directory, Sub: true, Env: box.Environment("TMPDIR="+tmp, "PYTHONDONTWRITEBYTECODE=1")})
+	h.Line(`generation 1.* is ready`)
+	v := visit(address, !e.closes)
+	defer func() {
+		if t.Failed() {
+			t.Logf("hotinit and the server said:\n%s", h.Output)
+		}
+	}()
+	v.more(t, 50)
+	path := filepath.Join(directory, b.file)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deploy := func(content []byte) {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err == nil {
+			err = os.WriteFile(path+".new", content, info.Mode())
+		}
+		if err == nil {
+			err = os.Rename(path+".new", path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	deploy([]byte(b.content))
+	h.Line(`generation 2 failed.*: .*generation 1 stays`)
+	v.more(t, 50)
+	if !e.anonymous && v.seenLast() != "generation 1" {
+		t.Errorf("the last answer was %q", v.seenLast())
+	}
+	counts := v.end()
+	t.Logf("a bad release: requests lost: %d; %v", lost(counts), counts)
+	if lost(counts) > 0 || counts[again] > 0 {
+		t.Errorf("lost: %v; %v", counts, v.first)
+	}
+	deploy(append(good, '\n'))
+	h.Line(`generation [3-9].* is ready`)
+	h.Signal(unix.SIGTERM)
+	h.Wait()
+}
+
+func lost(counts map[string]int) (n int) {
+	for class, of := range counts {
+		if class != answered && class != again {
+			n += of
+		}
+	}
+	return n
+}
+
 // only reports whether this generation and no other one runs.
 func only(statusFile string, generation int) bool {
 	content, err := os.ReadFile(statusFile)
@@ -146,7 +227,6 @@ func TestDrainNode(t *testing.T) {
 	example{
 		directory: "drain-node",
 		needs:     []string{"node"},
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"node", "server.js"},
 	}.run(t)
 }
@@ -155,7 +235,6 @@ func TestDrainPython(t *testing.T) {
 	example{
 		directory: "drain-python",
 		needs:     []string{"python3"},
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"python3", "server.py"},
 	}.run(t)
 }
@@ -164,7 +243,6 @@ func TestStarlet(t *testing.T) {
 	example{
 		directory: "starlet",
 		needs:     []string{"plackup"},
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"plackup", "-E", "production", "-s", "Starlet", "--max-workers", "8", "app.psgi"},
 		closes:    true,
 	}.run(t)
@@ -174,7 +252,6 @@ func TestGunicorn(t *testing.T) {
 	example{
 		directory: "gunicorn",
 		needs:     []string{"gunicorn"},
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"},
 		drops:     []string{again},
 	}.run(t)
@@ -184,7 +261,6 @@ func TestPuma(t *testing.T) {
 	example{
 		directory: "puma",
 		needs:     []string{"puma"},
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"puma", "-C", "puma.rb"},
 		drops:     []string{again},
 	}.run(t)
@@ -194,7 +270,6 @@ func TestSocat(t *testing.T) {
 	example{
 		directory: "socat",
 		needs:     []string{"socat", "perl"},
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"./server.sh"},
 		closes:    true,
 	}.run(t)
@@ -204,28 +279,29 @@ func TestNginx(t *testing.T) {
 	example{
 		directory: "nginx",
 		needs:     []string{"nginx"},
-		flags:     []string{"--ready", "accept", "--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
+		flags:     []string{"--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
 		command:   []string{"./run.sh", "{tmp}/nginx.conf"},
 		drops:     []string{again},
 		anonymous: true,
-		prepare: func(t *testing.T, tmp, address string) {
-			conf, err := os.ReadFile("nginx/nginx.conf")
-			if err != nil {
-				t.Fatal(err)
-			}
-			conf = []byte(strings.ReplaceAll(string(conf), "127.0.0.1:8080", address))
-			if err := os.WriteFile(filepath.Join(tmp, "nginx.conf"), conf, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		},
+		prepare:   nginxConf,
 	}.run(t)
+}
+
+func nginxConf(t *testing.T, tmp, address string) {
+	conf, err := os.ReadFile("nginx/nginx.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf = []byte(strings.ReplaceAll(string(conf), "127.0.0.1:8080", address))
+	if err := os.WriteFile(filepath.Join(tmp, "nginx.conf"), conf, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The Go port's own package, unchanged.
 func TestGoPortBefore(t *testing.T) {
 	example{
 		directory: "go-port",
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"{tmp}/server"},
 		drops:     []string{again, ended, reset},
 		prepare:   build("go-port/before"),
@@ -236,11 +312,38 @@ func TestGoPortBefore(t *testing.T) {
 func TestGoPortAfter(t *testing.T) {
 	example{
 		directory: "go-port",
-		flags:     []string{"--ready", "accept"},
 		command:   []string{"{tmp}/server"},
 		drops:     []string{again, ended, reset},
 		prepare:   build("go-port/after"),
 	}.run(t)
+}
+
+// What a bad release of each costs: nothing.
+func TestABadDeployIsRejected(t *testing.T) {
+	hangs := "import time\ntime.sleep(1000)\n"
+	for name, c := range map[string]struct {
+		example
+		bad
+	}{
+		"gunicorn, a syntax error": {example{directory: "gunicorn", needs: []string{"gunicorn"},
+			command: []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"}}, bad{"app.py", "def app(:\n"}},
+		"gunicorn, an app that hangs as it is loaded": {example{directory: "gunicorn", needs: []string{"gunicorn"}, flags: []string{"--ready-timeout", "2s"},
+			command: []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"}}, bad{"app.py", hangs}},
+		"puma": {example{directory: "puma", needs: []string{"puma"},
+			command: []string{"puma", "-C", "puma.rb"}}, bad{"config.ru", "raise 'broken'\n"}},
+		"Starlet": {example{directory: "starlet", needs: []string{"plackup"}, closes: true,
+			command: []string{"plackup", "-E", "production", "-s", "Starlet", "--max-workers", "8", "app.psgi"}}, bad{"app.psgi", "die 'broken';\n"}},
+		"Node": {example{directory: "drain-node", needs: []string{"node"},
+			command: []string{"node", "server.js"}}, bad{"server.js", "require('./lib.js');\n"}},
+		"Python": {example{directory: "drain-python", needs: []string{"python3"}, flags: []string{"--ready-timeout", "2s"},
+			command: []string{"python3", "server.py"}}, bad{"server.py", hangs}},
+		"nginx": {example{directory: "nginx", needs: []string{"nginx"}, anonymous: true,
+			flags:   []string{"--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
+			command: []string{"./run.sh", "{tmp}/nginx.conf"},
+			prepare: nginxConf}, bad{"nginx.conf", "no such directive;\n"}},
+	} {
+		t.Run(name, func(t *testing.T) { c.example.rejects(t, c.bad) })
+	}
 }
 
 func TestGoPortDiffersByOneImport(t *testing.T) {

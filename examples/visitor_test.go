@@ -79,6 +79,12 @@ func (v *visitors) seen() map[string]int {
 	return maps.Clone(v.counts)
 }
 
+func (v *visitors) seenLast() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.last
+}
+
 // more waits until so many further requests were answered or lost.
 func (v *visitors) more(t *testing.T, n int) {
 	t.Helper()

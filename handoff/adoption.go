@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +23,8 @@ import (
 type adoption struct {
 	*common
 	processes *processes
-	await     func(p *process, done chan struct{}) // posts Ready once p accepts
-	changed   func()                               // tells those who watch the status
+	await     func(p *process, sockets func() []int) // posts what is seen of p
+	changed   func()                                 // tells those who look at the sockets
 
 	adopter *adopt.Adopter // nil: no call of the app is notified
 	calls   adopt.Calls    // what a generation's filter notifies
@@ -201,6 +200,7 @@ func (d *adoption) resume(st *machine.State) {
 	}
 	d.listeners = nil
 	d.adopter.Resume(pids, fds)
+	d.decide()
 	for _, g := range st.Gens {
 		d.awaitReady(g.N)
 	}
@@ -230,6 +230,7 @@ func (d *adoption) tell(st machine.State) {
 	}
 	d.alive, d.current = alive, current
 	d.adopter.Generations(alive, current)
+	d.decide()
 }
 
 // end comes before the verdict: nobody answers then.
@@ -239,20 +240,28 @@ func (d *adoption) end() {
 	}
 }
 
-// sockets are the inodes of the sockets that generation n serves on.
-func (d *adoption) sockets(n int) map[string]bool {
-	inodes := make(map[string]bool)
+// sockets are the descriptors of what generation n is to serve: the sockets that
+// it was passed, and those that it listens on itself. It may be called from any
+// goroutine.
+func (d *adoption) sockets(n int) (fds []int) {
 	for _, sock := range d.contract.Sockets {
-		if l, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(sock.FD)); err == nil {
-			inodes[l] = true // "socket:[4711]"
-		}
+		fds = append(fds, sock.FD)
 	}
 	if a := d.adopter; a != nil {
-		for _, inode := range a.Inodes(n) {
-			inodes[fmt.Sprintf("socket:[%d]", inode)] = true
-		}
+		fds = append(fds, a.Descriptors(n)...)
 	}
-	return inodes
+	return fds
+}
+
+// decide makes the policy ask for a generation that waits for connections and
+// accepts them, where the program has sockets.
+func (d *adoption) decide() {
+	has := len(d.contract.Sockets) > 0
+	for _, g := range d.engine.state.Gens {
+		starts := g.Phase == machine.Current || g.Phase == machine.Candidate
+		has = has || starts && d.adopter != nil && len(d.adopter.Descriptors(g.N)) > 0
+	}
+	d.engine.policy.Ready = readyMode(d.cfg, has)
 }
 
 // listens acts upon the news that generation n listens on a socket of its own.
@@ -264,23 +273,32 @@ func (d *adoption) listens(n int, socket string, adopted bool) {
 		say.Note("generation %d listens on %s; the next one will share it (--adopt)", n, socket)
 	}
 	d.changed()
+	d.decide()
 	d.awaitReady(n)
+	d.engine.act(machine.Event{Kind: machine.Noted}) // other timers may run now
 }
 
-// awaitReady waits until a candidate accepts on the sockets that it binds
-// itself, once it has called listen(2) on all that the current generation listens
-// on. That is long before --interval is over, and says more.
+// awaitReady observes a candidate: what counts is whether it waits for connections
+// once it has bound all that the current generation listens on.
 func (d *adoption) awaitReady(n int) {
 	p := d.processes.all[n]
-	g, current := d.engine.state.Find(n), d.engine.state.In(machine.Current)
-	accept := d.cfg.Ready.Mode == settings.ReadyAccept && len(d.contract.Sockets) == 0
+	g, current := d.engine.state.Find(n), d.engine.state.Current()
 	switch {
-	case d.adopter == nil, p == nil, p.stop == nil, p.awaited, g == nil, g.Phase != machine.Candidate:
-	case !accept && (d.cfg.Ready.Mode != settings.ReadyAuto || current == nil):
-	case current != nil && !d.adopter.Listening(n, current.N), len(d.adopter.Inodes(n)) == 0:
-	default:
+	case d.adopter == nil, len(d.contract.Sockets) > 0:
+	case d.cfg.Ready.Mode != settings.ReadyAuto && d.cfg.Ready.Mode != settings.ReadyAccept:
+	case p == nil, p.stop == nil, p.awaited, g == nil, g.Phase != machine.Candidate && g.Phase != machine.Preparing:
+	case current == nil && len(d.adopter.Descriptors(n)) > 0:
 		p.awaited = true
-		go d.await(p, p.done)
+		d.await(p, func() []int { return d.adopter.Descriptors(n) })
+	case current != nil && len(d.adopter.Descriptors(current.N)) > 0:
+		p.awaited = true
+		of := current.N
+		d.await(p, func() []int {
+			if !d.adopter.Binds(n, of) {
+				return nil
+			}
+			return d.adopter.Descriptors(n)
+		})
 	}
 }
 

@@ -79,6 +79,7 @@ func (s *program) bindAll(inherited map[int]int, recorded []byte) (err error) {
 	for i, spec := range specs {
 		c.Sockets = append(c.Sockets, contract.Socket{Spec: spec.Bound(fds[i]), FD: fds[i], Number: numbers[i]})
 	}
+	s.adoption.decide()
 	return s.keepInherited(inherited)
 }
 

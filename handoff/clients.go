@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -25,6 +26,7 @@ type clients struct {
 	releases  *releases
 	adoption  *adoption
 	files     *socketFiles
+	queues    *queues
 	waiters   []waiter
 	watchers  []chan struct{}
 }
@@ -37,7 +39,11 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 	case "health":
 		r := control.Response{Text: "no generation serves"}
 		s.engine.ask(func() {
-			if g := s.engine.state.In(machine.Current); g != nil {
+			switch g := s.engine.state.Current(); {
+			case g == nil:
+			case g.Stalled:
+				r.Text = fmt.Sprintf("generation %d does not serve: %s", g.N, cmp.Or(s.queues.text(), "it accepts no connection"))
+			default:
 				r = control.Response{OK: true, Text: fmt.Sprintf("generation %d serves", g.N)}
 			}
 		})
@@ -177,6 +183,9 @@ func (s *clients) status() *control.Status {
 	}
 	if len(st.GoodReleases) > 0 {
 		out.Good = st.GoodReleases[len(st.GoodReleases)-1].N
+	}
+	if g := st.Current(); g != nil && g.Stalled {
+		out.Stalled = s.queues.text()
 	}
 	for _, g := range st.Gens {
 		c := control.Generation{N: g.N, Phase: g.Phase.String(), PID: g.PID, Proven: g.Proven, Stopped: g.Terminated}

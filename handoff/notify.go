@@ -33,6 +33,9 @@ func (s *program) openNotifier() error {
 // listen receives what the app says on NOTIFY_SOCKET.
 func (s *program) listen() {
 	s.files.watch()
+	if g := s.engine.state.Current(); g != nil && g.Stalled {
+		s.queues.resume()
+	}
 	if s.notify >= 0 {
 		go notify.Serve(s.notify, func(m notify.Message) { s.engine.ask(func() { s.noticed(m) }) })
 	}

@@ -19,6 +19,7 @@ import (
 //
 //	starts
 //	clients     probes
+//	queues
 //	adoption
 //	processes   releases
 //	cgroups     terminal   logs
@@ -29,6 +30,7 @@ type program struct {
 	releases   *releases
 	probes     *probes
 	adoption   *adoption
+	queues     *queues
 	starts     *starts
 	clients    *clients
 	statusFile statusFile
@@ -61,9 +63,11 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
 	p.releases = &releases{common: c, held: make(map[string]*heldRelease), memory: &memory{common: c}}
 	p.adoption = &adoption{common: c, processes: p.processes}
-	p.probes = &probes{c, p.adoption.sockets}
-	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, files: p.files}
-	p.adoption.await, p.adoption.changed = p.probes.awaitAccept, p.clients.changed
+	p.probes = &probes{c, p.adoption.sockets, p.adoption.awaitReady}
+	p.queues = &queues{common: c, sockets: p.adoption.sockets}
+	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, files: p.files, queues: p.queues}
+	p.adoption.await = p.probes.observe
+	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
 	c.engine = newEngine(s.loop, p, newPolicy(cfg))
@@ -91,7 +95,10 @@ func (s *program) say(text string) {
 	say.Line("%s", text)
 }
 
-func (s *program) outcome(e machine.Effect) { s.clients.outcome(e) }
+func (s *program) outcome(e machine.Effect) {
+	s.probes.decided(s.processes.all[e.N])
+	s.clients.outcome(e)
+}
 
 // exit gives the verdict on the program.
 func (s *program) exit(e machine.Effect) {
@@ -136,21 +143,10 @@ func (s *program) removeFiles() {
 	s.releases.removeCopies()
 }
 
-// readyMode says which events make a generation ready.
-func readyMode(cfg *settings.Config) machine.ReadyMode {
-	switch cfg.Ready.Mode {
-	case settings.ReadyAuto:
-		return machine.ReadyInterval
-	case settings.ReadyNotify:
-		return machine.ReadyNotify
-	}
-	return machine.ReadyOther
-}
-
 // newPolicy returns the part of the configuration that the machine needs.
 func newPolicy(cfg *settings.Config) *machine.Policy {
 	p := &machine.Policy{
-		Ready:        readyMode(cfg),
+		Ready:        readyMode(cfg, len(cfg.Sockets) > 0),
 		Interval:     cfg.Interval,
 		ReadyTimeout: cfg.ReadyTimeout,
 		KillOldDelay: cfg.KillOldDelay,

@@ -3,15 +3,13 @@ package handoff
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/proc"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 )
 
@@ -19,7 +17,8 @@ import (
 // NOTIFY_SOCKET or by time alone.
 type probes struct {
 	*common
-	sockets func(n int) map[string]bool // those that generation n serves on
+	sockets func(n int) []int // those that generation n is to serve
+	adopted func(n int)       // observes one that binds its sockets itself
 }
 
 // readiness is what one candidate shows its readiness with.
@@ -71,7 +70,7 @@ func (r *readiness) close() {
 	r.kept.drop(r.name)
 }
 
-// await posts Ready once the candidate shows that it is.
+// await posts what the candidate shows of being ready.
 func (s *probes) await(p *process, r *readiness) {
 	done := make(chan struct{})
 	p.done = done
@@ -86,11 +85,21 @@ func (s *probes) await(p *process, r *readiness) {
 			go s.awaitLine(p.n, r.ours, done)
 		}
 	case settings.ReadyExec:
-		go s.awaitCommand(p.n, done)
-	case settings.ReadyAccept:
-		if len(s.contract.Sockets) > 0 || s.cfg.Adopt == settings.AdoptOff {
-			go s.awaitAccept(p, done)
-		} // else once it listens, see adoption
+		go s.awaitCommand(p.n, p.pid, done)
+	case settings.ReadyAuto, settings.ReadyAccept:
+		if len(s.contract.Sockets) > 0 {
+			n := p.n
+			s.observe(p, func() []int { return s.sockets(n) })
+		} else {
+			s.adopted(p.n)
+		}
+	}
+}
+
+// decided ends the observation of a candidate whose start is decided.
+func (s *probes) decided(p *process) {
+	if p != nil && p.stop != nil && (s.cfg.Ready.Mode == settings.ReadyAuto || s.cfg.Ready.Mode == settings.ReadyAccept) {
+		p.stop()
 	}
 }
 
@@ -127,11 +136,14 @@ func (s *probes) awaitLine(n, fd int, done chan struct{}) {
 }
 
 // awaitCommand runs the command of --ready exec: until it exits with 0.
-func (s *probes) awaitCommand(n int, done chan struct{}) {
+// Its environment says which generation it is asked about: the old one serves
+// the same sockets.
+func (s *probes) awaitCommand(n, pid int, done chan struct{}) {
 	env, _, err := s.contract.Environment(n)
 	if err != nil {
-		env = s.contract.Base
+		env = slices.Clone(s.contract.Base)
 	}
+	env = append(env, "HOTINIT_READY_GENERATION="+strconv.Itoa(n), "HOTINIT_READY_PID="+strconv.Itoa(pid))
 	c := s.hook(s.cfg.Ready.Command)
 	c.Env, c.Timeout, c.Cancel = env, s.cfg.ReadyTimeout, done
 	wait := 50 * time.Millisecond
@@ -147,112 +159,4 @@ func (s *probes) awaitCommand(n int, done chan struct{}) {
 			wait = min(wait*2, time.Second)
 		}
 	}
-}
-
-// awaitAccept waits until a process of the candidate waits for connections on
-// one of the shared sockets. /proc is all that tells, so this is looked at by
-// time, as long as there is a candidate.
-func (s *probes) awaitAccept(p *process, done chan struct{}) {
-	started := time.Now()
-	told := false
-	for wait := 5 * time.Millisecond; ; wait = min(wait*2, 100*time.Millisecond) {
-		readable := false
-		pids := []int{p.pid}
-		for _, st := range proc.Descendants(p.pid) {
-			pids = append(pids, st.PID)
-		}
-		for _, pid := range pids {
-			accepts, ok := acceptsOn(pid, s.sockets(p.n))
-			if accepts {
-				s.engine.post(machine.Event{Kind: machine.Ready, N: p.n})
-				return
-			}
-			readable = readable || ok
-		}
-		if !readable {
-			if !told {
-				told = true
-				say.Line("--ready accept: /proc does not show what generation %d waits for; it counts as ready after --interval", p.n)
-			}
-			if time.Since(started) >= s.cfg.Interval {
-				s.engine.post(machine.Event{Kind: machine.Ready, N: p.n})
-				return
-			}
-		}
-		select {
-		case <-done:
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
-// acceptsOn reports whether a process waits on one of the sockets: it has one in
-// an epoll(7) set, or a thread of it is in accept(2), poll(2) or select(2).
-// ok is false where it may not be looked at.
-func acceptsOn(pid int, sockets map[string]bool) (accepts, ok bool) {
-	dir := "/proc/" + strconv.Itoa(pid)
-	fds, err := os.ReadDir(dir + "/fd")
-	if err != nil {
-		return false, false
-	}
-	listening := make(map[string]bool)
-	var polls []string
-	for _, fd := range fds {
-		target, err := os.Readlink(dir + "/fd/" + fd.Name())
-		switch {
-		case err != nil:
-		case sockets[target]:
-			listening[fd.Name()] = true
-		case target == "anon_inode:[eventpoll]":
-			polls = append(polls, fd.Name())
-		}
-	}
-	for _, fd := range polls {
-		b, err := os.ReadFile(dir + "/fdinfo/" + fd)
-		if err != nil {
-			continue
-		}
-		for line := range strings.SplitSeq(string(b), "\n") {
-			// "tfd:        3 events:       19 data: ..."
-			f := strings.Fields(line)
-			if len(f) > 1 && f[0] == "tfd:" && listening[f[1]] {
-				return true, true
-			}
-		}
-	}
-	return acceptingThread(dir, listening)
-}
-
-func acceptingThread(dir string, listening map[string]bool) (accepts, ok bool) {
-	tasks, err := os.ReadDir(dir + "/task")
-	if err != nil {
-		return false, false
-	}
-	for _, task := range tasks {
-		b, err := os.ReadFile(dir + "/task/" + task.Name() + "/syscall")
-		if err != nil {
-			continue
-		}
-		ok = true
-		f := strings.Fields(string(b))
-		if len(f) < 2 {
-			continue // "running"
-		}
-		call, _ := strconv.Atoi(f[0])
-		switch call {
-		case unix.SYS_ACCEPT, unix.SYS_ACCEPT4:
-			fd, err := strconv.ParseUint(f[1], 0, 64)
-			if err == nil && listening[strconv.FormatUint(fd, 10)] {
-				return true, true
-			}
-		case sysPoll, unix.SYS_PPOLL, sysSelect, unix.SYS_PSELECT6:
-			// What it waits for is in its memory. It has a listening socket
-			// and waits for descriptors, which is as near as can be told.
-			if len(listening) > 0 {
-				return true, true
-			}
-		}
-	}
-	return false, ok
 }

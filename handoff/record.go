@@ -65,6 +65,11 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 		s.stopped = time.Now()
 		s.manager.tellStopping()
 	}
+	current := 0
+	if g := st.Current(); g != nil {
+		current = g.N
+	}
+	s.queues.serves(current)
 	if !forked {
 		s.releases.memory.learn(st, s.releases.held)
 		s.releases.letGo(st)

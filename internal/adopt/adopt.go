@@ -422,6 +422,27 @@ func (a *Adopter) Listening(n, of int) bool {
 	return any
 }
 
+// Binds is Listening where it is enough to have bound a socket that another
+// generation listens on.
+func (a *Adopter) Binds(n, of int) bool {
+	if a.Listening(n, of) {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	any := false
+	for _, h := range a.held {
+		if !h.by[of] || h.undecided && h.key.kind != unix.SOCK_DGRAM {
+			continue
+		}
+		if !h.by[n] {
+			return false
+		}
+		any = true
+	}
+	return any
+}
+
 // Inodes are the sockets that generation n listens on.
 func (a *Adopter) Inodes(n int) (inodes []uint64) {
 	a.mu.Lock()
@@ -432,6 +453,20 @@ func (a *Adopter) Inodes(n int) (inodes []uint64) {
 		}
 	}
 	return inodes
+}
+
+// Descriptors are this process's own descriptors of the sockets that generation n
+// has bound. One that another generation listens on already it need not listen
+// on itself, and haproxy does not.
+func (a *Adopter) Descriptors(n int) (fds []int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.held {
+		if (h.by[n] || h.heard[n]) && h.fd >= 0 && (!h.undecided || h.key.kind == unix.SOCK_DGRAM) {
+			fds = append(fds, h.fd)
+		}
+	}
+	return fds
 }
 
 // String is the address of a socket, for people.

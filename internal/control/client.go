@@ -136,6 +136,9 @@ func Print(w io.Writer, s *Status) {
 		fmt.Fprintf(t, "generation %d\t%s\tpid %d\t%s\t%s\t%s\n", g.N, g.Phase, g.PID, age, short(g.Release), note)
 	}
 	_ = t.Flush()
+	if s.Stalled != "" {
+		fmt.Fprintln(w, s.Stalled)
+	}
 	for i := max(0, len(s.Past)-3); i < len(s.Past); i++ {
 		p := s.Past[i]
 		fmt.Fprintf(w, "generation %d %s, %s ago\n", p.N, p.How, time.Since(p.Ended).Round(time.Second))

@@ -190,11 +190,12 @@ type ReadyMode uint8
 
 // The ways to show it.
 const (
-	ReadyAuto   ReadyMode = iota // READY=1, or alive for Interval, whichever is first
-	ReadyNotify                  // READY=1 on NOTIFY_SOCKET
-	ReadyFD                      // a newline on descriptor FD
-	ReadyExec                    // Command exits with 0
-	ReadyAccept                  // a process of it waits on a shared socket
+	ReadyAuto     ReadyMode = iota // it waits for connections and accepts them, and says READY=1 if it speaks that; without sockets ReadyInterval
+	ReadyNotify                    // READY=1 on NOTIFY_SOCKET
+	ReadyFD                        // a newline on descriptor FD
+	ReadyExec                      // Command exits with 0
+	ReadyAccept                    // ReadyAuto without READY=1
+	ReadyInterval                  // READY=1, or alive for Interval, whichever is first
 )
 
 // Ready is the value of --ready.

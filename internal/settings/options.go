@@ -78,10 +78,10 @@ var options = [...]option{
 		set:  func(c *Config, v string) error { return setBool(&c.NoNewPrivs, v) }},
 
 	{name: "ready", env: "READY", arg: "HOW", def: "auto", group: "Swaps",
-		help:    "how a new generation shows that it is ready: auto (READY=1 or alive for the interval), notify (READY=1), fd:N (a newline on descriptor N), exec:COMMAND (exits with 0), accept (waits on a socket)",
-		allowed: "auto, notify, fd:N, exec:COMMAND or accept", set: setReady},
+		help:    "how a new generation shows that it is ready: auto (it waits for connections on its socket and accepts what comes, and says READY=1 if it ever does; without a socket as interval), accept (auto without READY=1), notify (READY=1 alone), fd:N (a newline on descriptor N), exec:COMMAND (exits with 0; a request to the port may be answered by the old generation, HOTINIT_READY_GENERATION and HOTINIT_READY_PID name the new one), interval (READY=1, or alive for --interval)",
+		allowed: "auto, accept, notify, fd:N, exec:COMMAND or interval", set: setReady},
 	{name: "interval", env: "INTERVAL", arg: "TIME", def: "1s",
-		help:    "how long it must live to be ready",
+		help:    "how long it must live to be ready where time decides; where it must accept what comes, how long nothing must come",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Interval, v) }},
 	{name: "ready-timeout", env: "READY_TIMEOUT", arg: "TIME", def: "60s",
 		help:    "reject a generation that is not ready by then; 0: never",

@@ -93,6 +93,7 @@ func TestEachFlagSetsItsField(t *testing.T) {
 		"--no-new-privs":                           func(c *Config) { c.NoNewPrivs = true },
 		"--ready notify":                           func(c *Config) { c.Ready.Mode = ReadyNotify },
 		"--ready accept":                           func(c *Config) { c.Ready.Mode = ReadyAccept },
+		"--ready interval":                         func(c *Config) { c.Ready.Mode = ReadyInterval },
 		"--ready auto":                             func(c *Config) {},
 		"--ready fd:5":                             func(c *Config) { c.Ready = Ready{Mode: ReadyFD, FD: 5} },
 		"--ready exec:/bin/probe":                  func(c *Config) { c.Ready = Ready{Mode: ReadyExec, Command: "/bin/probe"} },

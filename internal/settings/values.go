@@ -146,6 +146,8 @@ func setReady(c *Config, v string) error {
 		c.Ready = Ready{Mode: ReadyNotify}
 	case how == "accept" && !more:
 		c.Ready = Ready{Mode: ReadyAccept}
+	case how == "interval" && !more:
+		c.Ready = Ready{Mode: ReadyInterval}
 	case how == "fd":
 		r := Ready{Mode: ReadyFD}
 		if err := setInt(&r.FD, rest, 3, 1023); err != nil {

@@ -173,7 +173,7 @@ func TestAListenerThatAnAppMadeNonBlockingStaysSo(t *testing.T) {
 		fcntl($l, F_SETFL, $f | O_NONBLOCK) or die;
 		$SIG{TERM} = sub { exit 0 }; print "up\n"; sleep 1000 while 1;`
 	b := box.Start(t, box.Options{
-		Args: []string{"--interval", "100ms", "--port", box.Address(), "--", perl, "-e", program},
+		Args: []string{"--ready", "interval", "--interval", "100ms", "--port", box.Address(), "--", perl, "-e", program},
 		Env:  box.Environment(),
 	})
 	b.Line(`generation 1 found blocking`)

@@ -17,7 +17,7 @@ func linked(t *testing.T, flags []string, command ...string) (*site.Site, func()
 	t.Helper()
 	var gate func()
 	s := site.Open(t, site.Options{
-		Flags: append([]string{"--interval", "100ms", "--probation", "8s"}, flags...), Command: command,
+		Flags: append([]string{"--ready", "interval", "--interval", "100ms", "--probation", "8s"}, flags...), Command: command,
 		NoPort: true,
 		Prepare: func(s *site.Site) {
 			gate = box.Fifo(t, s.File("gate"))

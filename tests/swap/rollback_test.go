@@ -131,7 +131,7 @@ func TestAScriptIsRolledBackThroughTheSymlinkOfItsRelease(t *testing.T) {
 	site.Need(t, "systemd-notify")
 	var gate func()
 	s := site.Open(t, site.Options{
-		Flags: []string{"--interval", "100ms", "--probation", "8s"}, Command: []string{"sh", "current/app"},
+		Flags: []string{"--ready", "interval", "--interval", "100ms", "--probation", "8s"}, Command: []string{"sh", "current/app"},
 		Prepare: func(s *site.Site) {
 			gate = box.Fifo(t, s.File("gate"))
 			s.Write("one/app", `echo "v1 generation $HOTINIT_GENERATION"; exec sleep 1000`)

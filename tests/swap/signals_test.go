@@ -132,7 +132,7 @@ func TestAFirstGenerationThatFailsEndsHotinitWithItsStatus(t *testing.T) {
 func TestCurrentThatDiesDuringKillOldDelayIsReplacedByTheOldOne(t *testing.T) {
 	s := site.Serving(t, site.Options{Flags: []string{"--kill-old-delay", "1h"}})
 	s.Swap("v2")
-	s.Answers("v2 generation 2 ")
+	s.Becomes(2, "current") // a candidate answers too
 	s.Kill(2)
 	s.Line(`generation 1, which was not terminated yet, serves again`)
 	s.Answers("v1 generation 1 ")

@@ -42,6 +42,7 @@ type talents struct {
 	ready        string
 	quiet        bool
 	children     int
+	hang         string
 }
 
 func main() {
@@ -67,6 +68,7 @@ func main() {
 	flags.StringVar(&t.ready, "ready", "once", "READY=1 is sent at `once`, never, or when this FIFO was opened for writing")
 	flags.BoolVar(&t.quiet, "quiet", false, "log nothing")
 	flags.IntVar(&t.children, "children", 0, "start this many children that sleep until a signal ends them")
+	flags.StringVar(&t.hang, "hang", "", "never serve: hang `before` it listens, or be deaf: wait for connections, and accept none")
 	flags.Parse(append(os.Args[1:], more...))
 
 	log.SetFlags(0)

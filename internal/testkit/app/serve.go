@@ -15,6 +15,11 @@ import (
 
 // Descriptor 3 stays open beside the listener, for /nonblocking to look at.
 func serve(version string, given *Given, t talents) error {
+	if t.hang == "before" {
+		log.Print("hangs")
+		<-terminated(func() {}).Done()
+		return nil
+	}
 	listeners, err := listener.ListenAll()
 	if err != nil {
 		return err
@@ -22,6 +27,21 @@ func serve(version string, given *Given, t talents) error {
 	told := terminated(func() { log.Print("told to go") })
 	if t.term == "exit" {
 		context.AfterFunc(told, func() { os.Exit(t.status) })
+	}
+	if t.hang == "deaf" {
+		// Go's runtime waits on the listener, for there is something else to wait
+		// for as well: the other end of a pipe.
+		r, _, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		go r.Read(make([]byte, 1))
+		log.Print("hangs")
+		if err := listener.Ready(); err != nil { // which proves nothing
+			return err
+		}
+		<-told.Done()
+		return nil
 	}
 	log.Print("started")
 	switch t.ready {

@@ -75,6 +75,10 @@ func Open(t *testing.T, o Options) *Site {
 		command = []string{"sh", filepath.Join(dir, "script")}
 		if o.Name == "" {
 			o.Flags = append(o.Flags, "--no-watch")
+			if !slices.Contains(o.Flags, "--ready") {
+				// Most scripts leave the sockets alone.
+				o.Flags = append(o.Flags, "--ready", "interval")
+			}
 		}
 	default:
 		box.Install(t, s.Path, "v1", o.App...)
