@@ -62,8 +62,8 @@ type Status struct {
 	Sockets     []string     `json:"sockets,omitempty"`
 	Generations []Generation `json:"generations"`
 	Stalled     string       `json:"stalled,omitempty"` // connections wait, and the current generation accepts none
-	Past        []Past       `json:"past,omitempty"` // the last few that ended, oldest first
-	Good        int          `json:"good,omitempty"` // the generation whose release is the last good one
+	Past        []Past       `json:"past,omitempty"`    // the last few that ended, oldest first
+	Good        int          `json:"good,omitempty"`    // the generation whose release is the last good one
 	Rejected    string       `json:"rejected,omitempty"`
 	Reason      string       `json:"reason,omitempty"` // why the last release that failed did
 }
