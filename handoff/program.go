@@ -44,6 +44,7 @@ type program struct {
 	strangers say.Seldom // messages of processes that belong to no generation
 	odd       say.Seldom // messages of generations that are not acted upon
 
+	shellHinted bool   // hintShell has said it
 	announced   bool   // announce has said it, or there is nothing to say
 	recorded    []byte // the last record that init got
 	recordedSeq uint64
@@ -93,11 +94,6 @@ func (s *program) foreground(n int) {
 func (s *program) say(text string) {
 	s.logs.reopen()
 	say.Line("%s", text)
-}
-
-func (s *program) outcome(e machine.Effect) {
-	s.probes.decided(s.processes.all[e.N])
-	s.clients.outcome(e)
 }
 
 // exit gives the verdict on the program.

@@ -222,14 +222,20 @@ func retiringKillOldDelayOver(m *step, g *Gen, _ Event) {
 	m.boundOld()
 }
 
-func currentDrainTimedOut(m *step, g *Gen, _ Event) { m.kill(g) }
+func currentDrainTimedOut(m *step, g *Gen, _ Event) {
+	m.say(anError, "generation %d did not end in %v; it is killed%s", g.N, hungFor(m.p), of(g.Release))
+	m.kill(g)
+}
 
 func retiringDrainTimedOut(m *step, g *Gen, _ Event) {
 	m.say(anError, "generation %d did not go in %v (--drain-timeout); it is killed%s", g.N, m.p.DrainTimeout, of(g.Release))
 	m.kill(g)
 }
 
-func lingeringDrainTimedOut(m *step, g *Gen, _ Event) { m.kill(g) }
+func lingeringDrainTimedOut(m *step, g *Gen, _ Event) {
+	m.say(aDecision, "generation %d has left processes that did not end in %v (--drain-timeout); they are killed", g.N, m.p.DrainTimeout)
+	m.kill(g)
+}
 
 func currentProbationOver(m *step, g *Gen, _ Event) { m.prove(g) }
 

@@ -30,7 +30,9 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 	for _, g := range s.Gens {
 		switch {
 		case g.Killed || g.Phase == Preparing:
-		case g.Phase == Lingering || g.Hung || g.Phase == Retiring && g.Terminated:
+		case g.Hung && g.Phase == Current:
+			arm(DrainTimedOut, g.N, 0, hungFor(&p))
+		case g.Phase == Lingering || g.Phase == Retiring && g.Terminated:
 			if p.DrainTimeout > 0 {
 				arm(DrainTimedOut, g.N, 0, p.DrainTimeout)
 			}
@@ -91,6 +93,15 @@ func candidateTimers(s *State, p *Policy, g *Gen, arm func(kind EventKind, n, be
 // acceptWithin bounds how long a candidate may wait for connections, and accept
 // none of those that come, where --ready-timeout bounds nothing.
 const acceptWithin = 60 * time.Second
+
+// hungFor is how long a generation may take to end once it got SIGABRT, since it
+// hangs: as long as one that drains, and never for ever.
+func hungFor(p *Policy) time.Duration {
+	if p.DrainTimeout > 0 {
+		return p.DrainTimeout
+	}
+	return acceptWithin
+}
 
 // steadyAfter is how long a generation has to serve for the next restart to be
 // at once again. It is not the probation: that may be short, or none.

@@ -1,6 +1,7 @@
 package swap
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -156,4 +157,40 @@ func TestADirectoryThatWasRejectedIsNotStartedOnceMore(t *testing.T) {
 	s.Write("lib/a", "v1")
 	s.Line(`^hotinit: release [0-9a-f]+ is not started: it was rejected before: exited with status 3 .*; nothing changes$`)
 	s.Stop(0)
+}
+
+// LISTEN_PID is the shell's then, and signals do not reach the server.
+func TestAShellWithoutExecIsHintedAt(t *testing.T) {
+	script := func(text string, flags ...string) *site.Site {
+		return site.Open(t, site.Options{Beside: true, Flags: append(flags, "--interval", "100ms"), Command: []string{"sh", "run.sh"}, Prepare: func(s *site.Site) {
+			box.Install(t, s.Path, "v1")
+			s.Write("run.sh", text)
+		}})
+	}
+	t.Run("it serves", func(t *testing.T) {
+		s := script("unset LISTEN_PID\n./server\necho over\n")
+		s.Line(`^hotinit: hint: generation 1 is a shell \((sh|dash|bash), PID \d+\), and the server is a process below it: LISTEN_PID names the shell, .* begin the line that starts the server with exec$`)
+		s.Signal(unix.SIGHUP)
+		s.Becomes(2, "current")
+		if n := strings.Count(s.Output.String(), "hint:"); n != 1 {
+			t.Errorf("the hint is given %d times", n)
+		}
+		s.Signal(unix.SIGTERM)
+	})
+	t.Run("a release of it fails", func(t *testing.T) {
+		s := script("exec ./server\n")
+		s.Becomes(1, "current")
+		s.Write("new", "./server -exit 3\nexit 3\n")
+		if err := os.Rename(s.File("new"), s.File("run.sh")); err != nil {
+			t.Fatal(err)
+		}
+		s.Line(`^hotinit: hint: run.sh is a shell script without exec: LISTEN_PID names the shell`)
+		s.Signal(unix.SIGTERM)
+	})
+	t.Run("with exec", func(t *testing.T) {
+		s := script("exec ./server\n")
+		s.Becomes(1, "current")
+		s.Stop(0)
+		s.Never("hint:")
+	})
 }
