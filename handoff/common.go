@@ -4,6 +4,7 @@ import (
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/trim"
 )
@@ -29,6 +30,7 @@ type common struct {
 	kept     *kept  // what init keeps for the program
 	dir      string // the app's working directory
 	contract contract.Contract
+	trust    *release.Trust // nil: a release need not be signed
 }
 
 // fromStart returns the absolute path for one that the user gave, which is

@@ -24,6 +24,7 @@ type snapshot struct {
 	Past     []control.Past
 	Stopped  time.Time
 	User     userRecord
+	Signed   int64 // when the latest release that ran was signed
 }
 
 // encode writes the snapshot, and decode reads it. Both go by the lists below: a
@@ -50,6 +51,7 @@ func (s *snapshot) fields(c *record.Codec) {
 	record.Map(c, "Texts", &s.Texts, func(c *record.Codec, name string, text *string) { c.String(name, text) })
 	record.List(c, "Past", &s.Past, pastFields)
 	c.Time("Stopped", &s.Stopped)
+	record.Int(c, "Signed", &s.Signed)
 	c.Object("User", func(c *record.Codec) { userFields(c, &s.User) })
 }
 
@@ -136,6 +138,8 @@ func releaseFields(c *record.Codec, r *release.Release) {
 	record.Text(c, "Digest", &r.Digest, !r.Digest.Known())
 	c.String("Root", &r.Root)
 	record.Text(c, "Tree", &r.Tree, !r.Tree.Known())
+	c.String("Signature", &r.Signature)
+	record.Int(c, "Signed", &r.Signed)
 }
 
 func commandFields(c *record.Codec, v *release.Command) {

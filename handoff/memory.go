@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/gitignore"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
@@ -98,7 +97,7 @@ func (m *memory) keep(r *heldRelease) {
 	if err != nil {
 		return
 	}
-	tree := release.Tree{Root: r.file.Root, Counts: m.counts(), Lead: gitignore.Parse(m.cfg.Ignore).Match}
+	tree := m.treeAt(r.file.Root)
 	if r.copy != nil {
 		tree.Root, tree.Copied = filepath.Join(r.copy.Path, "tree"), true
 	}

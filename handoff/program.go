@@ -57,6 +57,7 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	if cfg.Dir != "" {
 		c.dir = c.fromStart(cfg.Dir)
 	}
+	c.trust = c.trusted()
 	p := &program{common: c, notify: -1, ended: ended}
 	p.statusFile.path = c.fromStart(cfg.StatusFile)
 	p.files = &socketFiles{common: c}

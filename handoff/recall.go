@@ -51,6 +51,11 @@ func (s *starts) recall() {
 		select {
 		case m = <-read:
 		case <-time.After(answerWithin):
+			if s.cfg.NoDowngrade {
+				say.Line("the state directory %s does not answer within %v; it knows what may not be started (--no-downgrade), so it is waited for", path, answerWithin)
+				m = <-read
+				break
+			}
 			say.Line("the state directory %s does not answer within %v; the newest release is started, whatever became of it before", path, answerWithin)
 			if boots {
 				s.engine.do(func() { s.engine.act(machine.Event{Kind: machine.Boot}) })
@@ -112,6 +117,7 @@ func readMemories(path string) *memories {
 func (s *starts) remember(m *memories) {
 	mem := s.releases.memory
 	mem.store = m.store
+	s.resumeSigned(m.list.Signed)
 	for _, k := range slices.Backward(m.list.Good) {
 		name := k.Name()
 		r := m.held[name]
@@ -144,6 +150,9 @@ func (s *starts) newest() *release.File {
 	f, err := release.Open(s.target(j), release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, KernelDecides: true})
 	if err != nil {
 		return nil
+	}
+	if s.trust != nil && !s.signedAsTree(s.target(j)) {
+		_ = f.LoadSignature() // it is in the name; the start says what is wrong with it
 	}
 	if tree, ok := s.tree(); ok {
 		f.Root = tree.Root
@@ -197,6 +206,7 @@ func (s *releases) take(j *job) {
 		delete(s.held, j.key)
 	}
 	s.hold(j.key, j.proven)
+	j.verified = s.trust != nil // by openKept
 	j.file, j.copy, j.proven = j.proven.file, j.proven.copy, nil
 }
 
@@ -228,8 +238,10 @@ func (s *starts) proveKept(r *heldRelease) (func(<-chan struct{}) (*heldRelease,
 func (s *starts) openKept(store *release.Store, r *heldRelease, held *release.File, done <-chan struct{}) (*heldRelease, error) {
 	k := release.Kept{Release: r.file.Release, Command: r.origin, Script: r.origin.Path != r.file.Real}
 	opened := &heldRelease{path: r.path, command: r.origin, origin: r.origin, since: r.since, read: true, done: true}
-	if opened.file = s.inPlace(&k, done); opened.file != nil {
-		return opened, nil
+	if s.trust == nil {
+		if opened.file = s.inPlace(&k, done); opened.file != nil {
+			return opened, nil
+		}
 	}
 	// A program by itself is executed by its descriptor.
 	program := k.Release.Root == "" && !k.Script && k.Release.Kind == release.KindELF
@@ -239,18 +251,18 @@ func (s *starts) openKept(store *release.Store, r *heldRelease, held *release.Fi
 			return nil, err
 		}
 		opened.file = release.Resume(k.Release, fd)
-		return opened, nil
+		return opened, s.verifyKept(opened, done)
 	}
 	if store == nil {
 		return nil, errors.New("the state directory does not answer")
 	}
-	f, tree, err := store.Open(&k, s.counts(), done)
+	f, tree, err := store.Open(&k, s.treeAt(""), done)
 	if err != nil {
 		return nil, err
 	}
 	if program {
 		opened.file = f
-		return opened, nil
+		return opened, s.verifyKept(opened, done)
 	}
 	defer f.Close()
 	// What is found by its path has to be copied: the app may not enter the state
@@ -259,7 +271,7 @@ func (s *starts) openKept(store *release.Store, r *heldRelease, held *release.Fi
 	if err != nil {
 		return nil, err
 	}
-	moves, path, err := copyKept(&k, f, tree, p, done)
+	moves, path, err := copyKept(&k, f, tree, p, release.CopyOptions{Done: done, Own: s.own()})
 	if err == nil {
 		opened.file, err = f.InCopy(path, done)
 	}
@@ -268,7 +280,7 @@ func (s *starts) openKept(store *release.Store, r *heldRelease, held *release.Fi
 		return nil, err
 	}
 	opened.command, opened.copy = k.Command.Move(moves), p
-	return opened, nil
+	return opened, s.verifyKept(opened, done)
 }
 
 // inPlace opens a kept release where it was, nil where it is not any more as it was.
@@ -279,7 +291,7 @@ func (s *starts) inPlace(k *release.Kept, done <-chan struct{}) *release.File {
 	}
 	same := f.Digest == k.Release.Digest && f.Real == k.Release.Real
 	if same && k.Release.Root != "" {
-		d, err := release.Tree{Root: k.Release.Root, Counts: s.counts()}.Digest(done)
+		d, err := s.treeAt(k.Release.Root).Digest(done)
 		same = err == nil && d == k.Release.Tree
 	}
 	if !same {
@@ -292,9 +304,9 @@ func (s *starts) inPlace(k *release.Kept, done <-chan struct{}) *release.File {
 
 // copyKept copies what the state directory has of a release to a private
 // directory. It returns where the file is there, and what of the command moves.
-func copyKept(k *release.Kept, f *release.File, tree release.Tree, p *release.Private, done <-chan struct{}) (moves []release.Move, path string, err error) {
+func copyKept(k *release.Kept, f *release.File, tree release.Tree, p *release.Private, o release.CopyOptions) (moves []release.Move, path string, err error) {
 	if tree.Root != "" {
-		copied, d, err := release.CopyTree(tree, p, release.CopyOptions{Done: done})
+		copied, d, err := release.CopyTree(tree, p, o)
 		if err == nil && d != k.Release.Tree {
 			err = release.ErrTorn
 		}
@@ -306,7 +318,7 @@ func copyKept(k *release.Kept, f *release.File, tree release.Tree, p *release.Pr
 			return moves, filepath.Join(copied.Root, rel), nil
 		}
 	}
-	if path, err = f.CopyFile(p, done); err != nil {
+	if path, err = f.CopyFile(p, o.Done); err != nil {
 		return nil, "", err
 	}
 	return append(moves, release.Move{From: k.Release.Real, To: path}), path, nil

@@ -77,7 +77,7 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 		s.statusFile.write(st)
 		s.announceKnown(st)
 	}
-	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity),
+	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity), Signed: s.newestSigned(),
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Kept: make(map[string]bool), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases.held {
@@ -118,6 +118,7 @@ func (s *program) resume(recorded []byte) error {
 	}
 	s.processes.past, s.stopped = r.Past, r.Stopped
 	s.announced = true // by the last handoff
+	s.resumeSigned(r.Signed)
 	for key, rel := range r.Releases {
 		if fd := s.kept.take(releaseName(key)); fd >= 0 {
 			held := &heldRelease{file: release.Resume(rel, fd), path: rel.Path, command: r.Commands[key], origin: r.Commands[key], kept: r.Kept[key]}

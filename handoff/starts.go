@@ -71,6 +71,8 @@ type job struct {
 
 	proven *heldRelease // what was opened of one that the state directory kept
 
+	verified bool // what is executed was signed by a trusted key, or need not be
+
 	tries  int
 	said   bool // that it has to wait
 	cancel chan struct{}
@@ -109,6 +111,11 @@ func (s *starts) proceed(j *job) (machine.Event, bool) {
 			j.proven, err = prove(j.cancel)
 			return err
 		}
+	case j.source == machine.Held && s.trust != nil:
+		var err error
+		if examine, err = s.verifyAgain(j); err != nil {
+			return s.refused(j, err), true
+		}
 	case j.source == machine.Held && (j.file == nil || intact(j.file) && (j.copy != nil || j.file.Root == "")):
 		return s.launch(j)
 	case j.source == machine.Held:
@@ -128,7 +135,7 @@ func (s *starts) proceed(j *job) (machine.Event, bool) {
 		return s.launch(j)
 	default:
 		j.file = s.releases.takeOffered(s.target(j))
-		if _, tree := s.tree(); j.file != nil && s.cfg.Check == "" && !s.copies(j) && !tree {
+		if _, tree := s.tree(); j.file != nil && s.trust == nil && s.cfg.Check == "" && !s.copies(j) && !tree {
 			return s.launch(j)
 		}
 		examine = func() error { return s.examine(j) }
@@ -277,12 +284,46 @@ func (s *starts) check(j *job) error {
 	c := s.hook(s.cfg.Check)
 	c.Path, c.Env = j.file.Real, contract.WithoutSockets(j.env)
 	c.Timeout, c.Cancel = s.cfg.CheckTimeout, j.cancel
-	return c.Run()
+	if s.trust != nil {
+		s.checkCopy(j, c)
+	}
+	if err := c.Run(); err != nil {
+		return &refusal{exitcode.Failure, fmt.Sprintf("--check of %s: %v", s.target(j), err)}
+	}
+	return nil
 }
 
 // examine opens the release, unless the watcher did, and checks it. It runs
 // beside the loop.
 func (s *starts) examine(j *job) error {
+	if s.trust != nil {
+		return s.examineSigned(j)
+	}
+	target := s.target(j)
+	if err := s.open(j); err != nil {
+		return err
+	}
+	if s.cfg.Check != "" {
+		if err := s.check(j); err != nil {
+			return err
+		}
+	}
+	if err := s.examineTree(j); err != nil {
+		return err
+	}
+	if s.copies(j) && !copied(j.file) {
+		copied, err := release.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir), false)
+		if err != nil {
+			return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", target, err)}
+		}
+		j.file.Close()
+		j.file = copied
+	}
+	return nil
+}
+
+// open opens the release, unless the watcher did, and checks that file.
+func (s *starts) open(j *job) error {
 	target := s.target(j)
 	if j.file == nil {
 		opts := release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, Done: j.cancel,
@@ -302,22 +343,6 @@ func (s *starts) examine(j *job) error {
 	}
 	if busy, _ := j.file.BeingWritten(); busy && j.script < 0 {
 		return errBusy // execve(2) would say ETXTBSY
-	}
-	if s.cfg.Check != "" {
-		if err := s.check(j); err != nil {
-			return &refusal{exitcode.Failure, fmt.Sprintf("--check of %s: %v", target, err)}
-		}
-	}
-	if err := s.examineTree(j); err != nil {
-		return err
-	}
-	if s.copies(j) && !copied(j.file) {
-		copied, err := release.Snapshot(j.file, s.fromStart(s.cfg.SnapshotDir))
-		if err != nil {
-			return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", target, err)}
-		}
-		j.file.Close()
-		j.file = copied
 	}
 	return nil
 }
@@ -341,6 +366,9 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 	}
 	if moved := s.resolveLinks(j); moved {
 		return s.again(j, true, fmt.Errorf("%s leads to another file than the one that was checked", s.target(j)))
+	}
+	if s.trust != nil && !j.verified {
+		return s.refused(j, fmt.Errorf("%s was not verified, which is an error of hotinit", s.target(j))), true
 	}
 	s.shareCopy(j)
 	s.logs.reopen()
@@ -397,6 +425,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 	if j.source == machine.Held && s.releases.memory.store == nil {
 		say.Note("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
 	}
+	s.noteSigned(j)
 	s.putBack(j)
 	s.watch(j)
 	st, _ := proc.Read(child.PID)
@@ -577,7 +606,7 @@ func (s *starts) putBack(j *job) {
 			go j.copy.Remove()
 		}
 		s.releases.giveBack(j.file)
-		j.file, j.copy = nil, nil
+		j.file, j.copy, j.verified = nil, nil, false
 	}
 }
 

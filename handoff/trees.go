@@ -24,10 +24,15 @@ func (s *common) tree() (release.Tree, bool) {
 		real, err := filepath.EvalSymlinks(s.fromStart(p.Path))
 		var st unix.Stat_t
 		if err == nil && unix.Stat(real, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return release.Tree{Root: real, Counts: s.counts(), Lead: gitignore.Parse(s.cfg.Ignore).Match}, true
+			return s.treeAt(real), true
 		}
 	}
 	return release.Tree{}, false
+}
+
+// treeAt is the directory of a release.
+func (s *common) treeAt(root string) release.Tree {
+	return release.Tree{Root: root, Counts: s.counts(), Lead: gitignore.Parse(s.cfg.Ignore).Match, Plain: s.trust != nil}
 }
 
 // counts says what of a directory belongs to a release: what is watched.
@@ -72,7 +77,7 @@ func (s *starts) copyTree(j *job, tree release.Tree) error {
 		return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", tree.Root, err)}
 	}
 	copied, d, err := release.CopyTree(tree, p, release.CopyOptions{
-		Done: j.cancel, Before: j.before, As: s.mayWrite,
+		Done: j.cancel, Before: j.before, As: s.mayWrite, Own: s.own(),
 	})
 	var f *release.File
 	rel, within := tree.Within(j.file.Real)

@@ -31,6 +31,9 @@ func (s *releases) watch(command string, script bool) {
 	o.Check.As = s.credential()
 	o.Check.NoExec = script
 	o.Check.KernelDecides = s.doubtful()
+	if !s.signedAsTree(command) {
+		o.Check.Trust = s.trust
+	}
 	for _, p := range s.cfg.WatchPaths {
 		o.Paths = append(o.Paths, watch.Path{Pattern: s.fromStart(p.Path), Signal: p.Signal})
 	}

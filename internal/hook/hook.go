@@ -31,6 +31,7 @@ type Command struct {
 	NoNewPrivs bool
 	Timeout    time.Duration // 0: none
 	Cancel     <-chan struct{}
+	Files      []int // descriptors that become 3 and so on
 }
 
 // Split splits a command line at its spaces. Quotes and backslashes mean what
@@ -108,7 +109,7 @@ func (c *Command) Run() error {
 	}
 	child, err := spawn.Start(&spawn.Spec{
 		Path: file, FD: -1, Argv: argv, Env: c.Env,
-		Files: []int{null, pipe[1], pipe[1]},
+		Files: append([]int{null, pipe[1], pipe[1]}, c.Files...),
 		Dir:   c.Dir, Umask: c.Umask, Signals: entry.Inherited(),
 		Credential: c.Credential, NoNewPrivs: c.NoNewPrivs,
 		Setpgid: true, Foreground: -1, Cgroup: -1,

@@ -53,6 +53,16 @@ func (f *File) Check(o CheckOptions, other *Release) error {
 	if fault == nil {
 		fault = f.checkChecksum()
 	}
+	if o.Trust != nil {
+		// Also where there is another fault: the name of a release has it in it.
+		err := f.LoadSignature()
+		if fault == nil && err == nil {
+			err = f.Verify(o.Trust, false, o.Done)
+		}
+		if fault == nil {
+			fault = err
+		}
+	}
 	return fault
 }
 
@@ -263,8 +273,10 @@ const (
 
 // ChecksumFile returns the checksum file of a release: the one beside
 // the path as asked for, else the one beside the file that it leads to.
-func ChecksumFile(path, real string) (string, bool) {
-	for _, p := range []string{path + ChecksumSuffix, real + ChecksumSuffix} {
+func ChecksumFile(path, real string) (string, bool) { return beside(path, real, ChecksumSuffix) }
+
+func beside(path, real, suffix string) (string, bool) {
+	for _, p := range []string{path + suffix, real + suffix} {
 		var st unix.Stat_t
 		if err := unix.Stat(p, &st); err == nil {
 			return p, true

@@ -192,7 +192,7 @@ func TestAFileThatMayBeExecutedButNotRead(t *testing.T) {
 	if err := execCheck(f.FD()); err != nil && err != unix.EINVAL {
 		t.Errorf("execute it: %v", err)
 	}
-	if _, err := Snapshot(f, ""); err == nil {
+	if _, err := Snapshot(f, "", false); err == nil {
 		t.Error("copied what cannot be read")
 	}
 }

@@ -107,7 +107,7 @@ func CopyTree(tree Tree, p *Private, o CopyOptions) (copied Tree, d Digest, err 
 	if d, err = tree.Digest(o.Done); err != nil {
 		return Tree{}, d, err
 	}
-	copied = Tree{Root: filepath.Join(p.Path, "tree"), Counts: tree.Counts, Copied: true}
+	copied = tree.at(filepath.Join(p.Path, "tree"))
 	if _, err = tree.Copy(copied.Root, o); err != nil {
 		return Tree{}, d, err
 	}

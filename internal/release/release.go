@@ -5,7 +5,8 @@
 // was checked is what runs, whatever happens to its path.
 //
 // How to read it: release.go has the types, check.go judges an open file (elf.go
-// for ELF files, writer.go for writers), snapshot.go makes a private copy.
+// for ELF files, writer.go for writers, signed.go for signatures), snapshot.go
+// makes a private copy.
 // watchable.go finds the file that a command line deploys.
 package release
 
@@ -78,6 +79,9 @@ type Release struct {
 	Digest Digest
 	Root   string // the watched directory that belongs to it, "" where none does
 	Tree   Digest // of that directory, zero where it is not known
+
+	Signature string // of the file, as it lay beside it; "" where none was asked for, or is there
+	Signed    int64  // when the file or the directory was signed, in seconds since 1970; 0 where that is not known
 }
 
 // Same reports whether both are the same release, so that starting the one in
@@ -112,6 +116,10 @@ func (r Release) Name() string {
 	}
 	h.Write(r.Tree[:])
 	fmt.Fprintf(h, "%d:%s%s", len(r.Real), r.Real, r.Root)
+	if r.Signature != "" {
+		// A release that was rejected for its signature is another one with another.
+		fmt.Fprintf(h, "\x00%s", r.Signature)
+	}
 	return unread + hex.EncodeToString(h.Sum(nil)[:16])
 }
 
@@ -169,6 +177,8 @@ type CheckOptions struct {
 	// KernelDecides lets an ELF file pass that has all that is loaded, and that
 	// checkELF refuses: execve(2) tells whether it runs.
 	KernelDecides bool
+
+	Trust *Trust // not nil: the file has to be signed
 }
 
 // Open opens the file at path once and checks that descriptor: that it is a

@@ -15,17 +15,18 @@ import (
 // overwritten in place while it runs: in the directory dir, sharing the blocks where
 // the file system can (ioctl_ficlone(2)), or with dir "" in memory
 // (memfd_create(2)). The copy has no path of its own and goes with its last
-// descriptor, also after a crash. It is proven to have f's content.
-func Snapshot(f *File, dir string) (*File, error) {
+// descriptor, also after a crash. It is proven to have f's content. own says that
+// nobody but hotinit's own user may write to the copy, whoever could to the file.
+func Snapshot(f *File, dir string, own bool) (*File, error) {
 	if !f.readable() {
 		return nil, fmt.Errorf("cannot copy %s: it may be executed but not read", f.Path)
 	}
 	var fd int
 	var err error
 	if dir == "" {
-		fd, err = snapshotMemory(f)
+		fd, err = snapshotMemory(f, own)
 	} else {
-		fd, err = snapshotDisk(f, dir)
+		fd, err = snapshotDisk(f, dir, own)
 	}
 	if err != nil {
 		return nil, err
@@ -53,7 +54,7 @@ func Snapshot(f *File, dir string) (*File, error) {
 	return c, nil
 }
 
-func snapshotMemory(f *File) (int, error) {
+func snapshotMemory(f *File, own bool) (int, error) {
 	name := filepath.Base(f.Path)
 	// MFD_EXEC says that it is meant to be executed; before Linux 6.3 every
 	// memfd was, and the flag is refused.
@@ -67,7 +68,7 @@ func snapshotMemory(f *File) (int, error) {
 	}
 	err = copyBytes(fd, f.fd, f.Size)
 	if err == nil {
-		giveAway(fd, f)
+		giveTo(fd, f, own)
 		// Nobody, not the program itself, can change what runs (fcntl(2), F_ADD_SEALS).
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
 	}
@@ -78,7 +79,7 @@ func snapshotMemory(f *File) (int, error) {
 	return fd, nil
 }
 
-func snapshotDisk(f *File, dir string) (int, error) {
+func snapshotDisk(f *File, dir string, own bool) (int, error) {
 	in, err := safepath.OpenDir(dir)
 	if err != nil {
 		return -1, fmt.Errorf("cannot make a copy of %s in %s: %w", f.Path, dir, err)
@@ -103,7 +104,7 @@ func snapshotDisk(f *File, dir string) (int, error) {
 		err = copyBytes(w, f.fd, f.Size)
 	}
 	if err == nil {
-		giveAway(w, f)
+		giveTo(w, f, own)
 	}
 	var fd int
 	if err == nil {
@@ -123,6 +124,15 @@ func snapshotDisk(f *File, dir string) (int, error) {
 		return -1, fmt.Errorf("cannot run a copy from %s: its file system is mounted noexec; choose another directory", dir)
 	}
 	return fd, nil
+}
+
+// giveTo makes a copy executable, for everybody where nobody else may own it.
+func giveTo(fd int, f *File, own bool) {
+	if own {
+		unix.Fchmod(fd, 0o555)
+		return
+	}
+	giveAway(fd, f)
 }
 
 // giveAway makes the copy executable by whoever could execute the original.

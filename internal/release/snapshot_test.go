@@ -36,7 +36,7 @@ func TestSnapshotSurvivesOverwritingInPlace(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			c, err := Snapshot(f, dir)
+			c, err := Snapshot(f, dir, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestSnapshotNoticesAChangedOriginal(t *testing.T) {
 	}
 	defer f.Close()
 	os.WriteFile(p, []byte(script("y")), 0o755)
-	if c, err := Snapshot(f, ""); err == nil {
+	if c, err := Snapshot(f, "", false); err == nil {
 		c.Close()
 		t.Fatal("copied what was not checked")
 	}
@@ -85,7 +85,7 @@ func TestSnapshotInMemoryIsSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	c, err := Snapshot(f, "")
+	c, err := Snapshot(f, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestSnapshotIntoNoDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := Snapshot(f, "/nowhere"); !errors.Is(err, unix.ENOENT) {
+	if _, err := Snapshot(f, "/nowhere", false); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -61,6 +61,9 @@ type Rejected struct {
 type List struct {
 	Good     []Kept     `json:"good"`
 	Rejected []Rejected `json:"rejected"`
+	// Signed is when the latest that ran was signed, in seconds since 1970
+	// (--no-downgrade).
+	Signed int64 `json:"signed,omitempty"`
 }
 
 const (
@@ -240,6 +243,14 @@ func (s *Store) Reject(r Rejected) error {
 	})
 }
 
+// Ran notes that a release ran that was signed at this time.
+func (s *Store) Ran(signed int64) error {
+	return s.change(func(l *List) error {
+		l.Signed = max(l.Signed, signed)
+		return nil
+	})
+}
+
 func short(s string) string {
 	if len(s) > mostText {
 		s = s[:mostText]
@@ -305,7 +316,7 @@ func (s *Store) copyIn(k *Kept, f *File, tree Tree, done <-chan struct{}) error 
 		if _, err := tree.Copy(filepath.Join(temporary, "tree"), CopyOptions{Done: done}); err != nil {
 			return err
 		}
-		d, err := (Tree{Root: filepath.Join(temporary, "tree"), Counts: tree.Counts, Copied: true}).Digest(done)
+		d, err := tree.at(filepath.Join(temporary, "tree")).Digest(done)
 		if err != nil {
 			return err
 		}
@@ -425,11 +436,12 @@ func (k *Kept) Prove(f *File, done <-chan struct{}) error {
 	return nil
 }
 
-// Open opens the copy of a release and proves that it is what was kept. The tree
-// is that of the copy; its Root is "" where only the file was kept. Nobody but
+// Open opens the copy of a release and proves that it is what was kept. like is how
+// its tree was read. The tree that is returned is that of the copy; its Root is ""
+// where only the file was kept. Nobody but
 // hotinit may enter the state directory: what an app is to find by a path has to
 // be copied elsewhere.
-func (s *Store) Open(k *Kept, counts func(rel string, isDir bool) bool, done <-chan struct{}) (*File, Tree, error) {
+func (s *Store) Open(k *Kept, like Tree, done <-chan struct{}) (*File, Tree, error) {
 	if err := s.trusted(s.path); err != nil {
 		return nil, Tree{}, err
 	}
@@ -443,7 +455,7 @@ func (s *Store) Open(k *Kept, counts func(rel string, isDir bool) bool, done <-c
 		err = refuse("its copy was changed")
 	}
 	if err == nil && k.Release.Root != "" {
-		tree = Tree{Root: filepath.Join(s.home(k), "tree"), Counts: counts, Copied: true}
+		tree = like.at(filepath.Join(s.home(k), "tree"))
 		var d Digest
 		if d, err = tree.Digest(done); err == nil && d != k.Release.Tree {
 			err = refuse("its copy was changed, or other files are ignored now than when it was kept")

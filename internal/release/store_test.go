@@ -82,7 +82,7 @@ func TestTheLastThreeGoodReleasesAreKept(t *testing.T) {
 		t.Errorf("%d copies", len(kept))
 	}
 	os.Remove(all[4].Release.Real)
-	f, _, err := s.Open(l.Last(), nil, nil)
+	f, _, err := s.Open(l.Last(), Tree{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestATreeIsKeptAsAWhole(t *testing.T) {
 	}
 	os.RemoveAll(tree.Root)
 	l := listOf(t, s)
-	g, copied, err := s.Open(l.Last(), tree.Counts, nil)
+	g, copied, err := s.Open(l.Last(), tree, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestATreeIsKeptAsAWhole(t *testing.T) {
 		t.Errorf("lib/abs: %q", b)
 	}
 	os.WriteFile(copied.Root+"/lib/a.js", []byte("b"), 0o644)
-	if _, _, err := s.Open(l.Last(), tree.Counts, nil); err == nil || !strings.Contains(err.Error(), "was changed") {
+	if _, _, err := s.Open(l.Last(), tree, nil); err == nil || !strings.Contains(err.Error(), "was changed") {
 		t.Errorf("a changed copy: %v", err)
 	}
 }
@@ -196,7 +196,7 @@ func TestAChangedCopyIsNotOpened(t *testing.T) {
 		"a FIFO":  func() { os.Remove(path); unix.Mkfifo(path, 0o700) },
 	} {
 		spoil()
-		if f, _, err := s.Open(last, nil, nil); err == nil {
+		if f, _, err := s.Open(last, Tree{}, nil); err == nil {
 			f.Close()
 			t.Errorf("%s: it was opened", name)
 		}
@@ -251,7 +251,7 @@ func TestAStateDirectoryThatCannotBeWrittenSaysSo(t *testing.T) {
 	if err := s.Reject(Rejected{Name: strings.Repeat("0", 32)}); err == nil || !strings.Contains(err.Error(), "read-only") {
 		t.Errorf("read-only: %v", err)
 	}
-	if f, _, err := s.Open(listOf(t, s).Last(), nil, nil); err != nil {
+	if f, _, err := s.Open(listOf(t, s).Last(), Tree{}, nil); err != nil {
 		t.Errorf("read-only: %v", err)
 	} else {
 		f.Close()
@@ -313,7 +313,7 @@ func TestKilledAtAnyInstantTheListIsWhole(t *testing.T) {
 		c.Wait()
 		l := listOf(t, s)
 		for i := range l.Good {
-			f, _, err := s.Open(&l.Good[i], nil, nil)
+			f, _, err := s.Open(&l.Good[i], Tree{}, nil)
 			if err != nil {
 				t.Fatalf("%s: %v", l.Good[i].Name(), err)
 			}

@@ -26,9 +26,11 @@ type Tree struct {
 	// Lead reports whether something that does not belong to it is to be reached
 	// from a copy: it gets a symbolic link to the original. nil: nothing is.
 	Lead func(rel string, isDir bool) bool
-	// Copied says that this is a copy: a symbolic link may stand for a directory
-	// that does not belong to the tree.
+	// Copied says that this is a copy: a symbolic link may lead to what does not
+	// belong to the tree.
 	Copied bool
+	// Plain says that of modes only counts whether a file is executable.
+	Plain bool
 }
 
 // belongs reports whether an entry belongs to the tree.
@@ -36,7 +38,10 @@ func (t Tree) belongs(e *entry) bool {
 	if t.Counts == nil {
 		return true
 	}
-	return t.Counts(e.rel, e.kind() == unix.S_IFDIR) && !(t.Copied && e.kind() == unix.S_IFLNK && !t.Counts(e.rel, true))
+	if e.kind() == unix.S_IFLNK && !t.Counts(e.rel, true) {
+		return false // as the directory that it may stand for, here and in a copy
+	}
+	return t.Counts(e.rel, e.kind() == unix.S_IFDIR)
 }
 
 // What a tree may have in it. A greater one is no release but a disk: reading
@@ -47,6 +52,12 @@ const (
 )
 
 var errTreeChanged = &Reason{Text: "changed while it was being read", Err: unix.EAGAIN}
+
+// at is a copy of the tree in another directory.
+func (t Tree) at(root string) Tree {
+	t.Root, t.Copied = root, true
+	return t
+}
 
 // An entry is one name below the root of a tree. dir is the open directory that
 // it is in, so that no name on the way can be exchanged.
@@ -195,7 +206,7 @@ func (t Tree) Digest(done <-chan struct{}) (Digest, error) {
 	content := sha256.New()
 	w := treeWalk{tree: t, done: done}
 	w.visit = func(e *entry) error {
-		note(all, e)
+		t.note(all, e)
 		if e.kind() != unix.S_IFREG {
 			return nil
 		}
@@ -225,9 +236,16 @@ func (t Tree) Digest(done <-chan struct{}) (Digest, error) {
 
 // note writes what counts of an entry beside its content. Each part has its
 // length before it, so no two trees write the same.
-func note(h hash.Hash, e *entry) {
+func (t Tree) note(h hash.Hash, e *entry) {
 	var head [16]byte
-	binary.LittleEndian.PutUint32(head[0:], e.st.Mode&(unix.S_IFMT|0o755))
+	mode := e.st.Mode & (unix.S_IFMT | 0o755)
+	if t.Plain {
+		mode = e.st.Mode & unix.S_IFMT
+		if e.st.Mode&0o111 != 0 {
+			mode |= 0o111
+		}
+	}
+	binary.LittleEndian.PutUint32(head[0:], mode)
 	binary.LittleEndian.PutUint32(head[4:], uint32(len(e.rel)))
 	binary.LittleEndian.PutUint32(head[8:], uint32(len(e.link)))
 	h.Write(head[:])
@@ -263,10 +281,17 @@ type CopyOptions struct {
 	// unmodified since, and that the app may not write to, gets a hard link to it.
 	Before string
 	As     func(st *unix.Stat_t) bool // reports whether the app may write to a file
+	// Own is who may read the copy, where nobody but hotinit's own user may write
+	// to it; nil: owners and modes are as they are in the original.
+	Own *Own
 }
 
+// Own is the group of who runs a copy that belongs to hotinit, -1 for that of
+// hotinit itself. Others may read what they may in the original.
+type Own struct{ Group int }
+
 // Copy makes the directory to a copy of the tree: owners, modes and times are as
-// they are in it. A file shares its blocks with the original where the file
+// they are in it, unless hotinit owns the copy. A file shares its blocks with the original where the file
 // system can (ioctl_ficlone(2)). A hard link to the original would not do:
 // whoever overwrites that in place would overwrite the copy. to must not exist.
 // What was copied is compared with nothing: see Digest.
@@ -282,7 +307,7 @@ func (t Tree) Copy(to string, o CopyOptions) (c Copied, err error) {
 			return wrapCopy(path(e), unix.Mkdir(path(e), 0o700))
 		case unix.S_IFLNK:
 			err := unix.Symlink(e.link, path(e))
-			if err == nil {
+			if err == nil && o.Own == nil {
 				unix.Lchown(path(e), int(e.st.Uid), int(e.st.Gid))
 			}
 			return wrapCopy(path(e), err)
@@ -291,7 +316,7 @@ func (t Tree) Copy(to string, o CopyOptions) (c Copied, err error) {
 				c.Linked++
 				return nil
 			}
-			cloned, err := copyFile(e, path(e))
+			cloned, err := copyFile(e, path(e), o.Own)
 			if err == nil && cloned {
 				c.Cloned++
 			} else if err == nil {
@@ -316,12 +341,13 @@ func (t Tree) Copy(to string, o CopyOptions) (c Copied, err error) {
 			}
 			return wrapCopy(path(e), err)
 		}
-		if t.Copied || t.Lead == nil || !t.Lead(e.rel, e.kind() == unix.S_IFDIR) {
+		dir := e.kind() == unix.S_IFDIR || e.kind() == unix.S_IFLNK // see belongs
+		if t.Copied || t.Lead == nil || !t.Lead(e.rel, dir) && !t.Lead(e.rel, e.kind() == unix.S_IFDIR) {
 			return nil
 		}
 		return wrapCopy(path(e), unix.Symlink(filepath.Join(t.Root, e.rel), path(e)))
 	}
-	w.leave = func(e *entry) error { return wrapCopy(path(e), adopt(path(e), &e.st)) }
+	w.leave = func(e *entry) error { return wrapCopy(path(e), adopt(path(e), &e.st, o.Own)) }
 	if err := w.run(); err != nil {
 		return c, err
 	}
@@ -329,7 +355,7 @@ func (t Tree) Copy(to string, o CopyOptions) (c Copied, err error) {
 	if err := unix.Stat(t.Root, &st); err != nil {
 		return c, errTreeChanged
 	}
-	return c, wrapCopy(to, adopt(to, &st))
+	return c, wrapCopy(to, adopt(to, &st, o.Own))
 }
 
 func wrapCopy(path string, err error) error {
@@ -340,7 +366,15 @@ func wrapCopy(path string, err error) error {
 }
 
 // adopt gives a copied file or directory the owner, mode and time of the original.
-func adopt(path string, st *unix.Stat_t) error {
+func adopt(path string, st *unix.Stat_t, own *Own) error {
+	if own != nil {
+		unix.Lchown(path, -1, own.Group) // only root can, and only then it is another's
+		mode := 0o640 | st.Mode&0o005
+		if st.Mode&0o111 != 0 {
+			mode |= 0o110
+		}
+		return unix.Chmod(path, mode)
+	}
 	unix.Lchown(path, int(st.Uid), int(st.Gid)) // only root can
 	if err := unix.Chmod(path, st.Mode&0o7777); err != nil {
 		return err
@@ -348,7 +382,7 @@ func adopt(path string, st *unix.Stat_t) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-func copyFile(e *entry, to string) (cloned bool, err error) {
+func copyFile(e *entry, to string, own *Own) (cloned bool, err error) {
 	from, err := openRetryAt(e.dir, e.name, 0)
 	if err != nil {
 		return false, err
@@ -372,7 +406,7 @@ func copyFile(e *entry, to string) (cloned bool, err error) {
 		err = cerr
 	}
 	if err == nil {
-		err = adopt(to, &e.st)
+		err = adopt(to, &e.st, own)
 	}
 	return cloned, err
 }

@@ -67,6 +67,23 @@ func interpreterOf(name string) (interpreter, bool) {
 	return interpreter{}, false
 }
 
+// Interprets reports whether a command is an interpreter, whatever it runs.
+func Interprets(argv []string) bool {
+	for len(argv) > 0 {
+		switch name := filepath.Base(argv[0]); name {
+		case "env", "busybox":
+			argv = argv[1:]
+			for len(argv) > 0 && (strings.Contains(argv[0], "=") || strings.HasPrefix(argv[0], "-")) {
+				argv = argv[1:]
+			}
+		default:
+			_, known := interpreterOf(name)
+			return known
+		}
+	}
+	return false
+}
+
 // Script finds the file that an interpreter is to run, as in `python3 -u app.py`
 // or `java -jar app.jar`: it is what gets deployed. ok is false where argv[0] is
 // no interpreter known here, or where it runs no file (-c, -m, -e).

@@ -32,7 +32,7 @@ func (o *option) complete() string {
 	case "dir", "envdir", "snapshot-dir", "state-dir":
 		return "directory"
 	}
-	if o.arg == "PATH" || strings.HasPrefix(o.arg, "PATH[") {
+	if o.arg == "PATH" || o.arg == "FILE" || strings.HasPrefix(o.arg, "PATH[") {
 		return "file"
 	}
 	return ""

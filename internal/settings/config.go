@@ -131,6 +131,11 @@ type Config struct {
 	// StateDir keeps the last good releases and what was rejected, for after a
 	// restart; "" for none.
 	StateDir string
+	// TrustedKeys are files with public keys of minisign: only what one of them
+	// has signed runs, from private copies (Snapshot is true). nil: anything runs.
+	TrustedKeys []string
+	// NoDowngrade refuses what was signed before a release that ran.
+	NoDowngrade bool
 
 	// PidFile, StatusFile and LogFile are start_server's; "" for none.
 	PidFile    string

@@ -64,6 +64,8 @@ type environment struct {
 	Snapshot            *string `envconfig:"HOTINIT_SNAPSHOT" ignored:"0" split_words:"0"`
 	SnapshotDir         *string `envconfig:"HOTINIT_SNAPSHOT_DIR" ignored:"0" split_words:"0"`
 	StateDir            *string `envconfig:"HOTINIT_STATE_DIR" ignored:"0" split_words:"0"`
+	TrustedKey          *string `envconfig:"HOTINIT_TRUSTED_KEY" ignored:"0" split_words:"0"`
+	NoDowngrade         *string `envconfig:"HOTINIT_NO_DOWNGRADE" ignored:"0" split_words:"0"`
 	PidFile             *string `envconfig:"HOTINIT_PID_FILE" ignored:"0" split_words:"0"`
 	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE" ignored:"0" split_words:"0"`
 	LogFile             *string `envconfig:"HOTINIT_LOG_FILE" ignored:"0" split_words:"0"`

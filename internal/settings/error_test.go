@@ -53,6 +53,7 @@ func TestErrorsNameFlagValueAndWhatIsAllowed(t *testing.T) {
 		"hotinit --restart":              "--restart needs --pid-file and --status-file, those of the hotinit that is to swap",
 		"hotinit --stop":                 "--stop needs --pid-file, that of the hotinit that is to stop",
 		"hotinit --daemonize x":          "--daemonize needs --log-file: there is no terminal to write to",
+		"hotinit --no-downgrade x":       "--no-downgrade has no meaning without --trusted-key",
 		"hotinit --snapshot-dir /a x":    `--snapshot-dir "/a" has no meaning without --snapshot`,
 
 		"hotinit --port 80 --port 0.0.0.0:80 x":        "80 and 0.0.0.0:80 are the same socket: name it once",

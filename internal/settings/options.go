@@ -176,6 +176,12 @@ var options = [...]option{
 	{name: "state-dir", env: "STATE_DIR", arg: "PATH",
 		help:    "directory that outlives the container: keeps the last good releases, so that a rejected one is not started after a restart",
 		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.StateDir, v) }},
+	{name: "trusted-key", env: "TRUSTED_KEY", arg: "FILE",
+		help:    "public key of minisign; only a release that it has signed runs: the executable by NAME.minisig beside it, or the --watch directory by SHA256SUMS and SHA256SUMS.minisig in it; runs from private copies; may be repeated",
+		allowed: aPath, split: splitCommas, set: addTrustedKey},
+	{name: "no-downgrade", env: "NO_DOWNGRADE",
+		help: "refuse a release that was signed before one that ran; with --state-dir also after a restart",
+		set:  func(c *Config, v string) error { return setBool(&c.NoDowngrade, v) }},
 
 	{name: "pid-file", env: "PID_FILE", arg: "PATH", group: "Files and remote control",
 		help:    "write hotinit's PID to this file; a second hotinit with the same file is refused",

@@ -140,6 +140,11 @@ func (c *Config) check(d *dialect) error {
 	if c.Daemonize && c.LogFile == "" {
 		return fmt.Errorf("--daemonize needs --log-file: there is no terminal to write to")
 	}
+	if len(c.TrustedKeys) > 0 {
+		c.Snapshot = true // what was verified is what runs
+	} else if c.NoDowngrade {
+		return fmt.Errorf("--no-downgrade has no meaning without --trusted-key")
+	}
 	if c.SnapshotDir != "" && !c.Snapshot {
 		return fmt.Errorf("--snapshot-dir %q has no meaning without --snapshot", c.SnapshotDir)
 	}

@@ -281,6 +281,14 @@ func setNoWatch(c *Config, v string) error {
 	return nil
 }
 
+func addTrustedKey(c *Config, v string) error {
+	if v == "" {
+		return errMust
+	}
+	c.TrustedKeys = append(c.TrustedKeys, v)
+	return nil
+}
+
 func addIgnore(c *Config, v string) error {
 	if v == "" {
 		return errMust

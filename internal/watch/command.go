@@ -168,6 +168,11 @@ func (e eyes) look(q query) view {
 	if p, ok := release.ChecksumFile(e.path, r.real); ok {
 		s.id.checksum = release.StatStamp(p)
 	}
+	if e.check.Trust != nil {
+		if p, ok := release.SignatureFile(e.path, r.real); ok {
+			s.id.signature = release.StatStamp(p)
+		}
+	}
 	s.fresh = isFresh(r.file, s.coarse)
 	switch regular := r.file.Mode&unix.S_IFMT == unix.S_IFREG; {
 	case regular && (q.examine || s.id != q.known):

@@ -7,12 +7,13 @@ import (
 )
 
 // identity is what a look at the path shows: where it leads, the file there, and
-// the checksum file beside it. While these are unchanged, nothing happened. The
+// the checksum file and the signature beside it. While these are unchanged, nothing happened. The
 // same file by another way (a turned link to a hard link) is another identity.
 type identity struct {
 	real           string
 	file, checksum release.Stamp
-	fault          string // why the path could not be followed to its end
+	signature      release.Stamp // where it matters
+	fault          string        // why the path could not be followed to its end
 }
 
 // exam is the result of reading the file.

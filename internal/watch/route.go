@@ -2,6 +2,7 @@ package watch
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ type role uint8
 const (
 	roleStep     role = iota // a directory or a symbolic link on the way
 	roleFinal                // the last name on the way
-	roleChecksum             // the checksum file beside it
+	roleChecksum             // the checksum file or the signature beside it
 	roleFile                 // the file itself, by its inode: no name
 	roleTree                 // a directory of which every name matters
 )
@@ -141,16 +142,17 @@ func walk(path string) route {
 	return r
 }
 
-// checksumAt asks to watch the checksum file of the name that n waits for.
+// checksumAt asks to watch the checksum file and the signature of the name that n
+// waits for.
 func (r *route) checksumAt(n need) {
-	n.name += release.ChecksumSuffix
+	name := n.name
 	n.role = roleChecksum
-	for _, o := range r.needs {
-		if o == n {
-			return
+	for _, suffix := range []string{release.ChecksumSuffix, release.SignatureSuffix} {
+		n.name = name + suffix
+		if !slices.Contains(r.needs, n) {
+			r.needs = append(r.needs, n)
 		}
 	}
-	r.needs = append(r.needs, n)
 }
 
 func readlink(path string) (string, error) {
