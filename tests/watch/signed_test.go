@@ -402,7 +402,7 @@ func TestAReleaseOfTheStateDirectoryIsVerified(t *testing.T) {
 		return strings.Contains(list, `"good":[{`) && strings.Contains(list, "exited with status 9")
 	})
 	s = s.restart("--state-dir", "state", "--trusted-key", g.public)
-	s.Line(`is started in its stead`)
+	s.Line(`is started instead`)
 	s.next("v1")
 	// What is there is signed by a key that is trusted, too. What is kept is not any more.
 	other.sign(s.File("server"), 1)
@@ -504,7 +504,7 @@ func TestAnAlteredDirectoryDoesNotRun(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", c.attack, err, out)
 		}
 		s.turn(version)
-		s.Line(`generation \d+ failed: .*/` + version + `: (` + c.why + `).*; generation 1 stays`)
+		s.Line(`generation \d+ failed.*: .*/` + version + `: (` + c.why + `).*; generation 1 stays`)
 		s.Never(version + " runs")
 	}
 	// What interpreters write beside it is not in the copy, and no link to it.
