@@ -269,3 +269,41 @@ func TestTheLogFileMayBeStandardOutput(t *testing.T) {
 	s.Line("^here$")
 	s.Stop(128 + 15)
 }
+
+func TestTheAppCannotLeadASocketThatIsPutBackElsewhere(t *testing.T) {
+	s := site.Open(t, site.Options{
+		Flags:   []string{"--user", strconv.Itoa(stranger), "--interval", "100ms", "--listen", "unix:data/app.sock,mode=0600"},
+		Prepare: besieged,
+		Command: []string{"sh", "-c", `
+cd data
+rm app.sock
+ln -s ../secret app.sock || :
+ln -sf ../root/server .app.sock.hotinit
+ln -sf ../secret .app.sock.hotinit.new
+mkfifo .app.sock.hotinit.new.new
+exec sleep 1000`},
+	})
+	// The app has removed the second name as well.
+	s.Line(`^hotinit: the socket file \S+/data/app.sock was replaced by another file and cannot be put back: no name of the file is left`)
+	unharmed(s)
+	if st, err := os.Lstat(s.File("data/app.sock")); err != nil || st.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("app.sock is %v (%v)", st, err)
+	}
+	s.Stop(143)
+	unharmed(s)
+}
+
+func TestALinkInTheWayOfASocketThatIsPutBackIsReplaced(t *testing.T) {
+	s := site.Open(t, site.Options{
+		Flags:   []string{"--user", strconv.Itoa(stranger), "--interval", "100ms", "--listen", "unix:data/app.sock,mode=0600"},
+		Prepare: besieged,
+		Command: []string{"sh", "-c", `cd data && rm app.sock && ln -s ../secret app.sock; exec sleep 1000`},
+	})
+	s.Line(`^hotinit: the socket file \S+/data/app.sock was replaced by another file; it was put back`)
+	unharmed(s)
+	if st, err := os.Lstat(s.File("data/app.sock")); err != nil || st.Mode() != os.ModeSocket|0o600 {
+		t.Errorf("app.sock is %v (%v)", st, err)
+	}
+	s.Stop(143)
+	unharmed(s)
+}
