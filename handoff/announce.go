@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/sockets"
 	"github.com/hotinit/hotinit/internal/version"
@@ -63,9 +64,18 @@ func (s *program) runs() string {
 func (s *program) listensOn() []string {
 	var addresses []string
 	for _, sock := range s.contract.Sockets {
-		addresses = append(addresses, sockets.Address(sock.FD))
+		addresses = append(addresses, s.address(sock))
 	}
 	return append(addresses, s.adoption.names()...)
+}
+
+// address is where a socket is reached. A unix socket may have been bound by a name
+// in its directory, which getsockname(2) returns.
+func (s *common) address(sock contract.Socket) string {
+	if sock.Spec.HasFile() {
+		return s.fromStart(sock.Spec.Path)
+	}
+	return sockets.Address(sock.FD)
 }
 
 func list(words []string) string {

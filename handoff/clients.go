@@ -8,7 +8,6 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/sockets"
 	"github.com/hotinit/hotinit/internal/version"
 )
 
@@ -174,8 +173,11 @@ func (s *clients) status() *control.Status {
 	if len(st.Rejected) > 0 && s.releases.memory.store == nil {
 		out.Reason += "; a restart of hotinit starts it again (see --state-dir)"
 	}
+	if fault := s.files.fault(); fault != "" {
+		out.Reason = strings.TrimPrefix(out.Reason+"; "+fault, "; ")
+	}
 	for _, sock := range s.contract.Sockets {
-		out.Sockets = append(out.Sockets, sockets.Address(sock.FD))
+		out.Sockets = append(out.Sockets, s.address(sock))
 	}
 	out.Sockets = append(out.Sockets, s.adoption.names()...)
 	if len(st.Rejected) > 0 {

@@ -3,6 +3,8 @@ package swap
 import (
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hotinit/hotinit/internal/testkit/site"
@@ -87,6 +89,9 @@ func TestASocketFileThatCannotBePutBackFailsTheHealth(t *testing.T) {
 	s.Line(`^hotinit: the socket file ` + path + ` was replaced by another file and cannot be put back: .*; clients that connect by its path do not reach the app`)
 	if status, text := s.Ask("health"); status != 1 {
 		t.Errorf("health exits with %d: %s", status, text)
+	}
+	if st := s.Status(); !strings.Contains(st.Reason, path+" was replaced by another file") || !slices.Contains(st.Sockets, path) {
+		t.Errorf("the status is %+v", st)
 	}
 	os.Remove(path)
 	s.Line(`was removed; it was put back`)
