@@ -43,7 +43,7 @@ func TestHandoffsThatAreKilledLoseNoSocket(t *testing.T) {
 			t.Parallel()
 			p := find(t, "static Go").prepare(t)
 			b := p.running(t, o)
-			b.Line(`^hotinit: generation 1 listens on \S+:` + p.port)
+			b.Line(`^hotinit: generation 1 is ready`)
 			l := startLoad("127.0.0.1:"+p.port, httpRequest, "generation")
 			l.more(t, 20)
 			for generation := 2; generation <= 6; generation++ {

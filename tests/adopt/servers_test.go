@@ -170,7 +170,11 @@ func (p *place) underLoad(line func(pattern string), hup func()) {
 		address = filepath.Join(p.tmp, p.unix)
 		line(p.up)
 	} else {
-		line(`^hotinit: generation 1 listens on \S+:` + p.port + ";")
+		// In either order. The kernel does what listen(2) asks for just after the
+		// one was said.
+		up := `^hotinit: generation 1 (listens on \S+:` + p.port + `;|is ready)`
+		line(up)
+		line(up)
 	}
 	request, want := p.request, p.want
 	if request == "" {
