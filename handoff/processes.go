@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"sync"
@@ -52,12 +53,31 @@ type processes struct {
 func (s *processes) attach(p *process) {
 	s.all[p.n] = p
 	s.await(p)
-	s.reserve.Do(func() { go threads.Reserve(spareThreads) })
+	s.reserve.Do(func() {
+		go func() {
+			threads.Reserve(spareThreads + signalThreads)
+			s.releaseTraced()
+		}()
+	})
+}
+
+// releaseTraced makes the loop let go each generation that stops for it as its
+// tracer: the generations were started on the loop's thread.
+func (s *processes) releaseTraced() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	for {
+		s.engine.do(reaper.ReleaseTraced)
+		<-children
+	}
 }
 
 // spareThreads are for reading files, and for two system calls that happen to take
 // long.
 const spareThreads = 3
+
+// signalThreads are those that os/signal keeps for itself, see releaseTraced.
+const signalThreads = 2
 
 func (s *processes) await(p *process) {
 	main := p.main

@@ -3,6 +3,7 @@ package handoff
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,8 @@ func Run(argv []string) {
 	copy(name[:15], "hotinit-handoff")
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptrOf(&name[0]), 0, 0, 0)
 
+	// The loop starts the generations on one thread, see reaper.ReleaseTraced.
+	runtime.LockOSThread()
 	tune()
 	l, dir, records, err := connect()
 	if err != nil {

@@ -12,11 +12,16 @@ import (
 // runs, and a process of another parent is polled.
 
 func (p *Process) waitOwnBlocking() Exit {
-	var info siginfo
-	if err := waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT); err != nil {
-		return Exit{}
+	for {
+		var info siginfo
+		if err := waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOWAIT); err != nil {
+			return Exit{}
+		}
+		if info.ended() {
+			return info.exit()
+		}
+		time.Sleep(firstPause) // until ReleaseTraced lets it go
 	}
-	return info.exit()
 }
 
 const (

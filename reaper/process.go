@@ -184,6 +184,9 @@ func (p *Process) release() {
 		return
 	}
 	var info siginfo
+	if err := waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err == nil && !info.ended() {
+		return
+	}
 	switch err := waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG); {
 	case err == nil && info.pid != 0, err == unix.ECHILD:
 		p.released = true

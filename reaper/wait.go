@@ -59,7 +59,7 @@ func (p *Process) lookOwn() (Exit, bool) {
 		return p.lookForeign()
 	case err != nil:
 		return Exit{}, true
-	case info.pid == 0:
+	case !info.ended():
 		return Exit{}, false
 	}
 	return info.exit(), true
@@ -103,7 +103,7 @@ func (p *Process) hasEnded() bool {
 	if p.own {
 		var info siginfo
 		err := waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
-		return err != nil || info.pid != 0
+		return err != nil || info.ended()
 	}
 	return !p.same()
 }
@@ -150,9 +150,20 @@ type siginfo struct {
 	_                  [128]byte
 }
 
-// cldExited is siginfo.code of a process that called exit(3), sigaction(2). The
-// other values stand for a signal.
-const cldExited = 1
+// Values of siginfo.code, sigaction(2).
+const (
+	cldExited  = 1
+	cldKilled  = 2
+	cldDumped  = 3
+	cldTrapped = 4
+)
+
+// ended reports whether waitid(2) has found the end of a process. A process that
+// asked to be traced is found, too, whenever it stops for its tracer, though the
+// caller asked for ends only (see traced.go).
+func (i *siginfo) ended() bool {
+	return i.pid != 0 && (i.code == cldExited || i.code == cldKilled || i.code == cldDumped)
+}
 
 func (i *siginfo) exit() Exit {
 	if i.code == cldExited {

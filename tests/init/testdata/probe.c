@@ -15,6 +15,9 @@
 //	probe rooted          become root altogether, if it may; then as signals
 //	probe freeze PID      stop each handoff of an init as soon as there is one, until the
 //	                      init is gone
+//	probe traced HOW      ask to be traced, and get a signal that it handles (handled: it
+//	                      exits with 7), that ends it (fatal), that execve(2) sends
+//	                      (exec: it exits with 8), or wait for one (wait: exits with 9)
 //	probe bomb            leave orphans behind until no process is to be had, and again
 //	                      whenever one is; print other signals, and exit with 7 on TERM
 //	probe begin MASK IGNORED COMMAND...  execute with this signal state (hex)
@@ -43,6 +46,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -265,6 +269,28 @@ static int headless(int end) {
 	if (read(ready[0], &byte, 1) != 1)
 		return 1;
 	return print_signals("main ", SIGTERM);
+}
+
+static int traced(const char *how) {
+	struct sigaction action = { .sa_handler = on_term };
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+		return 99;
+	printf("traced\n");
+	if (!strcmp(how, "handled")) {
+		kill(getpid(), SIGUSR1);
+		return told == SIGUSR1 ? 7 : 98;
+	}
+	if (!strcmp(how, "fatal"))
+		kill(getpid(), SIGTERM);
+	if (!strcmp(how, "exec"))
+		execl("/bin/sh", "sh", "-c", "exit 8", NULL);
+	while (!told)
+		usleep(10 * 1000); // a signal may come before pause(2) would
+	return 9;
 }
 
 static int is_handoff(int pid) {
@@ -497,6 +523,8 @@ int main(int argc, char **argv) {
 		return children();
 	if (!strcmp(what, "headless"))
 		return headless(argc > 2 ? atoi(argv[2]) : 0);
+	if (!strcmp(what, "traced") && argc > 2)
+		return traced(argv[2]);
 	if (!strcmp(what, "freeze") && argc > 2)
 		return freeze(atoi(argv[2]));
 	if (!strcmp(what, "rooted")) {

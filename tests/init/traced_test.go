@@ -1,0 +1,36 @@
+package inits
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process that asks to be traced (PTRACE_TRACEME) is stopped for its parent at
+// each signal. hotinit traces nobody: such an app behaves as by itself.
+func TestAnAppThatAsksToBeTracedBehavesAsByItself(t *testing.T) {
+	for how, status := range map[string]int{"handled": 7, "fatal": 128 + 15, "exec": 8} {
+		t.Run(how, func(t *testing.T) {
+			ended(t, start(t, "--", probe(t), "traced", how), status)
+		})
+	}
+	t.Run("wait", func(t *testing.T) {
+		b := start(t, "--", probe(t), "traced", "wait")
+		b.Line("^traced$")
+		b.Signal(unix.SIGUSR1)
+		ended(t, b, 9)
+	})
+}
+
+// So does a later generation, and the swap goes as usual.
+func TestAGenerationThatAsksToBeTracedIsTerminatedInASwap(t *testing.T) {
+	b := start(t, "--interval", "50ms", "--", probe(t), "traced", "wait")
+	b.Line("^traced$")
+	for _, n := range []string{"2", "3"} {
+		b.Signal(unix.SIGHUP)
+		b.Line("^traced$")
+		b.Line("generation " + n + " is ready")
+		b.Line("killed by signal 15")
+	}
+	stop(t, b, 128+15)
+}
