@@ -194,6 +194,7 @@ func TestWhatServedUntilANewerOneBrokeComesBack(t *testing.T) {
 	end(s, 3)
 	s.Line(`generation 3 .*exited with status 9 in its probation`)
 	await(t, s.Box, l, answered, "an answer of v2")
+	s.Becomes(4, "current")
 	none(t, s, l)
 	s.Stop(0)
 }
