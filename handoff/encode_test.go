@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -71,4 +72,25 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 			t.Fatalf("the same is written as\n%s\n%s", text, again)
 		}
 	}
+}
+
+// FuzzSnapshot reads any record: what is read is written and read again alike.
+func FuzzSnapshot(f *testing.F) {
+	for seed := range uint64(4) {
+		var s snapshot
+		if seed > 0 {
+			fill(reflect.ValueOf(&s).Elem(), rand.New(rand.NewPCG(seed, 1)))
+		}
+		f.Add(s.encode())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s, again snapshot
+		if s.decode(b) != nil {
+			return
+		}
+		text := s.encode()
+		if err := again.decode(text); err != nil || !bytes.Equal(again.encode(), text) {
+			t.Errorf("%q is read and written as %q, %v", b, text, err)
+		}
+	})
 }

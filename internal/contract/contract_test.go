@@ -163,3 +163,33 @@ func TestFilesWithoutSocketsAreTheFirstThree(t *testing.T) {
 		t.Errorf("the descriptors are %v", got)
 	}
 }
+
+// FuzzEnvdir gives --envdir a file: its variable is one assignment, and the others
+// stay.
+func FuzzEnvdir(f *testing.F) {
+	f.Add("A", []byte("value \t\nmore"))
+	f.Add("LD_PRELOAD", []byte("a\x00b"))
+	f.Add("KEEP", []byte{})
+	f.Add("LISTEN_FDS", []byte("9"))
+	f.Fuzz(func(t *testing.T, name string, content []byte) {
+		dir := t.TempDir()
+		if name != filepath.Base(name) || strings.ContainsAny(name, "\x00") || len(name) > 200 || os.WriteFile(filepath.Join(dir, name), content, 0o600) != nil {
+			return
+		}
+		env, _ := environmentOf(t, Contract{Base: []string{"KEEP=1", "TWICE=1", "TWICE=2"}, EnvDir: dir, ReadyFD: -1})
+		for _, v := range env {
+			if strings.Contains(v, "\x00") {
+				t.Errorf("%q is no variable", v)
+			}
+		}
+		if got := len(slices.DeleteFunc(slices.Clone(env), func(v string) bool { return !strings.HasPrefix(v, name+"=") })); name != "TWICE" && got > 1 {
+			t.Errorf("%s is set %d times: %q", name, got, env)
+		}
+		if name != "KEEP" && !slices.Contains(env, "KEEP=1") || name != "TWICE" && !slices.Contains(env, "TWICE=2") {
+			t.Errorf("%s=%q took others away: %q", name, content, env)
+		}
+		if len(content) > 0 && (name == "HOTINIT_GENERATION" || name == "LISTEN_FDS") && slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "LISTEN_FDS=") }) {
+			t.Errorf("what is hotinit's to set is %q", env)
+		}
+	})
+}

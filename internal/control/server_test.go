@@ -1,9 +1,11 @@
 package control
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,4 +111,48 @@ func TestAPeerOfAnotherNamespaceOrUserIsRefused(t *testing.T) {
 			t.Errorf("%+v: %s", cred, text)
 		}
 	}
+}
+
+// FuzzRequest sends any bytes as a client: the answer is one line of JSON, and the
+// next client is served.
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte(`{"Op":"status","Wait":true}` + "\n"))
+	f.Add([]byte(`{"Op":"rollback","Release":"00"}{`))
+	f.Add([]byte("{}"))
+	f.Add(bytes.Repeat([]byte("["), 5000))
+	s := &server{handle: func(r Request, answer func(Response) bool, gone <-chan struct{}) {
+		answer(Response{OK: true, Text: r.Op})
+	}}
+	self := &unix.Ucred{Pid: int32(os.Getpid()), Uid: uint32(os.Geteuid())}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, client := os.NewFile(uintptr(pair[0]), "server"), os.NewFile(uintptr(pair[1]), "client")
+		defer client.Close()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			s.enter(file)
+			s.serve(file, self, nil)
+		}()
+		if _, err := client.Write(text); err == nil {
+			_ = unix.Shutdown(pair[1], unix.SHUT_WR)
+		}
+		var a Response
+		if err := json.NewDecoder(client).Decode(&a); err != nil {
+			t.Errorf("%q is answered by %v", text, err)
+		}
+		if a.OK && len(text) > 0 && json.Valid(text) {
+			var r Request
+			if err := json.Unmarshal(text, &r); err == nil && a.Text != strings.ToValidUTF8(r.Op, "\ufffd") {
+				t.Errorf("%q was taken for %q", text, a.Text)
+			}
+		}
+		<-served
+		if n := s.waiting.Load(); n != 0 {
+			t.Errorf("%d clients are said to wait", n)
+		}
+	})
 }

@@ -66,3 +66,23 @@ func TestLastLineIsTheLastThatSaysSomething(t *testing.T) {
 		}
 	}
 }
+
+// FuzzSplit holds that words come back as they were once they are quoted.
+func FuzzSplit(f *testing.F) {
+	f.Add(`a 'b c' "d\"e" \  f`)
+	f.Add(`{} -t '`)
+	f.Fuzz(func(t *testing.T, text string) {
+		words, err := Split(text)
+		if err != nil {
+			return
+		}
+		var quoted []string
+		for _, w := range words {
+			quoted = append(quoted, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
+		}
+		again, err := Split(strings.Join(quoted, " "))
+		if err != nil || !slices.Equal(again, words) {
+			t.Errorf("%q is split into %q, and quoted again into %q, %v", text, words, again, err)
+		}
+	})
+}

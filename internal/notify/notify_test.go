@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,4 +110,34 @@ func TestExtensionRefusesWhatIsNoTime(t *testing.T) {
 			t.Errorf("%q is %v", value, d)
 		}
 	}
+}
+
+// FuzzFields holds that nothing of a message is lost or made up.
+func FuzzFields(f *testing.F) {
+	f.Add("READY=1\nSTATUS=a=b\n\nMAINPID=12")
+	f.Add("EXTEND_TIMEOUT_USEC=86400000001\n=\nX")
+	f.Fuzz(func(t *testing.T, text string) {
+		var lines []string
+		for key, value := range (Message{Text: text}).Fields() {
+			if strings.ContainsAny(key, "=\n") || strings.Contains(value, "\n") {
+				t.Errorf("%q has the assignment %q=%q", text, key, value)
+			}
+			lines = append(lines, key+"="+value)
+			if d, ok := Extension(value); ok && (d <= 0 || d >= longest) {
+				t.Errorf("%q is %v", value, d)
+			}
+		}
+		for line := range strings.SplitSeq(text, "\n") {
+			if !strings.Contains(line, "=") {
+				continue
+			}
+			if len(lines) == 0 || lines[0] != line {
+				t.Fatalf("%q of %q is not yielded: %q", line, text, lines)
+			}
+			lines = lines[1:]
+		}
+		if len(lines) > 0 {
+			t.Errorf("%q yields %q", text, lines)
+		}
+	})
 }

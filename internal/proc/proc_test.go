@@ -80,3 +80,15 @@ func TestDescendantsHasChildrenAndTheirChildren(t *testing.T) {
 		t.Errorf("Getenv = %q, %v", v, ok)
 	}
 }
+
+// FuzzStat reads what /proc/PID/stat may have in it: a process chooses its name.
+func FuzzStat(f *testing.F) {
+	f.Add([]byte("7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 99 1 2"), ") R 1 (")
+	f.Fuzz(func(t *testing.T, b []byte, name string) {
+		_, _ = parse(7, b)
+		line := "7 (" + name + ") S 1 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 99 1 2"
+		if s, err := parse(7, []byte(line)); err != nil || s.State != 'S' || s.Parent != 1 || s.Group != 8 || s.Threads != 3 || s.Start != 99 {
+			t.Errorf("%q is read as %+v, %v", line, s, err)
+		}
+	})
+}

@@ -119,3 +119,27 @@ func TestParseChangesNoVariable(t *testing.T) {
 		t.Error("the environment is another")
 	}
 }
+
+// FuzzVariables gives one variable any value: an error is one line that names it.
+func FuzzVariables(f *testing.F) {
+	clearEnvironment(f)
+	for _, o := range options {
+		if o.env != "" {
+			f.Add(o.env, "1")
+		}
+	}
+	f.Add("LISTEN", "80,name=a\nb")
+	f.Add("TRUSTED_KEY", "/a,,/b")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		if strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {
+			return // execve(2) passes no such variable on
+		}
+		c, err := Parse([]string{"hotinit", "app"}, []string{prefix + name + "=" + value})
+		switch {
+		case err != nil && strings.Contains(err.Error(), "\n"):
+			t.Errorf("%s=%q: the error has several lines: %v", name, value, err)
+		case err == nil && c.Action == Run && len(c.Command) != 1:
+			t.Errorf("%s=%q: the command is %q", name, value, c.Command)
+		}
+	})
+}
