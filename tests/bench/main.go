@@ -43,6 +43,7 @@ var measurements = []measurement{
 	{"signal", "signal round trip on one processor", measureSignal},
 	{"idle", "what idleness costs", measureIdle},
 	{"swap", "hot deploys under load", measureSwap},
+	{"adopt", "what it costs to take over a server's own socket", measureAdopt},
 	{"watch", "from a rename to a new generation", measureWatch},
 }
 
@@ -69,6 +70,7 @@ type scale struct {
 	clients      int
 	appStartup   time.Duration // what the served app does before it is ready
 	betweenSwaps time.Duration
+	rush         time.Duration // of requests without a pause
 }
 
 func fullScale() scale {
@@ -76,7 +78,7 @@ func fullScale() scale {
 		starts: 40, statuses: 1, orphans: 20000, pings: 4000,
 		rest: 3 * time.Second, calm: 14 * time.Second, idle: 20 * time.Second, watchIdle: 60 * time.Second,
 		swaps: 100, renames: 20, clients: 8,
-		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 5 * time.Second,
 	}
 }
 
@@ -85,7 +87,7 @@ func quickScale() scale {
 		starts: 10, statuses: 10, orphans: 2000, pings: 400,
 		rest: 3 * time.Second, calm: 14 * time.Second, idle: 2 * time.Second, watchIdle: 6 * time.Second,
 		swaps: 10, renames: 5, clients: 8,
-		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: time.Second,
 	}
 }
 

@@ -5,8 +5,10 @@ package main
 import (
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/hotinit/hotinit/listener"
@@ -15,6 +17,33 @@ import (
 // startupVariable is how long the app takes before it can serve: real servers
 // load code, fill caches and connect to databases.
 const startupVariable = "APP_STARTUP"
+
+const (
+	// listenVariable is an address that the app binds itself.
+	listenVariable = "APP_LISTEN"
+	// bindsVariable is an address that the app binds and closes again and again,
+	// to print how long a bind and listen takes.
+	bindsVariable = "APP_BINDS"
+)
+
+const binds = 200
+
+// timeBinds prints the median in nanoseconds.
+func timeBinds(address string) error {
+	var took []time.Duration
+	for range binds {
+		began := time.Now()
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return err
+		}
+		took = append(took, time.Since(began))
+		l.Close()
+	}
+	slices.Sort(took)
+	fmt.Println(took[binds/2].Nanoseconds())
+	return nil
+}
 
 func main() {
 	if err := run(); err != nil {
@@ -28,7 +57,16 @@ func run() error {
 		return fmt.Errorf("%s: %w", startupVariable, err)
 	}
 	time.Sleep(startup)
+	if address := os.Getenv(bindsVariable); address != "" {
+		return timeBinds(address)
+	}
 	listeners, err := listener.ListenAll()
+	if address := os.Getenv(listenVariable); address != "" {
+		// As most servers do: hotinit is not asked for a socket.
+		var own net.Listener
+		own, err = net.Listen("tcp", address)
+		listeners = []net.Listener{own}
+	}
 	if err != nil {
 		return err
 	}
