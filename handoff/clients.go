@@ -170,7 +170,8 @@ func (s *clients) status() *control.Status {
 		Command:   s.cfg.Command,
 		Reason:    st.Reason,
 	}
-	if len(st.Rejected) > 0 && s.releases.memory.store == nil {
+	// What is at the path by now may be another release, and a good one.
+	if st.Reason != "" && st.Rejection(st.Newest) != nil && s.releases.memory.store == nil {
 		out.Reason += "; a restart of hotinit starts it again (see --state-dir)"
 	}
 	if fault := s.files.fault(); fault != "" {

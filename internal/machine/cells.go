@@ -111,10 +111,16 @@ func currentStalled(m *step, g *Gen, ev Event) {
 }
 
 func currentStallOver(m *step, g *Gen, _ Event) {
-	if g.Stalled {
-		g.Stalled = false
-		m.say(aDecision, "generation %d accepts connections again", g.N)
+	if !g.Stalled {
+		return
 	}
+	g.Stalled = false
+	if next := m.s.starting(); next != nil {
+		// The two share their sockets, so it is not known which of them accepts.
+		m.say(aDecision, "connections are accepted again, by generation %d or %d", g.N, next.N)
+		return
+	}
+	m.say(aDecision, "generation %d accepts connections again", g.N)
 }
 
 func candidateBeat(_ *step, g *Gen, ev Event) {

@@ -20,6 +20,22 @@ func trusted(t *testing.T, flags []string, app ...string) *site.Site {
 	return s
 }
 
+func TestStatusWarnsOfARejectedReleaseAsLongAsItIsWhatARestartWouldStart(t *testing.T) {
+	s := trusted(t, nil)
+	warning := "the last release that failed: exited with status 9; a restart of hotinit starts it again (see --state-dir)"
+	s.Swap("bad", "-exit", "9")
+	s.Line(`generation 2 failed.*: exited with status 9.*; generation 1 stays`)
+	if status, text := s.Ask("status"); status != 0 || !strings.Contains(text, warning) {
+		t.Errorf("after the failure: status %d: %s", status, text)
+	}
+	s.Swap("v2")
+	s.Becomes(3, "current")
+	if status, text := s.Ask("status"); status != 0 || strings.Contains(text, "the last release that failed") || strings.Contains(text, "a restart of hotinit") {
+		t.Errorf("after the next release: status %d: %s", status, text)
+	}
+	s.Stop(0)
+}
+
 func TestCurrentThatDiesInItsProbationIsRolledBackThoughTheFileWasReplaced(t *testing.T) {
 	s := trusted(t, nil)
 	s.Swap("v2")
