@@ -253,6 +253,10 @@ func (d *adoption) sockets(n int) (fds []int) {
 	return fds
 }
 
+// letGo closes the sockets that the app has closed, and reports whether there were
+// any. It may be called from any goroutine.
+func (d *adoption) letGo() bool { return d.adopter != nil && d.adopter.LetGo() }
+
 // decide makes the policy ask for a generation that waits for connections and
 // accepts them, where the program has sockets.
 func (d *adoption) decide() {

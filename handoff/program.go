@@ -66,7 +66,7 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	p.releases = &releases{common: c, held: make(map[string]*heldRelease), memory: &memory{common: c}}
 	p.adoption = &adoption{common: c, processes: p.processes}
 	p.probes = &probes{c, p.adoption.sockets, p.adoption.awaitReady}
-	p.queues = &queues{common: c, sockets: p.adoption.sockets}
+	p.queues = &queues{common: c, sockets: p.adoption.sockets, letGo: p.adoption.letGo}
 	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, files: p.files, queues: p.queues}
 	p.adoption.await = p.probes.observe
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }

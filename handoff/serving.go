@@ -84,6 +84,7 @@ func split(pid, group int) (mine, others []int) {
 type queues struct {
 	*common
 	sockets func(n int) []int // those that generation n is to serve
+	letGo   func() bool       // closes those that nobody has open, and reports whether there were any
 	watch   *serving.Queues   // nil: not watched
 	current atomic.Int64      // the generation that has to accept
 }
@@ -131,7 +132,15 @@ func (s *queues) serves(n int) {
 	}
 }
 
-func (s *queues) stalled(st serving.Stall) { s.post(machine.Stalled, stallText(st)) }
+// stalled is called beside the loop. Connections that wait at a socket which the
+// app has closed are none that it leaves waiting: they are refused.
+func (s *queues) stalled(st serving.Stall) {
+	if s.letGo() {
+		s.watch.Changed()
+		return
+	}
+	s.post(machine.Stalled, stallText(st))
+}
 
 func (s *queues) over() { s.post(machine.StallOver, "") }
 

@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -76,6 +77,78 @@ func TestAProbedPortCanBeBoundAgain(t *testing.T) {
 			p.must("ok", "close %s", fd)
 			p.serve("tcp", address)
 		}
+	})
+}
+
+// Programs that look for a free port try one address after the other.
+func TestAnAddressThatOverlapsWithAClosedOneCanBeBound(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *rig) {
+		for _, kind := range []string{"tcp", "udp"} {
+			port := freePort(t)
+			p := r.start(1)
+			for i, address := range []string{"127.0.0.1", "0.0.0.0", "[::]", "[::1]", "0.0.0.0", "127.0.0.1"} {
+				k := kind
+				if address[0] == '[' {
+					k += "6"
+				}
+				fd := p.serve(k, fmt.Sprintf("%s:%d", address, port))
+				if i == 1 { // while it is open, the kernel refuses another one
+					other := p.do("socket %s", k)
+					p.must("EADDRINUSE", "bind %s 127.0.0.1:%d", other, port)
+				}
+				p.must("ok", "close %s", fd)
+			}
+			p.end()
+		}
+	})
+}
+
+// Each call that is dealt with closes what it has opened, also where the kernel
+// refuses it.
+func TestACallLeavesNoDescriptorBehind(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *rig) {
+		p := r.start(1)
+		port := freePort(t)
+		before := descriptors(t)
+		for range 10 {
+			fd := p.do("socket udp")
+			p.must("ok", "bind %s 127.0.0.1:%d", fd, port)
+			p.must("ENOTSUP", "listen %s", fd)
+			p.must("ok", "close %s", fd)
+			fd = p.do("socket tcp")
+			p.must("EADDRNOTAVAIL", "bind %s 192.0.2.1:%d", fd, port)
+			p.must("ok", "close %s", fd)
+		}
+		// Of the one address one socket may be held, here and in init.
+		if after := descriptors(t); after > before+2 {
+			t.Errorf("%d descriptors are open, and %d were", after, before)
+		}
+	})
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}
+
+func TestASocketThatNobodyHasOpenIsLetGo(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *rig) {
+		p := r.start(1)
+		stays := p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		port := freePort(t)
+		fd := p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if r.a.LetGo() {
+			t.Error("a socket that is open was let go")
+		}
+		p.must("ok", "close %s", fd)
+		if !r.a.LetGo() || r.heldSockets() != 1 {
+			t.Errorf("%d sockets are held, want the one that is open", r.heldSockets())
+		}
+		p.must("EINVAL", "bind %s 127.0.0.1:%d", stays, port)
 	})
 }
 

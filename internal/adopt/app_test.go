@@ -43,8 +43,11 @@ func command(f []string) string {
 		switch f[1] {
 		case "tcp6":
 			d = unix.AF_INET6
-		case "udp":
+		case "udp", "udp6":
 			k = unix.SOCK_DGRAM
+			if f[1] == "udp6" {
+				d = unix.AF_INET6
+			}
 		case "unix":
 			d = unix.AF_UNIX
 		}

@@ -185,10 +185,11 @@ func (a *Adopter) give(g *generation, n *notification, s *socket, raw []byte) an
 		}
 	}
 	if h == nil && a.take {
-		if s.key.kind != unix.SOCK_DGRAM {
-			return kernel // and it is taken when it starts to listen
+		if s.key.kind == unix.SOCK_DGRAM {
+			h = a.search(g, s.key)
 		}
-		if h = a.search(g, s.key); h == nil {
+		if h == nil { // and it is taken when it starts to listen
+			a.makeRoom(s.key, s.trial(raw))
 			return kernel
 		}
 	}
@@ -274,7 +275,15 @@ func (a *Adopter) make(g *generation, s *socket, raw []byte) (*held, unix.Errno)
 		return nil, 0
 	}
 	a.journal.noted(s.inode, func(level, name int, value []byte) { _ = setsockopt(fd, level, name, value) })
-	if err := bindRaw(fd, raw); err != 0 {
+	bound := unix.EINVAL // a bind that succeeds is not tried again
+	try := func() unix.Errno {
+		if bound != 0 {
+			bound = bindRaw(fd, raw)
+		}
+		return bound
+	}
+	a.makeRoom(s.key, try)
+	if err := try(); err != 0 {
 		unix.Close(fd)
 		return nil, err
 	}
@@ -344,11 +353,11 @@ func (a *Adopter) listen(g *generation, n *notification) answer {
 	if err != nil {
 		a.unreadable(g, err)
 	}
-	if err != nil || s == nil || s.key.kind == unix.SOCK_DGRAM {
+	if err != nil || s == nil {
 		return kernel
 	}
 	defer s.close()
-	if !valid(g.fd, n.id) {
+	if s.key.kind == unix.SOCK_DGRAM || !valid(g.fd, n.id) {
 		return kernel
 	}
 	a.mu.Lock()
@@ -537,13 +546,13 @@ func (a *Adopter) watchMade() {
 	}
 	a.sweeper = true
 	go func() {
-		const patience = 10 * time.Second
+		const longest = 10 * time.Second
 		began := time.Now()
 		for wait := 5 * time.Millisecond; ; wait = min(wait*2, time.Second) {
 			time.Sleep(wait)
 			a.mu.Lock()
 			left := a.sweepMade(wait >= 500*time.Millisecond)
-			if late := time.Since(began) > patience; left == 0 || late {
+			if late := time.Since(began) > longest; left == 0 || late {
 				for _, h := range a.held {
 					h.undecided = h.undecided && h.key.kind != unix.SOCK_DGRAM
 				}
