@@ -42,6 +42,7 @@ type logs struct {
 	daemon bool   // there is nothing to write to but --log-file
 	path   string // of a --log-file that is not a command
 	failed bool   // opening path again failed, and was said
+	aside  aside
 	logger *logger
 }
 
@@ -67,12 +68,20 @@ func (s *logs) open(file string) error {
 }
 
 func (s *logs) openFile() error {
-	fd, err := safepath.Open(s.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
+	fd, err := openLog(s.path)
 	if err != nil {
-		return fmt.Errorf("cannot open --log-file %s: %w", s.path, err)
+		return err
 	}
 	defer unix.Close(fd)
 	return s.output(fd)
+}
+
+func openLog(path string) (int, error) {
+	fd, err := safepath.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
+	if err != nil {
+		return -1, fmt.Errorf("cannot open --log-file %s: %w", path, err)
+	}
+	return fd, nil
 }
 
 // output makes fd the standard output and error of this process and of init.
@@ -93,16 +102,37 @@ func (s *logs) reopen() {
 	if s.path == "" {
 		return
 	}
-	var open unix.Stat_t
-	there, err := safepath.Stat(s.path)
-	if err == nil && unix.Fstat(1, &open) == nil && open.Dev == there.Dev && open.Ino == there.Ino {
-		return
+	type opened struct {
+		fd  int // -1 where the one that is open is the right one
+		err error
 	}
-	err = s.openFile()
-	if err != nil && !s.failed {
-		say.Line("%v; the one that was open is written on", err)
+	path, result := s.path, make(chan opened, 1)
+	inTime := s.aside.run(func() {
+		var open unix.Stat_t
+		there, err := safepath.Stat(path)
+		if err == nil && unix.Fstat(1, &open) == nil && open.Dev == there.Dev && open.Ino == there.Ino {
+			result <- opened{-1, nil}
+			return
+		}
+		fd, err := openLog(path)
+		result <- opened{fd, err}
+	}, func() { // the next call looks again
+		if o := <-result; o.fd >= 0 {
+			unix.Close(o.fd)
+		}
+	})
+	o := opened{-1, fmt.Errorf("cannot open --log-file %s: %w", path, errSlow)}
+	if inTime {
+		o = <-result
 	}
-	s.failed = err != nil
+	if o.fd >= 0 {
+		o.err = s.output(o.fd)
+		unix.Close(o.fd)
+	}
+	if o.err != nil && !s.failed {
+		say.Line("%v; the one that was open is written on", o.err)
+	}
+	s.failed = o.err != nil
 }
 
 func (s *logs) openCommand(text string) error {

@@ -73,6 +73,7 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
 	c.engine = newEngine(s.loop, p, newPolicy(cfg))
+	p.statusFile.again = func() { c.engine.do(func() { p.statusFile.write(c.engine.state) }) }
 	return p
 }
 

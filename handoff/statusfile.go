@@ -14,6 +14,8 @@ type statusFile struct {
 	path   string // "" for none
 	text   []byte // what it holds
 	failed bool   // the last write failed, and that was said
+	aside  aside
+	again  func() // makes the loop call write once a write that took too long is done
 }
 
 // write writes a line "GENERATION:PID" for each generation that has a process,
@@ -31,7 +33,13 @@ func (f *statusFile) write(st machine.State) {
 	if bytes.Equal(b, f.text) {
 		return
 	}
-	if err := safepath.Replace(f.path, b, 0o644); err != nil {
+	path := f.path
+	result := make(chan error, 1)
+	err := errSlow
+	if f.aside.run(func() { result <- safepath.Replace(path, b, 0o644) }, f.again) {
+		err = <-result
+	}
+	if err != nil {
 		if !f.failed {
 			say.Line("cannot write --status-file %s: %v; hotinit goes on without", f.path, err)
 		}

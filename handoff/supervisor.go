@@ -123,10 +123,13 @@ func (s *supervisor) ended() {
 
 // removeFiles removes the files that hotinit has made for as long as it runs.
 func (s *supervisor) removeFiles() {
-	for _, p := range s.programs {
-		p.removeFiles()
-	}
-	s.removePidFile()
+	var last aside
+	last.run(func() {
+		for _, p := range s.programs {
+			p.removeFiles()
+		}
+		s.removePidFile()
+	}, func() {})
 }
 
 // run prepares everything and runs the loop. records are what the last handoff
