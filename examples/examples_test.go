@@ -341,6 +341,14 @@ func TestABadDeployIsRejected(t *testing.T) {
 			flags:   []string{"--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
 			command: []string{"./run.sh", "{tmp}/nginx.conf"},
 			prepare: nginxConf}, bad{"nginx.conf", "no such directive;\n"}},
+		"Go": {example{directory: "drain-go", flags: []string{"--ready", "notify"},
+			command: []string{"{tmp}/server"}, prepare: build("drain-go")}, bad{"server", "#!/bin/sh\nexit 3\n"}},
+		"the Go port": {example{directory: "go-port",
+			command: []string{"{tmp}/server"}, prepare: build("go-port/before")}, bad{"server", "#!/bin/sh\nexit 3\n"}},
+		// Its workers read accept.pl at each connection, the old generation's too: only
+		// a copy keeps it as it was.
+		"a shell script": {example{directory: "socat", needs: []string{"socat", "perl"}, closes: true, flags: []string{"--snapshot", "--ready-timeout", "2s"},
+			command: []string{"./server.sh"}}, bad{"accept.pl", "die 'broken';\n"}},
 	} {
 		t.Run(name, func(t *testing.T) { c.example.rejects(t, c.bad) })
 	}
