@@ -107,6 +107,7 @@ func guarded(t *testing.T, g *signer, flags ...string) *watched {
 	g.sign(path, 100)
 	s := launch(t, dir, false, append([]string{"--trusted-key", g.public, "--settle", "100ms"}, flags...), path)
 	s.next("v1")
+	s.Becomes(1, "current")
 	s.Path = path
 	return s
 }
@@ -479,6 +480,7 @@ func TestAnAlteredDirectoryDoesNotRun(t *testing.T) {
 	s := launch(t, dir, false, []string{"--trusted-key", g.public, "--interval", "100ms", "--settle", "100ms", "--watch", "app"},
 		"sh", filepath.Join(dir, "app", "main.sh"))
 	s.Line(`^1: v1 runs`)
+	s.Becomes(1, "current")
 	for i, c := range []struct {
 		why    string
 		attack string
