@@ -111,6 +111,9 @@ func (d *adoption) without(why string) {
 	d.why = why
 }
 
+// takes reports whether a socket that the app binds itself is adopted.
+func (d *adoption) takes() bool { return d.adopter != nil && !d.off && d.calls&adopt.Bind != 0 }
+
 // filter gives a generation the filter by which its calls are notified.
 func (d *adoption) filter(spec *spawn.Spec) {
 	if d.adopter == nil || d.off {

@@ -41,7 +41,7 @@ func (s *program) announce() {
 	if s.cfg.Verbosity < quiet {
 		return
 	}
-	s.say(fmt.Sprintf("version %s runs %s; listens on %s; watches %s", version.Number, s.runs(), list(s.listensOn()), list(s.releases.paths)))
+	s.say(fmt.Sprintf("version %s runs %s; listens on %s; watches %s", version.Number, s.runs(), s.listensOnNow(), list(s.releases.paths)))
 }
 
 // runs names the first generation's file and release. The command's arguments are
@@ -58,6 +58,16 @@ func (s *program) runs() string {
 		}
 	}
 	return s.cfg.Command[0]
+}
+
+// listensOnNow says where the program listens, so early that the app may not have
+// bound its own sockets yet.
+func (s *program) listensOnNow() string {
+	addresses := s.listensOn()
+	if len(addresses) == 0 && s.adoption.takes() {
+		return "nothing yet"
+	}
+	return list(addresses)
 }
 
 // listensOn returns the addresses of the program's sockets.

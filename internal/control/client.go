@@ -29,7 +29,7 @@ func Ask(pid int, r Request, each func(Response) bool) error {
 	defer file.Close()
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: Address(pid)}); err != nil {
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("process %d is no hotinit that listens here (run this in its container, or name its PID with --pid)", pid)
+			return fmt.Errorf("process %d is not hotinit, or does not answer (run this in its container, which must not have been started with --init, or name its PID with --pid)", pid)
 		}
 		return fmt.Errorf("cannot connect to the hotinit with PID %d: %w", pid, err)
 	}

@@ -170,7 +170,7 @@ var options = [...]option{
 	{name: "snapshot", env: "SNAPSHOT",
 		help: "run each generation from a private copy of the executable and of the --watch directory, so that they can be overwritten",
 		set:  func(c *Config, v string) error { return setBool(&c.Snapshot, v) }},
-	{name: "snapshot-dir", env: "SNAPSHOT_DIR", arg: "PATH", def: "in memory",
+	{name: "snapshot-dir", env: "SNAPSHOT_DIR", arg: "PATH", def: "in memory; of a directory, below /tmp",
 		help:    "directory for these copies",
 		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.SnapshotDir, v) }},
 	{name: "state-dir", env: "STATE_DIR", arg: "PATH",

@@ -66,7 +66,7 @@ func serve(t *testing.T, args []string, appFlags ...string) (c *Container, path,
 	dir := t.TempDir()
 	path = filepath.Join(dir, "server")
 	box.Install(t, path, "v1", appFlags...)
-	c = Run(t, img, dir, args)
+	c = Run(t, img, dir, append([]string{"-e", "HOTINIT_PORTS=8080"}, args...))
 	address = c.Address()
 	c.answers(t, address, "v1 generation 1 ")
 	return c, path, address
@@ -278,6 +278,35 @@ func TestOrphansInAContainer(t *testing.T) {
 	c.Stop()
 }
 
+// ordinary builds a static server that binds its own port, as the examples'
+// comments ask for.
+func ordinary(t *testing.T, path string) {
+	t.Helper()
+	source := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(source, []byte(`package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+)
+
+func main() {
+	log.Fatal(http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "generation", os.Getenv("HOTINIT_GENERATION"))
+	})))
+}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("go", "build", "-o", path, source)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", c, err, out)
+	}
+}
+
 func TestComposeExample(t *testing.T) {
 	box.Need(t, "docker", Missing())
 	compose := []string{"docker", "compose"}
@@ -292,8 +321,7 @@ func TestComposeExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	project, dir := Name(), t.TempDir()
-	path := filepath.Join(dir, "server")
-	box.Install(t, path, "v1")
+	ordinary(t, filepath.Join(dir, "server"))
 	do := func(args ...string) {
 		t.Helper()
 		words := append(compose, "-p", project, "-f", "../../compose.example.yaml")
@@ -327,11 +355,11 @@ func TestComposeExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := box.Answers(address, "v1 generation 1 "); err != nil {
+	if _, err := box.Answers(address, "generation 1"); err != nil {
 		t.Fatal(err)
 	}
 	do("kill", "-s", "HUP", "web")
-	if _, err := box.Answers(address, "v1 generation 2 "); err != nil {
+	if _, err := box.Answers(address, "generation 2"); err != nil {
 		t.Fatal(err)
 	}
 }

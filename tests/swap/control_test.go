@@ -147,7 +147,7 @@ func TestSubcommandsFindAHotinitThatIsNotPID1(t *testing.T) {
 
 func TestNobodyIsThereToAnswer(t *testing.T) {
 	s := site.Serving(t, site.Options{Sub: true})
-	if status, text := s.Hotinit("hotinit", "status", "--pid", "2147483647"); status != 125 || !strings.Contains(text, "no hotinit that listens here") {
+	if status, text := s.Hotinit("hotinit", "status", "--pid", "2147483647"); status != 125 || !strings.Contains(text, "is not hotinit, or does not answer") {
 		t.Errorf("status %d: %s", status, text)
 	}
 }
