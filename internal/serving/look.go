@@ -70,6 +70,14 @@ func (l *Look) look(pid int, sockets map[uint64]*Socket) {
 		}
 		return
 	}
+	if p.cut {
+		// Unless it is seen to wait: what was not looked at may be the socket.
+		defer func() {
+			if l.Waits == "" && l.Blind == "" {
+				l.Blind = fmt.Sprintf("process %d has more than %d descriptors", pid, mostDescriptors)
+			}
+		}()
+	}
 	if len(p.listening) == 0 && len(p.pollers) == 0 || l.Waits != "" && l.Accepts {
 		return
 	}
@@ -129,6 +137,7 @@ type process struct {
 	dir       int // /proc/PID
 	sockets   map[uint64]*Socket
 	listening map[int]*Socket // by its own numbers
+	cut       bool            // it has more descriptors than are looked at
 	pollers   []poller
 }
 
@@ -144,6 +153,7 @@ func (p *process) open(held map[uint64]bool) error {
 	if err != nil {
 		return unwrap(err)
 	}
+	p.cut = len(list) >= mostDescriptors
 	p.listening = make(map[int]*Socket)
 	var buf [64]byte
 	for _, name := range list {

@@ -157,3 +157,30 @@ func TestHowLongALookTakes(t *testing.T) {
 	}
 	t.Logf("a list of connections takes %v", time.Since(began)/100)
 }
+
+// Its socket may be among those that are not looked at: then it must not count as
+// one that does not wait.
+func TestAProcessWithTooManyDescriptorsCannotBeSeenInto(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < mostDescriptors+100 {
+		t.Skipf("no more than %d descriptors may be open", limit.Cur)
+	}
+	for range mostDescriptors {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Listen(fd, 1); err != nil {
+		t.Fatal(err)
+	}
+	if l := Processes([]int{os.Getpid()}, describeAll([]int{fd})); l.Waits != "" || !strings.Contains(l.Blind, "descriptors") {
+		t.Errorf("it is seen to wait (%q), or not known to be unseen (%q)", l.Waits, l.Blind)
+	}
+}
