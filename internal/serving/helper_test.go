@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,7 +84,7 @@ func play(role string) {
 		go os.NewFile(uintptr(pair[0]), "database").Read(make([]byte, 1))
 		ready()
 		hold(0)
-		l.Close()
+		runtime.KeepAlive(l)
 	case "Go, short connections":
 		l, _ := net.FileListener(os.NewFile(3, "listener"))
 		ready()
@@ -104,7 +105,7 @@ func play(role string) {
 		c, _ := net.Dial("tcp", os.Getenv("SERVING_TEST_PEER"))
 		ready()
 		hold(0)
-		c.Close()
+		runtime.KeepAlive(c)
 	case "io_uring":
 		ringAccept(3)
 	case "io_uring poll":

@@ -22,7 +22,7 @@ func TestAnAppThatMayNotBeKilledIsNotWaitedForForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	rooted := filepath.Join(filepath.Dir(probe(t)), "rooted")
-	if err := os.WriteFile(rooted, text, 0o755); err == nil {
+	if err = os.WriteFile(rooted, text, 0o755); err == nil {
 		err = os.Chmod(rooted, 0o755|os.ModeSetuid)
 	}
 	if err != nil {
