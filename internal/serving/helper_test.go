@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,9 +81,9 @@ func play(role string) {
 		var pair [2]int
 		pair, _ = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 		go os.NewFile(uintptr(pair[0]), "database").Read(make([]byte, 1))
+		kept = l
 		ready()
 		hold(0)
-		runtime.KeepAlive(l)
 	case "Go, short connections":
 		l, _ := net.FileListener(os.NewFile(3, "listener"))
 		ready()
@@ -103,9 +102,9 @@ func play(role string) {
 		}
 	case "outgoing":
 		c, _ := net.Dial("tcp", os.Getenv("SERVING_TEST_PEER"))
+		kept = c
 		ready()
 		hold(0)
-		runtime.KeepAlive(c)
 	case "io_uring":
 		ringAccept(3)
 	case "io_uring poll":
@@ -128,6 +127,9 @@ func ready() { fmt.Println("ready") }
 
 // hold never returns.
 func hold(int) { select {} }
+
+// kept is open as long as the process: nothing collects it.
+var kept any
 
 // accept takes a connection and keeps it.
 func accept() {
