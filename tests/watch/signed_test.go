@@ -444,7 +444,7 @@ func TestASignedDirectoryRuns(t *testing.T) {
 	t.Parallel()
 	g := newSigner(t)
 	dir, deploy := signedDirectory(t, g)
-	flags := []string{"--trusted-key", g.public, "--interval", "100ms", "--probation", "1s", "--settle", "100ms", "--watch", "app", "--state-dir", "state"}
+	flags := []string{"--trusted-key", g.public, "--ready", "interval", "--interval", "100ms", "--probation", "1s", "--settle", "100ms", "--watch", "app", "--state-dir", "state"}
 	if os.Getuid() == 0 {
 		// The copy is hotinit's, and the app can read what only its owner could.
 		flags = append(flags, "--user", "65534:65534")
@@ -477,7 +477,7 @@ func TestAnAlteredDirectoryDoesNotRun(t *testing.T) {
 	t.Parallel()
 	g, other := newSigner(t), newSigner(t)
 	dir, deploy := signedDirectory(t, g)
-	s := launch(t, dir, false, []string{"--trusted-key", g.public, "--interval", "100ms", "--settle", "100ms", "--watch", "app"},
+	s := launch(t, dir, false, []string{"--trusted-key", g.public, "--ready", "interval", "--interval", "100ms", "--settle", "100ms", "--watch", "app"},
 		"sh", filepath.Join(dir, "app", "main.sh"))
 	s.Line(`^1: v1 runs`)
 	s.Becomes(1, "current")
