@@ -269,6 +269,7 @@ func TestARollbackIsVerifiedAgain(t *testing.T) {
 			// any more.
 			g.deploy(s, "v2", 200)
 			s.next("v2")
+			s.Becomes(2, "current")
 			s.sh(`rm server.minisig server`)
 			s.Die(3)
 			s.Line(`generation 2 exited with status 3 in its probation`)
@@ -395,6 +396,7 @@ func TestAReleaseOfTheStateDirectoryIsVerified(t *testing.T) {
 	s.Proven(1)
 	g.deploy(s, "v2", 200)
 	s.next("v2")
+	s.Becomes(2, "current")
 	s.Die(9)
 	s.Line(`generation 2 exited with status 9 in its probation`)
 	s.next("v1")
