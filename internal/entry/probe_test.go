@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -42,6 +43,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	// Under nohup(1) SIGHUP is ignored, also in the programs that the tests start.
+	// A signal that is caught has its default action again after execve(2).
+	if signal.Ignored(unix.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "entry")
 		if err != nil {
