@@ -1,6 +1,8 @@
 // Command summary reads what go test -json writes and prints what a person needs:
 // a line for each package, all output of the tests that failed, and at the end
-// each test that was skipped, with its reason.
+// each test that was skipped, with its reason. Into the file that its argument
+// names it writes a line for each test that failed, "PACKAGE TEST", and "PACKAGE -"
+// for a package that failed without one: it was not built, or it crashed.
 package main
 
 import (
@@ -23,7 +25,8 @@ type event struct {
 func main() {
 	type test struct{ pkg, name string }
 	output := make(map[test]*strings.Builder)
-	var skipped []string
+	var skipped, failed []string
+	failures := make(map[string]int) // tests that failed, by package
 	ran := 0
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 64<<20)
@@ -46,9 +49,16 @@ func main() {
 			output[key].WriteString(e.Output)
 		case "pass", "fail", "skip":
 			if e.Test == "" {
+				if e.Action == "fail" && failures[e.Package] == 0 {
+					failed = append(failed, e.Package+" -")
+				}
 				continue
 			}
 			ran++
+			if e.Action == "fail" && !strings.Contains(e.Test, "/") {
+				failures[e.Package]++
+				failed = append(failed, e.Package+" "+e.Test)
+			}
 			text := ""
 			if b := output[key]; b != nil {
 				text = b.String()
@@ -68,6 +78,15 @@ func main() {
 	}
 	for key, b := range output { // it never ended: its package timed out or crashed
 		fmt.Printf("--- did not end: %s %s\n%s", key.pkg, key.name, b)
+	}
+	for key := range output {
+		failed = append(failed, key.pkg+" -")
+	}
+	if len(os.Args) > 1 {
+		if err := os.WriteFile(os.Args[1], []byte(strings.Join(append(failed, ""), "\n")), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, "summary:", err)
+			os.Exit(1)
+		}
 	}
 	slices.Sort(skipped)
 	fmt.Printf("\n%d tests and subtests ran, %d were skipped:\n", ran-len(skipped), len(skipped))
