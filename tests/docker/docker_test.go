@@ -122,6 +122,7 @@ func TestTheJob(t *testing.T) {
 			c.line(t, `^hotinit: generation 4 .*exited with status 1.*; generation 3 stays`)
 			box.Swap(t, path, "v4", "-status", "5")
 			c.answers(t, address, "v4 generation 5 ")
+			c.line(t, `^hotinit: generation 5 is ready`) // a candidate answers before it is current
 
 			if after := c.Identity(); after != before {
 				t.Errorf("the container was %s and is %s", before, after)
