@@ -90,6 +90,7 @@ var files = []string{"--pid-file", "pid", "--status-file", "status"}
 
 func TestRestartReturnsOnceOnlyTheNewGenerationIsLeft(t *testing.T) {
 	s := site.Serving(t, site.Options{Name: name, Sub: true, Flags: append(files, "--interval", "0")})
+	s.Contains("status", "1:") // the file is written beside the start
 	if status, text := s.Hotinit(name, append(files, "--restart")...); status != 0 {
 		t.Fatalf("status %d: %s", status, text)
 	}
@@ -102,6 +103,7 @@ func TestRestartReturnsOnceOnlyTheNewGenerationIsLeft(t *testing.T) {
 
 func TestRestartTellsThatTheNewGenerationFailed(t *testing.T) {
 	s := site.Serving(t, site.Options{Name: name, Sub: true, Flags: append(files, "--interval", "1")})
+	s.Contains("status", "1:")
 	s.Swap("v2", "-exit", "9")
 	status, text := s.Hotinit(name, append(files, "--restart")...)
 	if status != 1 || !strings.Contains(text, "exited with status 9") {
@@ -112,6 +114,7 @@ func TestRestartTellsThatTheNewGenerationFailed(t *testing.T) {
 
 func TestRestartCanBeInterrupted(t *testing.T) {
 	s := site.Serving(t, site.Options{Name: name, Sub: true, Flags: append(files, "--interval", "1000")})
+	s.Contains("status", "1:")
 	s.Swap("v2", "-ready", "never")
 	c := &exec.Cmd{Path: box.Hotinit, Args: append([]string{name}, append(files, "--restart")...), Dir: s.Dir, Env: box.Environment()}
 	if err := c.Start(); err != nil {
