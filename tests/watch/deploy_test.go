@@ -98,8 +98,9 @@ func TestNothingHappensFor(t *testing.T) {
 	path, marker := filepath.Join(dir, "server"), filepath.Join(dir, "marker")
 	box.Install(t, path, "v1", "-echo")
 	write(t, marker, "0", 0o644)
-	s := launch(t, dir, false, []string{"--settle", "20ms", "--watch", marker + ":USR1"}, path)
+	s := launch(t, dir, false, []string{"--ready", "interval", "--settle", "20ms", "--watch", marker + ":USR1"}, path)
 	s.Line("listening to signals")
+	s.Becomes(1, "current") // it is watched by then
 	s.n = 1
 	mark := func(text string) {
 		t.Helper()

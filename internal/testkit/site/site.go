@@ -129,10 +129,13 @@ func (s *Site) Swap(version string, flags ...string) {
 	box.Swap(s.T, s.Path, version, flags...)
 }
 
-// Die has the generation that serves end itself.
+// Die has the generation that serves end itself, once no other accepts beside it: a
+// candidate answers before it is current.
 func (s *Site) Die(status int) {
-	s.Until("no old generation accepts beside it", func() bool {
-		return !slices.ContainsFunc(s.Status().Generations, func(g control.Generation) bool { return g.Phase == "retiring" })
+	s.Until("no other generation accepts beside the current one", func() bool {
+		return !slices.ContainsFunc(s.Status().Generations, func(g control.Generation) bool {
+			return g.Phase == "retiring" || g.Phase == "candidate" || g.Phase == "preparing"
+		})
 	})
 	_, _ = box.Get(s.Address, "/exit?status="+strconv.Itoa(status))
 }
