@@ -38,9 +38,10 @@ func launch(t *testing.T, dir string, sub bool, flags []string, command ...strin
 	s := &watched{Site: &site.Site{T: t, Dir: dir, Path: command[0], Address: box.Address()}}
 	s.Box = box.Start(t, box.Options{
 		Args: append(append(flags, "--"), command...),
-		Env:  box.Environment("HOTINIT_PORTS=" + s.Address),
-		Dir:  dir,
-		Sub:  sub,
+		// Many of these apps leave their sockets alone: ready is who says so, or lives.
+		Env: box.Environment("HOTINIT_PORTS="+s.Address, "HOTINIT_READY=interval"),
+		Dir: dir,
+		Sub: sub,
 	})
 	return s
 }
