@@ -98,8 +98,10 @@ func TestAtVerbosity0OnlyErrorsAreSaid(t *testing.T) {
 	s.Becomes(1, "current")
 	s.Swap("v2")
 	s.Answers("v2 generation 2 ")
+	s.Becomes(2, "current")
 	s.Signal(unix.SIGHUP)
 	s.Answers("v2 generation 3 ")
+	s.Becomes(3, "current")
 	if lines := says(s); len(lines) > 0 {
 		t.Errorf("these are no errors:\n%s", strings.Join(lines, ""))
 	}
