@@ -80,9 +80,15 @@ func holder(inode string) string {
 	if lowest == 0 {
 		return unknown
 	}
-	name, err := os.ReadFile("/proc/" + strconv.Itoa(lowest) + "/comm")
+	return processName(lowest)
+}
+
+// processName describes a process for an error: its PID, and the name that it has
+// if /proc shows it.
+func processName(pid int) string {
+	name, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
 	if err != nil {
-		return "process " + strconv.Itoa(lowest)
+		return "process " + strconv.Itoa(pid)
 	}
-	return fmt.Sprintf("process %d (%s)", lowest, strings.TrimSpace(string(name)))
+	return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(name)))
 }

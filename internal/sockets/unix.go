@@ -3,9 +3,6 @@ package sockets
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -183,12 +180,7 @@ func (p place) probe(kind int) (peer string, err error) {
 	if err != nil || cred.Pid <= 0 {
 		return peer, nil
 	}
-	pid := strconv.Itoa(int(cred.Pid))
-	name, err := os.ReadFile("/proc/" + pid + "/comm")
-	if err != nil {
-		return "process " + pid, nil
-	}
-	return fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(name))), nil
+	return processName(int(cred.Pid)), nil
 }
 
 // Remove removes the file of a unix socket that is given up. Other specs have
