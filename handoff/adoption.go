@@ -61,15 +61,9 @@ func (h adoptionHost) Listens(n int, socket string, adopted bool) {
 // start finds out whether the app's calls are notified.
 func (d *adoption) start() error {
 	on := d.cfg.Adopt == settings.AdoptOn
-	switch {
-	case d.cfg.Adopt == settings.AdoptOff, !on && d.cfg.Compat != "":
+	wanted := false
+	if d.calls, wanted = d.wanted(); !wanted {
 		return nil
-	case len(d.contract.Sockets) > 0 && !on:
-		d.calls = adopt.Shutdown // of a socket that is passed, none may end it for all
-	case !on && !d.swaps():
-		return nil
-	default:
-		d.calls = adopt.Bind | adopt.Shutdown
 	}
 	if err := adopt.Supported(); err != nil {
 		if on {
@@ -95,6 +89,20 @@ func (d *adoption) start() error {
 	}
 	d.listeners = kept
 	return nil
+}
+
+// wanted says which calls of the app are to be notified, if any.
+func (d *adoption) wanted() (calls adopt.Calls, wanted bool) {
+	on := d.cfg.Adopt == settings.AdoptOn
+	switch {
+	case d.cfg.Adopt == settings.AdoptOff, !on && d.cfg.Compat != "":
+		return 0, false
+	case len(d.contract.Sockets)+len(d.cfg.Sockets) > 0 && !on:
+		return adopt.Shutdown, true // of a socket that is passed, none may end it for all
+	case !on && !d.swaps():
+		return 0, false
+	}
+	return adopt.Bind | adopt.Shutdown, true
 }
 
 // swaps reports whether anything but a client's request replaces a generation.

@@ -212,14 +212,22 @@ func (s *supervisor) warnWithoutPIDFDs() {
 	if s.cfg.Compat != "" || s.cfg.Verbosity == 0 {
 		return
 	}
+	if err := pidfds(); err != nil {
+		say.Line("there are no pidfds here (pidfd_open: %v; Linux 5.3 has them): processes are identified by PID and start time, each generation costs a thread, and how it ended is not known if the handoff was lost meanwhile", err)
+	}
+}
+
+// pidfds returns why there are none, nil where there are.
+func pidfds() error {
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err == nil {
 		err = unix.PidfdSendSignal(fd, 0, nil, 0)
 		unix.Close(fd)
 	}
-	if kernel.Missing(err) {
-		say.Line("there are no pidfds here (pidfd_open: %v; Linux 5.3 has them): processes are identified by PID and start time, each generation costs a thread, and how it ended is not known if the handoff was lost meanwhile", err)
+	if !kernel.Missing(err) {
+		return nil
 	}
+	return err
 }
 
 // inherited returns the descriptors that hotinit was started with, by number.

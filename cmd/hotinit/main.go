@@ -90,6 +90,8 @@ func subcommand(argv0, name string, args []string) int {
 		text, err = settings.CommandHelp(argv0, args)
 	case name == "version":
 		text = versionText(argv0)
+	case name == "check":
+		return handoff.Preview(append([]string{argv0}, args...), say.Lines{W: os.Stdout}, say.Lines{W: os.Stderr})
 	case name == "completion" && len(args) == 1:
 		text, err = settings.Completion(args[0])
 	case name == "completion":

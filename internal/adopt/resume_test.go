@@ -135,7 +135,7 @@ func TestAnAppThatDiesInItsBindHarmsNobody(t *testing.T) {
 // container; it reports whether this is that run.
 func without(t *testing.T, capability uint, name string) bool {
 	t.Helper()
-	if !hasCap(capability) {
+	if !HasCap(capability) {
 		return true
 	}
 	if os.Geteuid() != 0 {

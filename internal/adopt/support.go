@@ -70,11 +70,11 @@ func CanTake(other bool) bool {
 		return false
 	}
 	unix.Close(fd)
-	return !other || hasCap(unix.CAP_SYS_PTRACE)
+	return !other || HasCap(unix.CAP_SYS_PTRACE)
 }
 
-// hasCap reports whether this process has a capability in effect.
-func hasCap(c uint) bool {
+// HasCap reports whether this process has a capability in effect.
+func HasCap(c uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	err := unix.Capget(&header, &data[0])
@@ -82,7 +82,7 @@ func hasCap(c uint) bool {
 }
 
 // NeedsPrivs reports whether a filter can be installed only with no_new_privs.
-func NeedsPrivs() bool { return !hasCap(unix.CAP_SYS_ADMIN) }
+func NeedsPrivs() bool { return !HasCap(unix.CAP_SYS_ADMIN) }
 
 // noNewPrivs reports whether this process has no_new_privs set already.
 func noNewPrivs() bool {

@@ -44,6 +44,8 @@ var commands = [...]command{
 	{name: "health", help: "exit with 0 while a generation serves, else with 1",
 		more:  "It is made for HEALTHCHECK in a Dockerfile: HEALTHCHECK CMD [\"hotinit\", \"health\"].",
 		flags: []commandFlag{flagPID}},
+	{name: "check", args: "[FLAGS] [--] COMMAND", help: "print what hotinit would do with this command line, and do nothing",
+		more: "It takes what starts a program, and reads the variables, too: sockets and whether each can be bound, the release and how it was checked, what is watched and how, and what this place does not have. Exit codes: 0, or 125 if hotinit would fail."},
 	{name: "version", help: "print the version"},
 	{name: "help", args: "[COMMAND]", help: "print this help, or a command's"},
 	{name: "completion", args: "SHELL", help: "print the completion script for bash, zsh or fish",

@@ -128,38 +128,48 @@ func bindUnixAdvice(err error) string {
 	return ""
 }
 
-// removeStale removes the socket file if nobody serves it: connect(2) is
-// refused where a process that is gone left the file.
+// removeStale removes the socket file if nobody serves it.
 func (p place) removeStale() error {
+	left, err := p.left()
+	if err != nil || !left {
+		return err
+	}
+	if err := p.dir.Remove(p.name); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("cannot remove the socket file that a process left: %v", err)
+	}
+	return nil
+}
+
+// left reports whether there is a socket file that nobody serves: connect(2) is
+// refused where a process that is gone left the file. It is an error if something
+// else has the name.
+func (p place) left() (bool, error) {
 	file, err := p.dir.Pin(p.name)
 	if err != nil {
 		if err == unix.ENOENT {
-			return nil
+			return false, nil
 		}
-		return fmt.Errorf("cannot look at what is there: %v", err)
+		return false, fmt.Errorf("cannot look at what is there: %v", err)
 	}
 	file.Close()
 	if file.Stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return errors.New("there is a file that is not a socket (remove it, or choose another path)")
+		return false, errors.New("there is a file that is not a socket (remove it, or choose another path)")
 	}
 	for _, kind := range [...]int{unix.SOCK_STREAM, unix.SOCK_SEQPACKET, unix.SOCK_DGRAM} {
 		peer, err := p.probe(kind)
 		switch err {
 		case nil, unix.EAGAIN: // EAGAIN: its backlog is full
-			return fmt.Errorf("%s serves it (stop it, or choose another path)", peer)
+			return false, fmt.Errorf("%s serves it (stop it, or choose another path)", peer)
 		case unix.ECONNREFUSED:
-			if err := p.dir.Remove(p.name); err != nil && err != unix.ENOENT {
-				return fmt.Errorf("cannot remove the socket file that a process left: %v", err)
-			}
-			return nil
+			return true, nil
 		case unix.ENOENT:
-			return nil
+			return false, nil
 		case unix.EPROTOTYPE: // somebody serves it, with another type
 		default:
-			return fmt.Errorf("cannot tell whether the socket file there is in use: %v (remove it, or choose another path)", err)
+			return false, fmt.Errorf("cannot tell whether the socket file there is in use: %v (remove it, or choose another path)", err)
 		}
 	}
-	return errors.New("another process serves it (stop it, or choose another path)")
+	return false, errors.New("another process serves it (stop it, or choose another path)")
 }
 
 // probe connects to the file and describes who answered.

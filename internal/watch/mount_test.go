@@ -2,8 +2,10 @@ package watch
 
 import (
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestAMountPointIsFoundInMountinfo(t *testing.T) {
@@ -30,5 +32,28 @@ func TestASingleFileMountIsRecognised(t *testing.T) {
 	defer unmount(t, target)
 	if !SingleFileMount(target) || SingleFileMount(source) || SingleFileMount(dir) {
 		t.Error("the mount is not recognised, or another file is taken for one")
+	}
+}
+
+func TestTheFileSystemOfAPathIsFoundInMountinfo(t *testing.T) {
+	const text = "36 35 98:0 / / rw - overlay overlay rw\n" +
+		"37 36 98:0 / /app rw shared:1 - ext4 /dev/root rw\n" +
+		"38 36 98:0 / /app/data rw - nfs4 host:/x rw\n" +
+		"39 36 98:0 / /app/data rw - tmpfs tmpfs rw\n"
+	for path, want := range map[string]string{"/x": "overlay", "/app": "ext4", "/app/server": "ext4", "/application": "overlay", "/app/data/x": "tmpfs"} {
+		if got := fileSystemOf(text, path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestHowAPathIsWatchedIsDescribed(t *testing.T) {
+	dir := t.TempDir()
+	for poll, want := range map[time.Duration]string{
+		PollAuto: "reports each change", PollOff: "reports each change", time.Minute: "polled every 1m0s (--poll)",
+	} {
+		if fs, how := Describe(filepath.Join(dir, "server"), poll); fs == "" || !strings.Contains(how, want) {
+			t.Errorf("poll %v: %s, %s", poll, fs, how)
+		}
 	}
 }

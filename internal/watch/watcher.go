@@ -396,12 +396,7 @@ func (l *loop) noteAll() {
 	}
 }
 
-func (l *loop) interval() time.Duration {
-	if l.o.Poll > 0 {
-		return l.o.Poll
-	}
-	return DefaultPoll
-}
+func (l *loop) interval() time.Duration { return interval(l.o.Poll) }
 
 func (l *loop) wantsPoll() bool {
 	if l.o.Poll < 0 {

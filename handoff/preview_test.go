@@ -1,0 +1,99 @@
+package handoff
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// previewed runs `hotinit check` in a new directory that has a program in it.
+func previewed(t *testing.T, flags ...string) (status int, out, errs, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	t.Chdir(dir)
+	if err := os.WriteFile("server", []byte("#!/bin/sh\nexit 0\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if len(flags) == 0 || flags[len(flags)-1] != "" {
+		flags = append(flags, "./server", "secret")
+	}
+	var o, e bytes.Buffer
+	status = Preview(append([]string{"hotinit"}, flags...), &o, &e)
+	return status, o.String(), e.String(), dir
+}
+
+func TestCheckSaysWhatHotinitWouldDo(t *testing.T) {
+	t.Setenv("HOTINIT_STATE_DIR", "state")
+	status, out, errs, dir := previewed(t, "--port", "127.0.0.1:0", "--path", "app.sock", "--watch", "conf:HUP",
+		"--log-file", "log", "--pid-file", "pid", "--status-file", "status", "--cgroup", "off", "--poll", "off", "--")
+	if status != 0 || errs != "" {
+		t.Fatalf("status %d: %s\n%s", status, errs, out)
+	}
+	for _, want := range []string{
+		"127.0.0.1:0, as descriptor 3: can be bound", "app.sock, as descriptor 4: can be bound",
+		"command " + dir + "/server", "a script whose interpreter is there",
+		dir + "/server: a change is a new release", dir + "/conf: a change sends the app SIGHUP", "inotify",
+		"the app gets its sockets from hotinit", "none (--cgroup off)", dir + "/state is made",
+		dir + "/log (--log-file)", dir + "/pid (--pid-file)", dir + "/status (--status-file)", "missing",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
+			t.Errorf("%q is not said:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "secret") {
+		t.Errorf("an argument of the command is said, which may be a password:\n%s", out)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("it has made something: %v %v", left, err)
+	}
+}
+
+func TestCheckSaysWhyHotinitWouldFail(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"--port", l.Addr().String()}, "address already in use"},
+		{[]string{"--path", "none/app.sock"}, "create its directory first"},
+		{[]string{"--user", "nobody-of-this-name"}, "nobody-of-this-name"},
+		{[]string{"--dir", "none"}, "cannot be the working directory"},
+		{[]string{"--log-file", "none/log"}, "--log-file"},
+		{[]string{"--pid-file", "none/pid"}, "--pid-file"},
+		{[]string{"--trusted-key", "none.pub"}, "none.pub"},
+		{[]string{"--port", "x"}, `--port "x"`},
+		{[]string{"--stop", "--pid-file", "pid"}, "starts a program"},
+		{[]string{"./none", ""}, "none"},
+		{[]string{"python3", "none.py", ""}, "none.py"},
+		{[]string{"--", ""}, "the command is empty"},
+	} {
+		status, out, errs, dir := previewed(t, c.flags...)
+		if status != 125 || !strings.Contains(errs, c.want) {
+			t.Errorf("%q: status %d, %q is not said: %s\n%s", c.flags, status, c.want, errs, out)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+			t.Errorf("%q: it has made something: %v %v", c.flags, left, err)
+		}
+	}
+}
+
+func TestCheckVerifiesAChecksum(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("server", []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("server.sha256"), []byte(strings.Repeat("0", 64)+"  server\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if status := Preview([]string{"hotinit", "./server"}, &out, &errs); status != 125 || !strings.Contains(errs.String(), "sha256") {
+		t.Errorf("status %d: %s", status, &errs)
+	}
+}
