@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/sockets"
 )
 
 // as changes a Config into what a plain init's name gives.
@@ -105,9 +107,9 @@ func TestCatatonitCommandLine(t *testing.T) {
 func TestStartServerCommandLine(t *testing.T) {
 	for line, change := range map[string]func(*Config){
 		"start_server -- app":                          func(c *Config) {},
-		"/usr/local/bin/start_server --port=80 -- app": func(c *Config) { c.Sockets = specs(t, "80") },
-		"start_server --port 80=5 --path /a -- app":    func(c *Config) { c.Sockets = specs(t, "80=5", "/a") },
-		"start_server -port 80 -inter 3 -- app":        func(c *Config) { c.Sockets, c.Interval = specs(t, "80"), 3*time.Second },
+		"/usr/local/bin/start_server --port=80 -- app": func(c *Config) { c.Sockets = specs4(t, "80") },
+		"start_server --port 80=5 --path /a -- app":    func(c *Config) { c.Sockets = specs4(t, "80=5", "/a") },
+		"start_server -port 80 -inter 3 -- app":        func(c *Config) { c.Sockets, c.Interval = specs4(t, "80"), 3*time.Second },
 		"start_server --signal-on-hup=QUIT --signal-on-term sigint -- app": func(c *Config) {
 			c.SignalOnHUP, c.SignalOnTERM = unix.SIGQUIT, unix.SIGINT
 		},
@@ -209,4 +211,12 @@ func TestVersionTextIsReadByDocker(t *testing.T) {
 	if got := VersionText("hotinit", "1.2.3", ""); got != "hotinit version 1.2.3 - git.unknown" {
 		t.Errorf("without a commit it is %q", got)
 	}
+}
+
+// specs4 are specs as Server::Starter binds them.
+func specs4(t *testing.T, texts ...string) []sockets.Spec {
+	t.Helper()
+	list := specs(t, texts...)
+	sockets.KeepIPv4(list)
+	return list
 }

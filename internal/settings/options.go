@@ -40,7 +40,7 @@ const (
 // options is the table. The fields of environment stand in the same order.
 var options = [...]option{
 	{name: "port", env: "PORTS", arg: "SPEC", group: "Sockets (--port, --path and --listen may be repeated)",
-		help:    "listen on [host:]port[=fd]; [::1]:port for IPv6, u8080 for UDP; 0 for any port",
+		help:    "listen on [host:]port[=fd]; a port alone is for IPv4 and IPv6 (for IPv4 under the name start_server), 0.0.0.0:port for IPv4 only, [::1]:port for an IPv6 address, u8080 for UDP; 0 for any port",
 		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket},
 	{name: "path", env: "PATHS", arg: "PATH",
 		help:    "listen on a unix stream socket",

@@ -153,6 +153,9 @@ func (c *Config) check(d *dialect) error {
 
 // checkDescriptors finds numbers that two things want.
 func (c *Config) checkDescriptors() error {
+	if c.Compat == "start_server" {
+		sockets.KeepIPv4(c.Sockets)
+	}
 	if err := sockets.Distinct(c.Sockets); err != nil {
 		return err
 	}

@@ -15,7 +15,35 @@ const maxBacklog = 65535
 // Bind makes the socket of s: in blocking mode, close-on-exec, listening unless it
 // is a datagram socket. A backlog of 0 is as many as the kernel allows; the
 // spec's own wins.
+//
+// A port without an address is bound for IPv6 and IPv4 by one socket, as Go and
+// Node do it, and for IPv4 alone where the kernel, or whatever confines hotinit, has
+// no IPv6.
 func Bind(s Spec, backlog int) (fd int, err error) {
+	if s.bare() && !s.OnlyIPv4 {
+		both := s
+		both.Host, both.DualStack = "::", true
+		fd, err := bindAs(both, backlog)
+		if err == nil || !withoutIPv6(err) {
+			return fd, err
+		}
+	}
+	return bindAs(s, backlog)
+}
+
+// withoutIPv6 reports whether an error of socket(2) or bind(2) means that there is
+// no IPv6: it is not in the kernel (EAFNOSUPPORT), it was disabled at boot or by
+// sysctl (EADDRNOTAVAIL), or a filter of system calls forbids it (EPERM).
+func withoutIPv6(err error) bool {
+	for _, e := range []unix.Errno{unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT, unix.EADDRNOTAVAIL, unix.EPERM, unix.ENOPROTOOPT} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func bindAs(s Spec, backlog int) (fd int, err error) {
 	sa, family, err := s.sockaddr()
 	if err != nil {
 		return -1, fmt.Errorf("cannot bind %s: %v", s, err)
@@ -32,7 +60,7 @@ func Bind(s Spec, backlog int) (fd int, err error) {
 	// One that wants the other mode (Go, Node, nginx) sets it by itself.
 	fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, fmt.Errorf("cannot make a socket for %s: %w%s", s, err, socketAdvice(err, family))
+		return -1, fmt.Errorf("cannot make a socket for %s: %w%s", s.display(), err, socketAdvice(err, family))
 	}
 	if s.Network.Unix() {
 		err = s.bindUnix(fd, sa)
@@ -83,7 +111,7 @@ func (s Spec) bindInet(fd int, sa unix.Sockaddr, family int) error {
 			only = 0
 		}
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
-			return fmt.Errorf("cannot set IPV6_V6ONLY for %s: %v", s.display(), err)
+			return fmt.Errorf("cannot set IPV6_V6ONLY for %s: %w", s.display(), err)
 		}
 	}
 	if err := unix.Bind(fd, sa); err != nil {

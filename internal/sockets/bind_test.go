@@ -301,6 +301,7 @@ func TestFromFDDescribesWhatBindMade(t *testing.T) {
 		"unix:" + filepath.Join(t.TempDir(), "a"), "unix:" + filepath.Join(t.TempDir(), "b") + ",type=dgram",
 		"unix:@hotinit-fromfd-" + strconv.Itoa(os.Getpid()) + ",type=seqpacket"} {
 		s := mustParse(t, text)
+		s.OnlyIPv4 = s.bare()
 		fd, err := Bind(s, 0)
 		if err != nil && strings.HasPrefix(text, "[") {
 			continue // no IPv6 here

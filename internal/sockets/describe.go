@@ -73,6 +73,8 @@ func FromFD(fd int, name string) (Spec, error) {
 		s.Network, s.Port = TCP, sa.Port
 		if sa.Addr != [4]byte{} {
 			s.Host = formatIPv4(sa.Addr)
+		} else {
+			s.OnlyIPv4 = true
 		}
 	case *unix.SockaddrInet6:
 		s.Network, s.Port, s.Host = TCP, sa.Port, formatIPv6(sa.Addr, zoneOf(sa))

@@ -57,7 +57,8 @@ type Spec struct {
 	Network Network
 
 	// Host and Port are for TCP and UDP. Host is as it was written, without
-	// brackets; "" is any IPv4 address. Port 0 lets the kernel choose.
+	// brackets; "" is any address, of IPv6 too unless OnlyIPv4. Port 0 lets the
+	// kernel choose.
 	Host string
 	Port int
 
@@ -74,6 +75,10 @@ type Spec struct {
 	Mode  int    // of a unix socket's file, -1 for 0777 as Server::Starter has it
 	User  string // owner of a unix socket's file, name or number, "" leaves it
 	Group string // group of a unix socket's file, name or number, "" leaves it
+
+	// OnlyIPv4 leaves IPv6 out where there is no Host. No spec says so; Distinct
+	// and KeepIPv4 do.
+	OnlyIPv4 bool
 
 	// Ordinal tells apart sockets that are written alike and are not the same:
 	// the second of two with port 0, or with reuseport, has 1. Distinct sets it.
@@ -92,7 +97,8 @@ const Syntax = "[host:]port[=fd], [v6]:port, u8080 for UDP, or tcp:, udp:, unix:
 
 // Parse reads a spec:
 //
-//	8080                    TCP on 0.0.0.0, as Server::Starter binds a bare port
+//	8080                    TCP on any address, of IPv4 and of IPv6
+//	0.0.0.0:8080            on any address of IPv4
 //	127.0.0.1:8080=5        an address, passed as descriptor 5
 //	[::1]:8080              IPv6
 //	localhost:8080          a name from /etc/hosts, looked up when it is bound
@@ -109,9 +115,9 @@ const Syntax = "[host:]port[=fd], [v6]:port, u8080 for UDP, or tcp:, udp:, unix:
 //
 // Options of every socket: name=NAME (for LISTEN_FDNAMES), fd=N (the same as
 // =N after the port), backlog=N. Of TCP and UDP: reuseport, v6only=no (IPv4 as
-// well on an IPv6 wildcard address; it is off otherwise, as in Server::Starter,
-// so that 80 and [::]:80 can be had together). Of unix: type=stream, dgram or
-// seqpacket, mode=OCTAL, user=, group=.
+// well on an IPv6 wildcard address that is written out; it is off otherwise, as
+// in Server::Starter). Of unix: type=stream, dgram or seqpacket, mode=OCTAL, user=,
+// group=.
 //
 // An error says what is wrong; which spec it is about, and where that was
 // written, is the caller's to say.
@@ -451,9 +457,34 @@ func (s Spec) numeric() Spec {
 	return s
 }
 
+// KeepIPv4 makes each port without an address one of IPv4 alone, as Server::Starter
+// binds it.
+func KeepIPv4(specs []Spec) {
+	for i := range specs {
+		specs[i].OnlyIPv4 = specs[i].bare()
+	}
+}
+
+// bare reports whether s is a port without an address.
+func (s Spec) bare() bool { return !s.Network.Unix() && s.Host == "" }
+
+// separate leaves IPv6 out of a port that is asked for on an address of IPv6 as
+// well: 80 and [::]:80 can be had together.
+func separate(specs []Spec) {
+	for i := range specs {
+		for _, other := range specs {
+			if specs[i].bare() && specs[i].Port != 0 && other.Network == specs[i].Network &&
+				other.Port == specs[i].Port && strings.Contains(other.Host, ":") {
+				specs[i].OnlyIPv4 = true
+			}
+		}
+	}
+}
+
 // Distinct numbers the sockets that are written alike and are not the same (port
 // 0, reuseport), and finds a socket that is asked for twice.
 func Distinct(specs []Spec) error {
+	separate(specs)
 	seen := make(map[string]Spec, len(specs))
 	for i := range specs {
 		s := &specs[i]

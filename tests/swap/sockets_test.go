@@ -282,3 +282,33 @@ func TestUDPSurvivesASwap(t *testing.T) {
 	s.Until("generation 1 is gone", func() bool { return s.Generation(1) == nil })
 	asks("2")
 }
+
+// A port without an address listens on both families where the kernel has both, and
+// what the application is told of it is the port alone, as before.
+func TestAPortAloneListensOnIPv4AndIPv6(t *testing.T) {
+	if l, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+		t.Skip("no IPv6 here:", err)
+	} else {
+		l.Close()
+	}
+	s := site.Open(t, site.Options{NoPort: true, Flags: []string{"--port", "0"}})
+	port := s.Line(`listening on \[::\]:(\d+)$`)[1]
+	s.Box.Answers("127.0.0.1:"+port, "v1 generation 1 ")
+	s.Box.Answers("[::1]:"+port, "v1 generation 1 ")
+	variables(t, s.Given("[::1]:"+port), port+"=3", "1", port)
+	s.Swap("v2")
+	s.Box.Answers("[::1]:"+port, "v2 generation 2 ")
+	s.Box.Answers("127.0.0.1:"+port, "v2 generation 2 ")
+	s.Becomes(2, "current")
+	if got := s.Status().Sockets; len(got) != 1 || got[0] != "[::]:"+port {
+		t.Errorf("status names %q", got)
+	}
+	s.Stop(0)
+}
+
+func TestStartServerListensOnIPv4Alone(t *testing.T) {
+	s := site.Open(t, site.Options{Name: name, NoPort: true, Flags: []string{"--port", "0", "--interval", "0"}})
+	port := s.Line(`listening on 0\.0\.0\.0:(\d+)$`)[1]
+	s.Box.Answers("127.0.0.1:"+port, "v1 generation 1 ")
+	s.Stop(0)
+}
