@@ -171,3 +171,20 @@ func TestTheVersionUnderAPeersNameIsOneLine(t *testing.T) {
 		t.Errorf("%v: %q", err, out)
 	}
 }
+
+func TestTheVersionIsTheOneThatWasLinkedOrDevel(t *testing.T) {
+	const variables = " -X github.com/hotinit/hotinit/internal/version.Number=1.2.3 -X github.com/hotinit/hotinit/internal/version.commit=0123456789abcdef"
+	for flags, want := range map[string]string{
+		"-ldflags=-s -w" + variables: "hotinit version 1.2.3 - git.0123456",
+		"-ldflags=-s -w":             "hotinit version devel - git.devel",
+	} {
+		file := filepath.Join(t.TempDir(), "hotinit")
+		if out, err := exec.Command("go", "build", "-buildvcs=false", flags, "-o", file, ".").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		out, err := exec.Command(file, "--version").Output()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("built with %s: %v: %q, want %q", flags, err, out, want)
+		}
+	}
+}

@@ -18,9 +18,6 @@ const commitDigits = 7
 // it puts into containers, and is content with the second half alone, which
 // every name has where docker might ask.
 func VersionText(argv0, version, commit string) string {
-	if commit == "" {
-		commit = "unknown"
-	}
 	git := " - git." + commit[:min(len(commit), commitDigits)]
 	hotinit := "hotinit " + version
 	switch dialectOf(argv0).name {
