@@ -10,10 +10,11 @@ import (
 )
 
 // What init and the handoff need to start an app and replace it once. Below these,
-// Go's runtime would end one of them with a dump that names no limit.
+// Go's runtime would end one of them with a dump that names no limit. Package entry
+// checks those limits under which the runtime does not even start.
 const (
 	fewestFiles   = 24
-	fewestThreads = 16
+	fewestThreads = 24
 )
 
 // tooLow names the limit that is too low for hotinit to work, or /proc where it is

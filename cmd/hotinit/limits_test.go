@@ -10,8 +10,8 @@ func TestALimitOfProcessesThatIsTooLowIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	for max, want := range map[string]string{
 		"4\n":   "the limit of processes and threads is 4 (pids.max",
-		"15\n":  "the limit of processes and threads is 15 (pids.max",
-		"16\n":  "",
+		"23\n":  "the limit of processes and threads is 23 (pids.max",
+		"24\n":  "",
 		"max\n": "",
 		"":      "",
 	} {

@@ -23,6 +23,7 @@
 // table with the reason for each step and what it saves.
 //
 //   - It saves the signal mask and the dispositions, and blocks all signals.
+//   - It ends with a line where a limit is too low for Go's runtime (limits.go).
 //   - It starts the handoff (amd64), with one end of a pair of sockets, so that
 //     the Go runtimes of both processes start at the same time. Init takes it
 //     over with TakeHandoff. The child shares the memory until it executes

@@ -22,6 +22,8 @@ TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVQ	$14, AX
 	SYSCALL
 
+	CALL	hotinit_limits(SB)
+
 	// R8: the environment. Some variables that Go's runtime reads are the app's
 	// alone (GODEBUG, GOMEMLIMIT, GOTRACEBACK, GOGC): GOMAXPROCS=1 takes their
 	// places. Environ has them from the strings, which stay as they are.

@@ -13,6 +13,8 @@ TEXT hotinit_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVD	$135, R8
 	SVC
 
+	BL	hotinit_limits(SB)
+
 	// rt_sigaction(N, NULL, &savedActions[N-1], 8) for N from 1 to 64
 	MOVD	$1, R19
 	MOVD	$·savedActions(SB), R20
