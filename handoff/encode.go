@@ -107,6 +107,7 @@ func genFields(c *record.Codec, g *machine.Gen) {
 	c.Bool("Proven", &g.Proven)
 	c.Bool("Hung", &g.Hung)
 	c.Bool("Stalled", &g.Stalled)
+	c.Bool("Overran", &g.Overran)
 	record.Int(c, "Extended", &g.Extended)
 	record.Int(c, "Beats", &g.Beats)
 	record.Int(c, "PID", &g.PID)

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -94,7 +95,7 @@ func candidateBlind(m *step, g *Gen, ev Event) {
 func candidateReady(m *step, g *Gen, _ Event) { m.promote(g) }
 
 func currentStalled(m *step, g *Gen, ev Event) {
-	if g.Stalled || g.Hung {
+	if g.Stalled || g.Hung || m.p.Once {
 		return
 	}
 	g.Stalled = true
@@ -156,6 +157,10 @@ func currentExited(m *step, g *Gen, ev Event) {
 	dead := *g
 	m.s.Status = ev.Status
 	m.linger(g, ev.Reason)
+	if m.p.Once {
+		m.onceEnded(dead.N, dead.Release, ev.Status, ev.Reason)
+		return
+	}
 	if spared := m.spared(); spared != nil {
 		m.reject(dead.Release, ev.Reason, false)
 		m.say(anError, "generation %d %s%s; generation %d, which was not terminated yet, serves again%s", dead.N, ev.Reason, of(dead.Release), spared.N, of(spared.Release))
@@ -170,7 +175,7 @@ func currentExited(m *step, g *Gen, ev Event) {
 		}
 		return
 	}
-	if m.rollBack(&dead, ev.Reason) {
+	if !dead.Overran && m.rollBack(&dead, ev.Reason) {
 		return
 	}
 	if dead.Hung {
@@ -203,7 +208,6 @@ func candidateIntervalOver(m *step, g *Gen, _ Event) {
 }
 
 func candidateReadyTimedOut(m *step, g *Gen, _ Event) {
-	// It may have accepted connections, so it is terminated before it is killed.
 	reason := "it was not ready in time (--ready-timeout)"
 	current := m.s.In(Current)
 	switch waits := g.Waits || g.Accepted || g.Blind && g.Lived; {
@@ -216,6 +220,12 @@ func candidateReadyTimedOut(m *step, g *Gen, _ Event) {
 	case m.p.Ready == ReadyNotify:
 		reason = "it did not say READY=1 in time (--ready-timeout)"
 	}
+	m.giveUp(g, reason)
+}
+
+// giveUp rejects a candidate whose process runs. It may have accepted connections,
+// so it is terminated before it is killed.
+func (m *step) giveUp(g *Gen, reason string) {
 	n := g.N
 	m.reject(g.Release, reason, false)
 	g.Phase = Retiring
@@ -246,6 +256,19 @@ func lingeringDrainTimedOut(m *step, g *Gen, _ Event) {
 func currentProbationOver(m *step, g *Gen, _ Event) { m.prove(g) }
 
 func currentSteadyOver(m *step, _ *Gen, _ Event) { m.s.Fails = 0 }
+
+func candidateOverran(m *step, g *Gen, _ Event) {
+	m.giveUp(g, fmt.Sprintf("it was not ready within %v (--max-runtime)", m.p.MaxRuntime))
+}
+
+func currentOverran(m *step, g *Gen, _ Event) {
+	if g.Overran || g.Hung {
+		return
+	}
+	g.Overran = true
+	m.say(aDecision, "generation %d has run for %v%s; it is told to go (%s) (--max-runtime)", g.N, m.p.MaxRuntime, of(g.Release), SignalName(m.p.RetireSignal))
+	m.do(Effect{Kind: Tell, N: g.N, Signal: m.p.RetireSignal})
+}
 
 func stoppingStarted(m *step, g *Gen, ev Event) {
 	g.Release = ev.Release
@@ -339,6 +362,9 @@ func stoppingResumed(m *step, ev Event) {
 }
 
 func servingChanged(m *step, ev Event) {
+	if m.p.Once {
+		return // each run takes what is there; none runs beside another
+	}
 	if ev.Release != "" {
 		m.s.Newest = ev.Release
 		if r := m.s.Rejection(ev.Release); r != nil {
@@ -357,6 +383,9 @@ func servingChanged(m *step, ev Event) {
 }
 
 func startingChanged(m *step, ev Event) {
+	if m.p.Once {
+		return
+	}
 	g := m.s.starting()
 	if ev.Release != "" {
 		m.s.Newest = ev.Release
@@ -388,12 +417,28 @@ func startingChanged(m *step, ev Event) {
 }
 
 func startingReload(m *step, ev Event) {
+	if m.runsOnce() {
+		return
+	}
 	if m.later(false, "") {
 		m.s.Asked = askedBy(ev)
 	}
 }
 
-func servingReload(m *step, ev Event) { m.begin(askedBy(ev), Newest, "") }
+func servingReload(m *step, ev Event) {
+	if m.s.In(Current) != nil && m.runsOnce() {
+		return
+	}
+	m.begin(askedBy(ev), Newest, "")
+}
+
+// runsOnce refuses another start beside a run of a program that runs once.
+func (m *step) runsOnce() bool {
+	if m.p.Once {
+		m.do(Effect{Kind: Outcome, N: m.s.Next, None: true, Text: "it runs already, and never twice at a time (HOTINIT_RUN=once)"})
+	}
+	return m.p.Once
+}
 
 // askedBy is the cause of a generation that somebody asked for.
 func askedBy(ev Event) Cause {
@@ -404,11 +449,27 @@ func askedBy(ev Event) Cause {
 }
 
 func startingRollback(m *step, ev Event) {
+	if m.noRollback() {
+		return
+	}
 	m.later(true, "")
 	m.s.BackTo = ev.Release
 }
 
-func servingRollback(m *step, ev Event) { m.beginBack(ev.Release) }
+func servingRollback(m *step, ev Event) {
+	if m.noRollback() {
+		return
+	}
+	m.beginBack(ev.Release)
+}
+
+// noRollback refuses a rollback of a program that runs once.
+func (m *step) noRollback() bool {
+	if m.p.Once {
+		m.do(Effect{Kind: Outcome, N: m.s.Next, None: true, Text: "cannot roll back: it runs once, and what it did stays done (HOTINIT_RUN=once)"})
+	}
+	return m.p.Once
+}
 
 func stoppingRefuses(m *step, _ Event) {
 	m.do(Effect{Kind: Outcome, N: m.s.Next, None: true, Text: "hotinit is stopping"})

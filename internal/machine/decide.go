@@ -180,8 +180,8 @@ func (m *step) notified(g *Gen) {
 // reject notes that a release failed or was sent away.
 func (m *step) reject(release, reason string, byHand bool) {
 	m.s.Reason = reason
-	if release == "" {
-		return
+	if release == "" || m.p.Once {
+		return // the same may do its work the next time
 	}
 	if current := m.s.In(Current); !byHand && current != nil && current.Release == release && !current.Stalled && !current.Hung {
 		return // it serves: that another start of it failed proves nothing
@@ -262,7 +262,36 @@ func (m *step) candidate(g *Gen) {
 		process = fmt.Sprintf(", with PID %d", g.PID)
 	}
 	m.say(level, "generation %d is started (%s)%s%s", g.N, m.cause(g), process, release)
+	if m.p.Once {
+		m.runs(g)
+	}
 	m.deliver(g)
+}
+
+// runs makes a generation of a program that runs once current: whether it is of use
+// shows when it ends.
+func (m *step) runs(g *Gen) {
+	g.Phase, g.Proven = Current, true
+	m.s.Served = true
+	m.do(Effect{Kind: Foreground, N: g.N})
+	m.do(Effect{Kind: Outcome, N: g.N, OK: true})
+}
+
+// onceEnded decides what follows the end of a run of a program that runs once.
+func (m *step) onceEnded(n int, release string, status int, reason string) {
+	switch {
+	case status == 0:
+		m.exit(0, m.firstLevel(), fmt.Sprintf("generation %d%s has done its work", n, of(release)))
+	case m.s.Fails < m.p.Retries:
+		m.s.Fails++
+		m.s.RestartDue = true
+		m.s.Reason = reason
+		m.say(anError, "generation %d %s%s; it is tried again in %v (HOTINIT_RETRIES, %d of %d)", n, reason, of(release), restartDelay(m.s, *m.p), m.s.Fails, m.p.Retries)
+	case m.p.Retries > 0:
+		m.exit(status, anError, fmt.Sprintf("generation %d %s%s, after %d retries (HOTINIT_RETRIES)", n, reason, of(release), m.p.Retries))
+	default:
+		m.exit(status, anError, fmt.Sprintf("generation %d %s%s (HOTINIT_RUN=once)", n, reason, of(release)))
+	}
 }
 
 // deliver sends a generation the signals that came while there was none.
@@ -373,11 +402,19 @@ func (m *step) failed(n int, release string, status int, reason string, level in
 	if m.beginAgain() || current != nil {
 		return
 	}
+	if m.p.Once {
+		m.s.Status = status
+		m.onceEnded(n, release, status, "failed: "+reason)
+		return
+	}
 	if m.s.Served {
 		m.onExit(anError, n, release, "failed: "+reason)
 		return
 	}
 	if m.p.RetryFirst {
+		if m.p.RetryLater {
+			m.s.Fails++
+		}
 		m.say(anError, "generation %d failed%s: %s; it is tried again in %v", n, of(release), reason, restartDelay(m.s, *m.p))
 		m.s.RestartDue = true
 		return

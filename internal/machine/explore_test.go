@@ -38,6 +38,8 @@ func policies() map[string]Policy {
 		"sockets":       with(func(p *Policy) { p.Ready = ReadyAuto }),
 		"accept":        with(func(p *Policy) { p.Ready = ReadyAccept; p.ReadyTimeout = 0; p.OnExit = Restart }),
 		"stall":         with(func(p *Policy) { p.Ready = ReadyOther; p.StallTimeout = time.Second; p.OnStall = true }),
+		"once":          with(func(p *Policy) { p.Once, p.Retries = true, 2; p.MaxRuntime = time.Hour }),
+		"max runtime":   with(func(p *Policy) { p.MaxRuntime = time.Hour; p.OnExit = Restart; p.RetryFirst, p.RetryLater = true, true }),
 		"own writes":    with(func(p *Policy) { p.Ready = ReadyOther; p.Probation = time.Hour }),
 	}
 }
@@ -118,7 +120,7 @@ func possible(s State, p *Policy, w world) []Event {
 			}
 		case Candidate, Current, Retiring:
 			evs = append(evs, Event{Kind: Exited, N: g.N, Status: 3, Reason: "ended"})
-			if p.OnExit == RestartOnFailure {
+			if p.OnExit == RestartOnFailure || p.Once {
 				evs = append(evs, Event{Kind: Exited, N: g.N, Status: 0, Reason: "ended"})
 			}
 		case Lingering:
@@ -150,6 +152,9 @@ func normal(s State, p *Policy) State {
 		if g.Phase != Candidate {
 			g.Waits, g.Accepted, g.Blind, g.Lived, g.Traffic = false, false, false, false, 0
 		}
+		if g.Phase >= Retiring {
+			g.Overran = false
+		}
 		if g.Phase == Retiring && g.Terminated {
 			// It will never serve again.
 			g.Release, g.Source, g.Proven, g.Stalled, g.Notified = "", Newest, false, false, false
@@ -168,7 +173,7 @@ func normal(s State, p *Policy) State {
 		s.SpeaksNotify = false
 	}
 	s.BlindSaid, s.Asked, s.StopReason = false, 0, ""
-	s.Fails = min(s.Fails, 2)
+	s.Fails = min(s.Fails, max(2, p.Retries))
 	s.Swaps = min(s.Swaps, mostSwaps)
 	s.Status = min(s.Status, 1) // only whether it is 0 is looked at
 	s.PendingSignals = nil
@@ -182,7 +187,7 @@ func normal(s State, p *Policy) State {
 		s.GoodReleases, s.Rejected, s.Fails, s.Newest, s.SpeaksNotify = nil, nil, 0, "", false
 		for i := range s.Gens {
 			g := &s.Gens[i]
-			*g = Gen{N: g.N, Phase: g.Phase, PID: g.PID, Terminated: g.Terminated, Killed: g.Killed, Hung: g.Hung}
+			*g = Gen{N: g.N, Phase: g.Phase, PID: g.PID, Terminated: g.Terminated, Killed: g.Killed, Hung: g.Hung, Overran: g.Overran}
 		}
 	}
 	// Releases are only compared: which of them is called a is of no account.
@@ -222,7 +227,7 @@ func key(s State) string {
 	text := func(s string) { b = append(append(b, s...), '|') }
 	for _, g := range s.Gens {
 		b = append(b, byte(g.N), byte(g.Phase), byte(g.Source), byte(g.Beats), byte(g.Traffic),
-			flags(g.Terminated, g.Killed, g.Proven, g.Hung, g.Stalled, g.PID != 0),
+			flags(g.Terminated, g.Killed, g.Proven, g.Hung, g.Stalled, g.PID != 0, g.Overran),
 			flags(g.Waits, g.Accepted, g.Notified, g.Blind, g.Lived))
 		text(g.Release)
 	}
@@ -292,11 +297,19 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	if after.Over {
 		return ""
 	}
+	for _, e := range effects {
+		if p.Once && e.Kind == Prepare && ev.Kind != Resumed && (before.starting() != nil || before.In(Current) != nil) && ev.Kind != Exited && ev.Kind != NotStarted {
+			return "it runs twice at a time"
+		}
+	}
+	if p.Once && after.Over && before.Stop == 0 && after.Stop == 0 && after.Status != 0 && before.Fails < p.Retries {
+		return "it is given up before it was tried as often as told"
+	}
 	// The promise: who serves is only terminated once a newer one is ready.
-	if was := before.In(Current); was != nil && !was.Hung && before.Stop == 0 && after.Stop == 0 {
+	if was := before.In(Current); was != nil && !was.Hung && !was.Overran && before.Stop == 0 && after.Stop == 0 {
 		now := after.Find(was.N)
 		died := ev.Kind == Exited && ev.N == was.N
-		hangs := ev.N == was.N && (ev.Kind == WatchdogTimedOut || ev.Kind == Triggered || ev.Kind == DrainTimedOut)
+		hangs := ev.N == was.N && (ev.Kind == RunTimedOut || ev.Kind == WatchdogTimedOut || ev.Kind == Triggered || ev.Kind == DrainTimedOut)
 		if !died && !hangs && (now == nil || now.Phase != Current || now.Terminated || now.Killed) {
 			next := after.In(Current)
 			if next == nil || next.N <= was.N || next.Terminated || next.Killed {
@@ -313,7 +326,7 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	if after.Situation() == Down && !after.RestartDue && after.Next > 1 {
 		return "nothing runs, and nothing will be started"
 	}
-	if (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again && !after.Delayed {
+	if !p.Once && (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again && !after.Delayed {
 		return "what was asked for is forgotten"
 	}
 	if ev.Kind == Changed && ev.Release != "" && before.Rejection(ev.Release) != nil && after.Next != before.Next {

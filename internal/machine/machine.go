@@ -49,6 +49,7 @@ const (
 	ProbationOver    // it has served for --probation
 	SteadyOver       // it has served for long enough that a restart is at once again
 	WatchdogTimedOut // it sent no WATCHDOG=1 for --watchdog
+	RunTimedOut      // it has run for --max-runtime
 
 	// To the program.
 
@@ -81,7 +82,7 @@ var eventNames = [eventKinds]string{
 	Waits: "waits", Accepted: "accepted", Notified: "notified", Blind: "blind", Ready: "ready",
 	Stalled: "stalled", StallOver: "stall over", Beat: "beat", Triggered: "triggered", Exited: "exited", Empty: "empty",
 	IntervalOver: "interval", QuietOver: "quiet", ReadyTimedOut: "ready-timeout", KillOldDelayOver: "kill-old-delay",
-	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog",
+	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog", RunTimedOut: "max-runtime",
 	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Traffic: "traffic",
 	Renamed: "renamed", Halt: "stop", Relay: "signal", Dropped: "dropped", Noted: "noted",
 	RestartDelayOver: "restart", AutoRestartOver: "auto-restart", SwapDelayOver: "swap-delay", CalmOver: "calm",

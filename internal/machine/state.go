@@ -80,6 +80,7 @@ type Gen struct {
 	Proven     bool // it outlived its probation
 	Hung       bool // its watchdog ran out
 	Stalled    bool // it leaves connections waiting
+	Overran    bool // it has run for --max-runtime, and was terminated for it
 
 	Extended time.Duration // what it asked for by EXTEND_TIMEOUT_USEC
 	Beats    int           // how often it asked for more time, or sent WATCHDOG=1
@@ -358,10 +359,14 @@ type Policy struct {
 	AutoRestart  time.Duration // 0: never
 	Watchdog     time.Duration // 0: none
 	StallTimeout time.Duration // of the one who observes it, for the lines
+	MaxRuntime   time.Duration // 0: for ever
 	MaxOld       int           // 0: any number
 	OnExit       OnExit
 	OnStall      bool // a generation that stalls after its probation is replaced
 	RetryFirst   bool // a first generation that fails is tried again
+	RetryLater   bool // after growing delays, and not each Interval
+	Once         bool // it runs to its end: one that executes is current, and done when it ends with 0
+	Retries      int  // of one that runs once: how often it is tried again
 
 	ReloadSignal int         // 0: none
 	StopSignals  map[int]int // which signals stop, and what the app gets then

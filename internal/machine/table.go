@@ -42,6 +42,7 @@ var generationTable = [Boot][Lingering + 1]generationCell{
 	ProbationOver:    {Current: {currentProbationOver, "proven"}},
 	SteadyOver:       {Current: {currentSteadyOver, "the next restart is at once"}},
 	WatchdogTimedOut: {Current: {currentHangs, "gets SIGABRT, and is replaced"}},
+	RunTimedOut:      {Candidate: {candidateOverran, "rejected, and terminated"}, Current: {currentOverran, "terminated"}},
 }
 
 // stoppingTable is what happens to one generation once all are terminated: no

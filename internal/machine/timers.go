@@ -30,7 +30,7 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 	for _, g := range s.Gens {
 		switch {
 		case g.Killed || g.Phase == Preparing:
-		case g.Hung && g.Phase == Current:
+		case (g.Hung || g.Overran) && g.Phase == Current:
 			arm(DrainTimedOut, g.N, 0, hungFor(&p))
 		case g.Phase == Lingering || g.Phase == Retiring && g.Terminated:
 			if p.DrainTimeout > 0 {
@@ -39,13 +39,19 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 		case s.Stop != 0:
 		case g.Phase == Candidate:
 			candidateTimers(&s, &p, &g, arm)
+			if p.MaxRuntime > 0 {
+				arm(RunTimedOut, g.N, 0, p.MaxRuntime)
+			}
 		case g.Phase == Retiring:
 			arm(KillOldDelayOver, g.N, 0, p.KillOldDelay)
 		case g.Phase == Current:
 			if !g.Proven && !g.Stalled {
 				arm(ProbationOver, g.N, 0, p.Probation)
 			}
-			if s.Fails > 0 {
+			if p.MaxRuntime > 0 {
+				arm(RunTimedOut, g.N, 0, p.MaxRuntime)
+			}
+			if s.Fails > 0 && !p.Once {
 				arm(SteadyOver, g.N, 0, steadyAfter)
 			}
 			if p.Watchdog > 0 {
@@ -111,9 +117,16 @@ const steadyAfter = 10 * time.Second
 const longestDelay = 30 * time.Second
 
 // restartDelay is how long a restart waits: nothing the first time, then
-// twice as long each time, so that an app that dies at once burns no processor.
+// twice as long each time, so that an app that dies at once burns no processor. What
+// runs once is tried again only where somebody asked for it: what it waits for may
+// need a moment.
 func restartDelay(s State, p Policy) time.Duration {
-	if !s.Served {
+	switch {
+	case p.Once:
+		return min(time.Second<<min(max(s.Fails-1, 0), 10), longestDelay)
+	case !s.Served && p.RetryLater:
+		return min(100*time.Millisecond<<min(max(s.Fails-1, 0), 10), longestDelay)
+	case !s.Served:
 		return max(p.Interval, 100*time.Millisecond)
 	}
 	if s.Fails <= 1 {

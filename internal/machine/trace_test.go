@@ -150,7 +150,7 @@ func setPolicy(p *Policy, setting string) error {
 	durations := map[string]*time.Duration{
 		"interval": &p.Interval, "ready-timeout": &p.ReadyTimeout, "kill-old-delay": &p.KillOldDelay,
 		"drain-timeout": &p.DrainTimeout, "stop-timeout": &p.StopTimeout, "probation": &p.Probation,
-		"auto-restart": &p.AutoRestart, "watchdog": &p.Watchdog,
+		"auto-restart": &p.AutoRestart, "watchdog": &p.Watchdog, "max-runtime": &p.MaxRuntime,
 	}
 	var err error
 	switch d := durations[name]; {
@@ -173,6 +173,12 @@ func setPolicy(p *Policy, setting string) error {
 		p.OnExit = RestartOnFailure
 	case setting == "retry-first":
 		p.RetryFirst = true
+	case setting == "retry-later":
+		p.RetryFirst, p.RetryLater = true, true
+	case setting == "once":
+		p.Once = true
+	case name == "retries":
+		p.Retries, err = strconv.Atoi(value)
 	case name == "max-old":
 		p.MaxOld, err = strconv.Atoi(value)
 	case name == "signal-on-hup":
@@ -317,7 +323,7 @@ func showState(s State) string {
 		if g.PID != 0 {
 			words = append(words, "PID "+strconv.Itoa(g.PID))
 		}
-		flags := map[string]bool{"terminated": g.Terminated, "killed": g.Killed, "proven": g.Proven, "hung": g.Hung, "stalled": g.Stalled}
+		flags := map[string]bool{"terminated": g.Terminated, "killed": g.Killed, "proven": g.Proven, "hung": g.Hung, "stalled": g.Stalled, "overran": g.Overran}
 		if g.Phase == Candidate {
 			flags["waits"], flags["accepted"], flags["notified"], flags["blind"] = g.Waits, g.Accepted, g.Notified, g.Blind
 		}
