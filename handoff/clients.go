@@ -65,7 +65,7 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 		s.engine.ask(func() { list = s.list() })
 		reply(control.Response{OK: true, Releases: list})
 	default:
-		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, reload, rollback, stop)", r.Op)})
+		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, metrics, reload, rollback, stop)", r.Op)})
 	}
 }
 

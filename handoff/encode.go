@@ -25,6 +25,7 @@ type snapshot struct {
 	Stopped  time.Time
 	User     userRecord
 	Signed   int64 // when the latest release that ran was signed
+	Counts   counts
 }
 
 // encode writes the snapshot, and decode reads it. Both go by the lists below: a
@@ -52,6 +53,7 @@ func (s *snapshot) fields(c *record.Codec) {
 	record.List(c, "Past", &s.Past, pastFields)
 	c.Time("Stopped", &s.Stopped)
 	record.Int(c, "Signed", &s.Signed)
+	c.Object("Counts", func(c *record.Codec) { countsFields(c, &s.Counts) })
 	c.Object("User", func(c *record.Codec) { userFields(c, &s.User) })
 }
 

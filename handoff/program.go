@@ -48,6 +48,7 @@ type program struct {
 	announced   bool   // announce has said it, or there is nothing to say
 	recorded    []byte // the last record that init got
 	recordedSeq uint64
+	counts      counts
 }
 
 // newProgram makes a program and adds it to the loop. ended is called when the
@@ -77,7 +78,10 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	return p
 }
 
-func (s *program) prepare(e machine.Effect) (machine.Event, bool) { return s.starts.prepare(e) }
+func (s *program) prepare(e machine.Effect) (machine.Event, bool) {
+	s.counts.begins(e, &s.engine.state)
+	return s.starts.prepare(e)
+}
 
 func (s *program) cancel(n int) { s.starts.cancel(n) }
 

@@ -77,7 +77,7 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 		s.statusFile.write(st)
 		s.announceKnown(st)
 	}
-	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity), Signed: s.newestSigned(),
+	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity), Signed: s.newestSigned(), Counts: s.counts,
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Kept: make(map[string]bool), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases.held {
@@ -116,7 +116,8 @@ func (s *program) resume(recorded []byte) error {
 	if err := r.decode(recorded); err != nil {
 		return fmt.Errorf("cannot read the record of the last handoff: %w", err)
 	}
-	s.processes.past, s.stopped = r.Past, r.Stopped
+	s.processes.past, s.stopped, s.counts = r.Past, r.Stopped, r.Counts
+	s.counts.Resumed++
 	s.announced = true // by the last handoff
 	s.resumeSigned(r.Signed)
 	for key, rel := range r.Releases {

@@ -114,6 +114,7 @@ func (s *program) script(path string) string {
 
 // outcome tells whoever waits for a generation what became of it.
 func (s *program) outcome(e machine.Effect) {
+	s.counts.decided(e, &s.engine.state)
 	s.probes.decided(s.processes.all[e.N])
 	s.clients.outcome(e)
 	if !e.None {

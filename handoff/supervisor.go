@@ -30,6 +30,7 @@ type supervisor struct {
 	cfg      *settings.Config
 	programs []*program
 	daemon   bool // started by --daemonize
+	reaped   reaped
 }
 
 // Run is the handoff's whole life. It does not return.
@@ -299,6 +300,10 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		}})
 		return
 	}
+	if r.Op == "metrics" {
+		s.answerMetrics(r, reply)
+		return
+	}
 	p := s.find(r.Program)
 	if p == nil {
 		reply(control.Response{Text: fmt.Sprintf("there is no program %q", r.Program)})
@@ -323,6 +328,7 @@ func (s *supervisor) find(name string) *program {
 
 // signal acts upon a signal that init received.
 func (s *supervisor) signal(m *message.Signal) {
+	s.reaped.note(m)
 	if m.Signal == 0 {
 		// Init wants to see that the loop acts.
 		s.loop.ask(func() { s.acted(m.Seq) })

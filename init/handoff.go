@@ -206,6 +206,9 @@ func (p *pid1) lost() {
 	if p.hand.child.PIDFD >= 0 {
 		unix.Close(p.hand.child.PIDFD)
 	}
+	if !p.hand.reaped {
+		p.gone = p.hand.child.PID
+	}
 	p.hand = nil
 	p.attempts.died(len(p.records) > 0)
 	p.retry.Reset(p.attempts.delay())

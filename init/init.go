@@ -54,6 +54,8 @@ type pid1 struct {
 
 	pending []signal // not acknowledged yet, oldest first
 	lastSeq uint64
+	orphans uint64 // how many were reaped
+	gone    int    // a handoff that was lost and is not reaped yet
 	answers answers
 
 	signals  chan signal
@@ -254,6 +256,8 @@ func (p *pid1) handle(m message.Message) {
 		p.records = slices.DeleteFunc(p.records, func(r record) bool { return r.program == m.Program })
 	case *message.Acted:
 		p.acknowledged(m.Seq)
+	case *message.Ask:
+		p.queue(signal{})
 	}
 }
 
@@ -288,7 +292,13 @@ func (p *pid1) drop(name string) {
 func (p *pid1) noteReaped(pid int) {
 	if p.hand != nil && pid == p.hand.child.PID {
 		p.hand.reaped = true
+		return
 	}
+	if pid == p.gone {
+		p.gone = 0
+		return
+	}
+	p.orphans++
 }
 
 // queue appends a signal for the handoff.
@@ -327,7 +337,7 @@ func (p *pid1) flush() {
 		if s.seq <= p.hand.sent {
 			continue
 		}
-		if p.hand.link.Send(&message.Signal{Seq: s.seq, Signal: int(s.sig), Hangup: s.hangup}) != nil {
+		if p.hand.link.Send(&message.Signal{Seq: s.seq, Signal: int(s.sig), Hangup: s.hangup, Reaped: p.orphans}) != nil {
 			return
 		}
 		p.hand.sent = s.seq

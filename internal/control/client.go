@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/metrics"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 )
@@ -71,6 +72,8 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			r.Wait = true
 		case name == "rollback" && r.Release == "" && arg != "" && arg[0] != '-':
 			r.Release = arg
+		case name == "metrics" && r.Program == "" && arg != "" && arg[0] != '-':
+			r.Program = arg
 		case arg == "--pid" && i+1 < len(args):
 			i++
 			n, err := strconv.Atoi(args[i])
@@ -97,6 +100,8 @@ func Command(name string, args []string, out, errs io.Writer) int {
 		case asJSON && a.OK:
 			b, _ := json.MarshalIndent(a.Releases, "", "  ")
 			fmt.Fprintf(out, "%s\n", b)
+		case name == "metrics" && a.OK:
+			_ = metrics.Write(out, a.Metrics)
 		case name == "releases" && a.OK:
 			PrintReleases(out, a.Releases)
 		case a.OK:

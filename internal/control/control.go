@@ -15,11 +15,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/metrics"
 )
 
 // Request is what is asked for.
 type Request struct {
-	// Op is "status", "reload", "rollback", "releases", "stop" or "health".
+	// Op is "status", "reload", "rollback", "releases", "metrics", "stop" or "health".
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.
 	Program string `json:",omitempty"`
@@ -39,6 +41,8 @@ type Response struct {
 	Status *Status `json:"status,omitempty"`
 
 	Releases []Release `json:"releases,omitempty"`
+
+	Metrics []metrics.Family `json:"metrics,omitempty"`
 }
 
 // Release is one that runs, that can be gone back to, or that was rejected.

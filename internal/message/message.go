@@ -64,6 +64,7 @@ type Signal struct {
 	Seq    uint64 // counts the signals from 1
 	Signal int    // 0 for none: init only wants to see that the handoff acts
 	Hangup bool   // the kernel sent SIGHUP, since the terminal is gone
+	Reaped uint64 // how many orphans init has reaped by now
 }
 
 // Hello says that the handoff is at work, and what the command line asks of init.
@@ -115,6 +116,9 @@ type Forget struct{ Program string }
 // Acted acknowledges signals that changed no record.
 type Acted struct{ Seq uint64 }
 
+// Ask makes init send a Signal without a signal, for what else is in it.
+type Ask struct{}
+
 // Exit is the verdict: init ends what is left of the app and exits with Status.
 type Exit struct {
 	Status int
@@ -138,6 +142,7 @@ func (*Record) kind() byte   { return 8 }
 func (*Forget) kind() byte   { return 9 }
 func (*Acted) kind() byte    { return 10 }
 func (*Exit) kind() byte     { return 11 }
+func (*Ask) kind() byte      { return 20 }
 
 func empty(kind byte) Message {
 	switch kind {
@@ -163,6 +168,8 @@ func empty(kind byte) Message {
 		return new(Acted)
 	case 11:
 		return new(Exit)
+	case 20:
+		return new(Ask)
 	}
 	return nil
 }
@@ -180,6 +187,7 @@ func (m *Signal) fields(c *coder) {
 	c.uint(&m.Seq)
 	c.int(&m.Signal)
 	c.bool(&m.Hangup)
+	c.uint(&m.Reaped)
 }
 
 func (m *Hello) fields(c *coder) {
@@ -214,6 +222,8 @@ func (m *Record) fields(c *coder) {
 func (m *Forget) fields(c *coder) { c.string(&m.Program) }
 
 func (m *Acted) fields(c *coder) { c.uint(&m.Seq) }
+
+func (m *Ask) fields(*coder) {}
 
 func (m *Exit) fields(c *coder) {
 	c.int(&m.Status)

@@ -128,6 +128,20 @@ func (s *Socket) Queue() (int, error) {
 	return n, nil
 }
 
+// Backlog returns how many connections can wait to be accepted, 0 where that cannot
+// be told.
+func (s *Socket) Backlog() int {
+	if !s.Stream || s.Family == unix.AF_UNIX {
+		return 0
+	}
+	// See Queue; tcpi_sacked is the limit.
+	info, err := unix.GetsockoptTCPInfo(s.FD, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0
+	}
+	return int(info.Sacked)
+}
+
 func parseLink(target []byte) (inode uint64, ok bool) {
 	rest, ok := bytes.CutPrefix(target, []byte("socket:["))
 	if !ok || len(rest) == 0 || rest[len(rest)-1] != ']' {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +69,7 @@ type Watcher struct {
 	stop    chan struct{}
 	stopped chan struct{}
 	once    sync.Once
+	polls   atomic.Bool
 }
 
 // New begins to watch. Nothing is said of Command before Running has told what
@@ -84,6 +86,9 @@ func New(o Options) (*Watcher, error) {
 // Events delivers. What is not taken yet is replaced by what is newer, so a
 // slow receiver gets the newest release only.
 func (w *Watcher) Events() <-chan Event { return w.events }
+
+// Polls reports whether something is looked at in intervals.
+func (w *Watcher) Polls() bool { return w.polls.Load() }
 
 // Running tells which release runs, or is being started: its content at
 // Command is no news. The first call compares at once, so what changed while
@@ -205,6 +210,7 @@ func (l *loop) run() {
 		}
 		if want := l.wantsPoll(); want != polling {
 			polling = want
+			l.polls.Store(want)
 			if want {
 				l.poll.Reset(l.interval())
 			} else {
