@@ -13,6 +13,7 @@ import (
 type shared struct {
 	link     *link
 	loop     *loop
+	thread   *thread
 	home     string // the directory that hotinit was started in
 	terminal *terminal
 	logs     *logs

@@ -11,12 +11,15 @@ import (
 	"github.com/hotinit/hotinit/internal/safepath"
 )
 
+// pidFile is the name under which init keeps what is locked.
+const pidFile = "pid-file"
+
 // openPidFile writes --pid-file. The file is locked as long as this hotinit runs:
 // this distinguishes a file in use from one that was left behind, and makes a
 // second hotinit fail before it touches the file. The lock belongs to the open
 // file, so init keeps it when the handoff changes.
 func (s *supervisor) openPidFile() error {
-	if s.cfg.PidFile == "" || s.link.held["pid-file"] {
+	if s.cfg.PidFile == "" || s.link.held[pidFile] {
 		return nil
 	}
 	path := absolute(s.home, s.cfg.PidFile)
@@ -44,12 +47,12 @@ func (s *supervisor) openPidFile() error {
 		return fmt.Errorf("cannot write --pid-file %s: %w", path, err)
 	}
 	defer unix.Close(fd)
-	return s.link.keep("pid-file", fd)
+	return s.link.keep(pidFile, fd)
 }
 
 // removePidFile removes --pid-file, if it is this hotinit's.
 func (s *supervisor) removePidFile() {
-	if s.link.held["pid-file"] {
+	if s.link.held[pidFile] {
 		_ = safepath.Remove(absolute(s.home, s.cfg.PidFile))
 	}
 }

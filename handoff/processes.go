@@ -61,13 +61,12 @@ func (s *processes) attach(p *process) {
 	})
 }
 
-// releaseTraced makes the loop let go each generation that stops for it as its
-// tracer: the generations were started on the loop's thread.
+// releaseTraced lets go each generation that stops for hotinit as its tracer.
 func (s *processes) releaseTraced() {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
 	for {
-		s.engine.do(reaper.ReleaseTraced)
+		s.thread.do(reaper.ReleaseTraced)
 		<-children
 	}
 }

@@ -134,6 +134,11 @@ func (s *program) grace() time.Duration {
 // lastGrace is the grace where no --stop-timeout says another.
 const lastGrace = 9 * time.Second
 
+// hasFiles reports whether removeFiles may have something to remove.
+func (s *program) hasFiles() bool {
+	return len(s.files.files)+len(s.bound) > 0 || s.statusFile.path != "" || s.releases.copies()
+}
+
 // removeFiles removes the program's files: those of its sockets and --status-file.
 func (s *program) removeFiles() {
 	s.files.close()

@@ -77,6 +77,9 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 		s.statusFile.write(st)
 		s.announceKnown(st)
 	}
+	if s.loop.over() {
+		return // no handoff follows this one
+	}
 	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity), Signed: s.newestSigned(), Counts: s.counts,
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Kept: make(map[string]bool), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}

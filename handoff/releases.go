@@ -112,6 +112,16 @@ func (s *releases) before() string {
 	return ""
 }
 
+// copies reports whether there are private copies of directories.
+func (s *releases) copies() bool {
+	for _, r := range s.held {
+		if r.copy != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // removeCopies removes the private copies of directories.
 func (s *releases) removeCopies() {
 	for _, r := range s.held {

@@ -397,7 +397,8 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 		s.cgroups.enter(j.n, spec.Cgroup, c)
 		s.recordForked()
 	}
-	child, err := spawn.Start(spec)
+	var child spawn.Child
+	s.thread.do(func() { child, err = spawn.Start(spec) })
 	ready.closeChild()
 	if spec.Cgroup >= 0 {
 		unix.Close(spec.Cgroup)
@@ -428,8 +429,7 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 	s.noteSigned(j)
 	s.putBack(j)
 	s.watch(j)
-	st, _ := proc.Read(child.PID)
-	return machine.Event{Kind: machine.Started, N: j.n, Release: key, PID: child.PID, Start: st.Start}, true
+	return machine.Event{Kind: machine.Started, N: j.n, Release: key, PID: child.PID, Start: p.start}, true
 }
 
 // resolveLinks sets the command of a job: that of its release, or else what its

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,7 @@ func Run(argv []string) {
 	copy(name[:15], "hotinit-handoff")
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptrOf(&name[0]), 0, 0, 0)
 
-	// The loop starts the generations on one thread, see reaper.ReleaseTraced.
+	// The generations are started on one thread, see thread.
 	runtime.LockOSThread()
 	tune()
 	l, dir, records, err := connect()
@@ -52,6 +53,7 @@ func Run(argv []string) {
 	s := &supervisor{shared: &shared{
 		link:     l,
 		loop:     loop,
+		thread:   newThread(),
 		home:     dir,
 		terminal: &terminal{link: l, fd: -1},
 		logs:     &logs{link: l, loop: loop, home: dir},
@@ -119,11 +121,17 @@ func (s *supervisor) ended() {
 		p.adoption.end()
 	}
 	s.logs.end()
+	// kill(2) with -1 means all but init and the caller. Where hotinit is not PID 1,
+	// that is the whole machine, and the signal 0 finds it.
+	exit.Alone = os.Getppid() == 1 && unix.Kill(-1, 0) == unix.ESRCH
 	_ = s.link.SendWait(&exit)
 }
 
 // removeFiles removes the files that hotinit has made for as long as it runs.
 func (s *supervisor) removeFiles() {
+	if !s.link.held[pidFile] && !slices.ContainsFunc(s.programs, (*program).hasFiles) {
+		return
+	}
 	var last aside
 	last.run(func() {
 		for _, p := range s.programs {
@@ -195,7 +203,12 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		p.starts.recall()
 	}
 	go s.link.receive(s.signal)
-	s.loop.run()
+	end := make(chan struct{})
+	go func() {
+		s.loop.run()
+		close(end)
+	}()
+	s.thread.serve(end)
 	return nil
 }
 

@@ -27,6 +27,9 @@ const (
 // end ends everything that is left of the app and returns the status to exit
 // with. What is left gets SIGTERM, and SIGKILL after the grace.
 func (p *pid1) end(m *message.Exit) int {
+	if m.Alone && os.Getpid() == 1 {
+		return m.Status // the kernel ends the handoff with init, pid_namespaces(7)
+	}
 	if p.hand != nil {
 		p.hand.kill()
 	}
@@ -72,25 +75,35 @@ func (p *pid1) end(m *message.Exit) int {
 }
 
 // alone reports whether nothing is left but the handoff that was just killed.
-// To know that, it waits until the handoff is reaped: then a single system call
-// answers, where the processes of the machine would have to be read otherwise.
+// To know that, it waits until the handoff is gone, and collects it, unless go-reap
+// did: then a single system call answers, where the processes of the machine would
+// have to be read otherwise.
 func (p *pid1) alone() bool {
-	limit := time.NewTimer(withoutHandoff)
-	defer limit.Stop()
-	for !childless() {
-		if p.hand == nil || p.hand.reaped {
-			return false
-		}
-		select {
-		case pid := <-p.reaped:
-			p.noteReaped(pid)
-		case r := <-p.messages:
-			r.discard()
-		case <-limit.C:
-			return false
+	if p.hand == nil || p.hand.child.PIDFD < 0 {
+		return childless()
+	}
+	if !p.hand.awaitEnd(withoutHandoff) {
+		return false
+	}
+	for {
+		_, err := unix.Wait4(p.hand.child.PID, nil, unix.WNOHANG, nil)
+		if err != unix.EINTR {
+			return childless()
 		}
 	}
-	return true
+}
+
+// awaitEnd waits until the handoff has ended, with this thread: that takes less time
+// than to pass the news through the goroutines of go-reap.
+func (h *handoff) awaitEnd(limit time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(h.child.PIDFD), Events: unix.POLLIN}}
+	for end := time.Now().Add(limit); ; {
+		left := unix.NsecToTimespec(max(time.Until(end), 0).Nanoseconds())
+		n, err := unix.Ppoll(fds, &left, nil)
+		if err != unix.EINTR {
+			return n > 0
+		}
+	}
 }
 
 // removeCgroups removes the generations' cgroups. One that still has a process

@@ -75,8 +75,11 @@ func boundPaths(text string) (list []boundPath) {
 func (a *Adopter) Swapping() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.over || len(a.gens) == 0 {
+		return
+	}
 	b, err := os.ReadFile("/proc/net/unix")
-	if err != nil || a.over {
+	if err != nil {
 		return
 	}
 	list := boundPaths(string(b))

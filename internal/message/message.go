@@ -126,6 +126,9 @@ type Exit struct {
 	Grace time.Duration
 	// Leave makes init exit at once and end nobody.
 	Leave bool
+	// Alone says that init's PID namespace has no process but init and the handoff:
+	// init exits at once.
+	Alone bool
 	// Terminated are the processes (proc.Stat.Key) that had a SIGTERM already:
 	// they get no second one.
 	Terminated []string
@@ -229,5 +232,6 @@ func (m *Exit) fields(c *coder) {
 	c.int(&m.Status)
 	c.duration(&m.Grace)
 	c.bool(&m.Leave)
+	c.bool(&m.Alone)
 	list(c, &m.Terminated, c.string)
 }

@@ -1,0 +1,31 @@
+package handoff
+
+// thread runs what must run on one thread, for the kernel takes the thread that has
+// forked a process for its tracer (reaper.ReleaseTraced). It is the process's first
+// one, which Run has locked. The loop itself is on no thread of its own: what it
+// does beside itself, and all that it is told, would cost a change of threads twice.
+type thread struct {
+	jobs chan func()
+	done chan struct{}
+}
+
+func newThread() *thread { return &thread{jobs: make(chan func()), done: make(chan struct{})} }
+
+// do runs f on the thread and returns when it has.
+func (t *thread) do(f func()) {
+	t.jobs <- f
+	<-t.done
+}
+
+// serve runs what do asks for until end is closed.
+func (t *thread) serve(end <-chan struct{}) {
+	for {
+		select {
+		case f := <-t.jobs:
+			f()
+			t.done <- struct{}{}
+		case <-end:
+			return
+		}
+	}
+}
