@@ -11,9 +11,11 @@ import (
 	"github.com/hotinit/hotinit/internal/version"
 )
 
-// waiter is a client that waits for the outcome of generation min or a later one.
+// waiter is a client that waits for the outcome of generation min or a later one,
+// or of an earlier one of a release.
 type waiter struct {
 	min    int
+	of     string // that release, "" for whatever there is
 	before string // the release that was current when it asked
 	result chan<- control.Response
 }
@@ -26,8 +28,11 @@ type clients struct {
 	adoption  *adoption
 	files     *socketFiles
 	queues    *queues
-	waiters   []waiter
-	watchers  []chan struct{}
+	// more answers what only the parts above can, and reports whether it did.
+	more func(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool
+
+	waiters  []waiter
+	watchers []chan struct{}
 }
 
 // answer acts upon one request. It runs on a goroutine of its own.
@@ -65,7 +70,10 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 		s.engine.ask(func() { list = s.list() })
 		reply(control.Response{OK: true, Releases: list})
 	default:
-		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, metrics, reload, rollback, stop)", r.Op)})
+		if s.more(r, reply, gone) {
+			return
+		}
+		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, metrics, reload, rollback, deploy, stop)", r.Op)})
 	}
 }
 
@@ -74,7 +82,11 @@ func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Res
 	started := 0
 	s.engine.ask(func() {
 		started = s.engine.state.Next
-		s.waiters = append(s.waiters, waiter{started, s.describe(), result})
+		w := waiter{min: started, before: s.describe(), result: result}
+		if ev.Kind == machine.Deployed {
+			w.of = ev.Release
+		}
+		s.waiters = append(s.waiters, w)
 		s.engine.act(ev)
 	})
 	select {
@@ -109,11 +121,15 @@ func (s *clients) outcome(e machine.Effect) {
 	}
 	left := s.waiters[:0]
 	for _, w := range s.waiters {
-		if n >= w.min {
-			if e.OK {
-				r.Text = fmt.Sprintf("generation %d is current%s", n, change(w.before, s.describe()))
+		if n >= w.min || w.of != "" && w.of == e.Release {
+			answer := r
+			switch {
+			case e.OK && !e.None && w.of != "" && w.of != e.Release && e.Release != "":
+				answer = control.Response{Text: fmt.Sprintf("newer content came meanwhile: generation %d is current (release %s)", n, machine.Short(e.Release))}
+			case e.OK && !e.None:
+				answer.Text = fmt.Sprintf("generation %d is current%s", n, change(w.before, s.describe()))
 			}
-			w.result <- r // it has room for one
+			w.result <- answer // it has room for one
 		} else {
 			left = append(left, w)
 		}

@@ -17,6 +17,7 @@ import (
 //
 // Its parts know the ones below them, and nothing of those above:
 //
+//	deploys
 //	starts
 //	clients     probes
 //	queues
@@ -32,6 +33,7 @@ type program struct {
 	adoption   *adoption
 	queues     *queues
 	starts     *starts
+	deploys    *deploys
 	clients    *clients
 	statusFile statusFile
 	files      *socketFiles
@@ -73,6 +75,8 @@ func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *pro
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
+	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients}
+	p.clients.more = p.deploys.answer
 	c.engine = newEngine(s.loop, p, newPolicy(cfg))
 	p.statusFile.again = func() { c.engine.do(func() { p.statusFile.write(c.engine.state) }) }
 	return p

@@ -156,7 +156,7 @@ func (s *starts) proceed(j *job) (machine.Event, bool) {
 // examined goes on with a job once it was checked.
 func (s *starts) examined(j *job, err error) (machine.Event, bool) {
 	switch {
-	case err == nil && s.rejectedBefore(j):
+	case err == nil && (s.rejectedBefore(j) || s.runsAlready(j)):
 		ev := machine.Event{Kind: machine.NotStarted, N: j.n, Release: j.file.Name(), Status: exitcode.Failure}
 		s.putBack(j)
 		return ev, true
@@ -170,16 +170,29 @@ func (s *starts) examined(j *job, err error) (machine.Event, bool) {
 }
 
 // rejectedBefore reports whether a change led to content that was rejected before.
-// Where other paths are watched besides the release's directory, it may be these
-// that changed, and they are in no release's name.
 func (s *starts) rejectedBefore(j *job) bool {
+	return j.cause == machine.ByChange && s.named(j) && s.engine.state.Rejection(j.file.Name()) != nil
+}
+
+// runsAlready reports whether a change led to what runs: somebody put it there and
+// asked for it, and the watcher saw it too.
+func (s *starts) runsAlready(j *job) bool {
+	current := s.engine.state.Current()
+	return j.cause == machine.ByChange && s.named(j) && current != nil && !current.Stalled && !current.Hung &&
+		current.Release == j.file.Name()
+}
+
+// named reports whether all that is watched is in the name of a job's release.
+// Where other paths are watched besides the release's directory, it may be these
+// that changed.
+func (s *starts) named(j *job) bool {
 	paths := 0
 	for _, p := range s.cfg.WatchPaths {
 		if p.Signal == 0 {
 			paths++
 		}
 	}
-	return j.cause == machine.ByChange && paths <= 1 && s.engine.state.Rejection(j.file.Name()) != nil
+	return paths == 0 || paths == 1 && j.file.Root != ""
 }
 
 func (s *starts) cancel(n int) {

@@ -16,6 +16,7 @@ import (
 	"github.com/hotinit/hotinit/handoff"
 	pid1 "github.com/hotinit/hotinit/init"
 	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/deploy"
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/say"
@@ -90,6 +91,8 @@ func subcommand(argv0, name string, args []string) int {
 		text, err = settings.CommandHelp(argv0, args)
 	case name == "version":
 		text = versionText(argv0)
+	case name == "deploy":
+		return deploy.Command(args, os.Stdin, os.Stdout, os.Stderr)
 	case name == "check":
 		return handoff.Preview(append([]string{argv0}, args...), say.Lines{W: os.Stdout}, say.Lines{W: os.Stderr})
 	case name == "completion" && len(args) == 1:

@@ -42,7 +42,7 @@ func Ask(pid int, r Request, each func(Response) bool) error {
 		var a Response
 		switch err := decoder.Decode(&a); {
 		case errors.Is(err, io.EOF):
-			return errNoAnswer
+			return ErrNoAnswer
 		case err != nil:
 			return fmt.Errorf("hotinit's answer makes no sense: %w", err)
 		}
@@ -52,7 +52,8 @@ func Ask(pid int, r Request, each func(Response) bool) error {
 	}
 }
 
-var errNoAnswer = errors.New("hotinit did not answer: its handoff was started again, or it has ended; ask again")
+// ErrNoAnswer is that the answer did not come.
+var ErrNoAnswer = errors.New("hotinit did not answer: its handoff was started again, or it has ended; ask again")
 
 // Command runs one of the subcommands. It prints its answer to out, or what
 // went wrong to errors, and returns the status to exit with: 0, 1 where the

@@ -21,13 +21,16 @@ import (
 
 // Request is what is asked for.
 type Request struct {
-	// Op is "status", "reload", "rollback", "releases", "metrics", "stop" or "health".
+	// Op is "status", "reload", "rollback", "releases", "metrics", "stop", "health", or one of
+	// "target", "prove" and "deploy", by which a release is put in place.
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.
 	Program string `json:",omitempty"`
 	// Release is the one that rollback is to lead to, by its name or the first
 	// letters of it; "" for the one before the current one.
 	Release string `json:",omitempty"`
+	// Path is where the release lies that prove is to judge.
+	Path string `json:",omitempty"`
 	// Wait has reload and rollback answer once the swap is decided.
 	Wait bool `json:",omitempty"`
 	// Watch has status answer again at each change.
@@ -43,6 +46,14 @@ type Response struct {
 	Releases []Release `json:"releases,omitempty"`
 
 	Metrics []metrics.Family `json:"metrics,omitempty"`
+	Target  *Target          `json:"target,omitempty"`
+}
+
+// Target is what is deployed to a program.
+type Target struct {
+	File string `json:"file,omitempty"` // that generations run, as the command leads to it; "" where hotinit does not look at it
+	Real string `json:"real,omitempty"` // where that leads
+	Dir  string `json:"dir,omitempty"`  // the watched directory that belongs to a release, as it was named
 }
 
 // Release is one that runs, that can be gone back to, or that was rejected.

@@ -20,6 +20,7 @@ func Default() []string {
 		// What interpreters and their tools write while they run.
 		"__pycache__/", "*.py[co]", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/",
 		// What systems write: macOS directories, files removed while open on NFS and FUSE.
+		".hotinit-deploy-*", // what hotinit deploy has not put in place yet
 		".DS_Store", ".nfs*", ".fuse_hidden*",
 	}
 }

@@ -45,8 +45,14 @@ func preparingNotStarted(m *step, g *Gen, ev Event) {
 	n := g.N
 	m.newest(g, ev.Release)
 	m.remove(n)
+	if current := m.s.In(Current); current != nil && ev.Reason == "" && current.Release == ev.Release {
+		m.do(Effect{Kind: Outcome, N: n, Release: ev.Release, None: true, OK: true, Text: runsAlready(current)})
+		m.say(aDecision, "%s", runsAlready(current))
+		m.beginAgain()
+		return
+	}
 	if r := m.s.Rejection(ev.Release); r != nil && ev.Reason == "" {
-		m.do(Effect{Kind: Outcome, N: n, Text: "its content was rejected before: " + r.reason()})
+		m.do(Effect{Kind: Outcome, N: n, Release: ev.Release, Text: "its content was rejected before: " + r.reason()})
 		m.notStarted(r, "nothing changes")
 		m.beginAgain()
 		return
@@ -372,7 +378,7 @@ func servingChanged(m *step, ev Event) {
 			return
 		}
 		if g := m.s.In(Current); g != nil && g.Release == ev.Release {
-			m.say(aDecision, "release %s is not started again: generation %d runs it", Short(ev.Release), g.N)
+			m.say(aDecision, "%s", runsAlready(g))
 			return // what was put back runs already
 		}
 	}
@@ -403,17 +409,52 @@ func startingChanged(m *step, ev Event) {
 	if ev.Release != "" && ev.Release == g.Release || m.tooMany(ev) {
 		return
 	}
-	n, release := g.N, g.Release
-	g.Phase = Retiring
-	m.terminate(g, m.p.RetireSignal)
-	if current := m.s.In(Current); current != nil && ev.Release != "" && current.Release == ev.Release {
-		m.say(aDecision, "generation %d is told to go%s: its content was taken back; generation %d stays%s", n, of(release), current.N, of(current.Release))
-		m.do(Effect{Kind: Outcome, N: n, Text: "its content was taken back"})
-		m.beginAgain()
+	m.supersede(g, ev.Release, ByChange)
+}
+
+// servingDeployed starts what somebody has put there. That it was rejected before
+// does not count: somebody asks for it.
+func servingDeployed(m *step, ev Event) {
+	if m.leftToNextRun(ev) {
 		return
 	}
-	m.say(aDecision, "generation %d is told to go%s: there is newer content", n, of(release))
-	m.begin(ByChange, Newest, "")
+	m.s.Newest = ev.Release
+	if g := m.s.In(Current); g != nil && g.Release == ev.Release && !g.Stalled && !g.Hung {
+		m.say(aDecision, "%s", runsAlready(g))
+		m.do(Effect{Kind: Outcome, N: m.s.Next, Release: ev.Release, None: true, OK: true, Text: runsAlready(g)})
+		return
+	}
+	m.unreject(ev.Release)
+	m.begin(ByDeploy, Newest, "")
+}
+
+// leftToNextRun has a program that runs once take a release in its next run.
+func (m *step) leftToNextRun(ev Event) bool {
+	if m.p.Once {
+		m.do(Effect{Kind: Outcome, N: m.s.Next, Release: ev.Release, None: true, OK: true, Text: "release " + Short(ev.Release) + " is in place, and the next run takes it (HOTINIT_RUN=once)"})
+	}
+	return m.p.Once
+}
+
+// startingDeployed is servingDeployed while another generation starts. The watcher
+// may have seen the same file first: then that start is this one.
+func startingDeployed(m *step, ev Event) {
+	if m.leftToNextRun(ev) {
+		return
+	}
+	g := m.s.starting()
+	m.s.Newest = ev.Release
+	if g.Phase == Candidate && g.Release == ev.Release {
+		return
+	}
+	m.unreject(ev.Release)
+	if g.Phase == Preparing {
+		if m.later(false, ev.Release) {
+			m.s.Asked = ByDeploy
+		}
+		return
+	}
+	m.supersede(g, ev.Release, ByDeploy)
 }
 
 func startingReload(m *step, ev Event) {

@@ -125,14 +125,41 @@ func (m *step) beginAgain() bool {
 		return true
 	}
 	if current := m.s.In(Current); current != nil && want == current.Release {
-		return false // what was started in the meantime was this already
+		// What was started in the meantime was this already, or it ran before.
+		if asked == ByDeploy {
+			m.do(Effect{Kind: Outcome, N: m.s.Next, Release: want, None: true, OK: true, Text: runsAlready(current)})
+		}
+		return false
 	}
 	if r := m.s.Rejection(want); r != nil {
 		m.notStarted(r, "nothing changes")
 		return false // so it was, and it failed
 	}
-	m.begin(ByChange, Newest, "")
+	m.begin(asked, Newest, "")
 	return true
+}
+
+// runsAlready is why a release is not started.
+func runsAlready(g *Gen) string {
+	return fmt.Sprintf("release %s is not started again: generation %d runs it", Short(g.Release), g.N)
+}
+
+// supersede retires a candidate, for there is newer content.
+func (m *step) supersede(g *Gen, newer string, cause Cause) {
+	n, release := g.N, g.Release
+	g.Phase = Retiring
+	m.terminate(g, m.p.RetireSignal)
+	if current := m.s.In(Current); current != nil && newer != "" && current.Release == newer {
+		m.say(aDecision, "generation %d is told to go%s: its content was taken back; generation %d stays%s", n, of(release), current.N, of(current.Release))
+		m.do(Effect{Kind: Outcome, N: n, Release: release, Text: "its content was taken back"})
+		if cause == ByDeploy {
+			m.do(Effect{Kind: Outcome, N: m.s.Next, Release: newer, None: true, OK: true, Text: runsAlready(current)})
+		}
+		m.beginAgain()
+		return
+	}
+	m.say(aDecision, "generation %d is told to go%s: there is newer content", n, of(release))
+	m.begin(cause, Newest, "")
 }
 
 // later notes that another start is to follow the one under way. However
@@ -388,7 +415,7 @@ func (m *step) exitIfStopped() {
 // failed decides what follows a generation n, of a release, that never served.
 // level is of the line about hotinit's end, where it ends with it.
 func (m *step) failed(n int, release string, status int, reason string, level int) {
-	m.do(Effect{Kind: Outcome, N: n, Text: reason})
+	m.do(Effect{Kind: Outcome, N: n, Release: release, Text: reason})
 	if !m.s.Served {
 		m.s.Status = status
 	}
@@ -481,7 +508,7 @@ func (m *step) promote(g *Gen) {
 		m.s.Reason = ""
 	}
 	m.do(Effect{Kind: Foreground, N: g.N})
-	m.do(Effect{Kind: Outcome, N: g.N, OK: true})
+	m.do(Effect{Kind: Outcome, N: g.N, Release: g.Release, OK: true})
 	switch {
 	case old == nil:
 		level := aDecision

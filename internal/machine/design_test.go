@@ -117,7 +117,7 @@ func TestEachEventAndEffectHasAName(t *testing.T) {
 			t.Errorf("event %d has no name", k)
 		}
 	}
-	if len(effectNames) != int(Exit)+1 || len(causeNames) != int(BySignal)+1 {
+	if len(effectNames) != int(Exit)+1 || len(causeNames) != int(ByDeploy)+1 {
 		t.Error("an effect or a cause has no name")
 	}
 }

@@ -82,7 +82,7 @@ func possible(s State, p *Policy, w world) []Event {
 		evs = append(evs, Event{Kind: Rollback, Release: g.Release})
 	}
 	for _, r := range w.releases {
-		evs = append(evs, Event{Kind: Changed, Release: r})
+		evs = append(evs, Event{Kind: Changed, Release: r}, Event{Kind: Deployed, Release: r})
 	}
 	for _, t := range timersOf(s, p) {
 		evs = append(evs, t.Event())

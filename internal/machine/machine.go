@@ -59,6 +59,7 @@ const (
 	Changed  // there is new content, Release; "" where it has no name. Path is what changed in a watched directory
 	Reload   // somebody asked, by Signal where that is not 0
 	Rollback // somebody asked, to Release; "" to the one before
+	Deployed // somebody has put Release there, and wants it to run
 	Traffic  // a connection came to a socket of the program during a swap
 	Renamed  // the content of Release was read: its name is Name from now on
 	Halt     // Signal stops everything; Reason says who asked, where it did not come as a signal
@@ -83,7 +84,7 @@ var eventNames = [eventKinds]string{
 	Stalled: "stalled", StallOver: "stall over", Beat: "beat", Triggered: "triggered", Exited: "exited", Empty: "empty",
 	IntervalOver: "interval", QuietOver: "quiet", ReadyTimedOut: "ready-timeout", KillOldDelayOver: "kill-old-delay",
 	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog", RunTimedOut: "max-runtime",
-	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Traffic: "traffic",
+	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Deployed: "deploy", Traffic: "traffic",
 	Renamed: "renamed", Halt: "stop", Relay: "signal", Dropped: "dropped", Noted: "noted",
 	RestartDelayOver: "restart", AutoRestartOver: "auto-restart", SwapDelayOver: "swap-delay", CalmOver: "calm",
 	StopTimedOut: "stop-timeout",
@@ -119,7 +120,7 @@ const (
 	Sweep                        // N's main process ended: SIGTERM to the rest of it, then Empty; Last where the verdict comes next, and init does that
 	Foreground                   // N's process group is the terminal's from now on
 	Say                          // print Text
-	Outcome                      // the start of N is decided: OK, or else Text says why not; None where no generation was started at all
+	Outcome                      // the start of N, of Release, is decided: OK, or else Text says why not; None where no generation was started at all
 	Exit                         // the verdict: Status; Stopped where a signal asked for it; Text says why, "" where it is not said
 )
 

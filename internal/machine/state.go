@@ -53,9 +53,10 @@ const (
 	ByAutoRestart              // --enable-auto-restart
 	ByStall                    // the current one accepts nothing (--on-stall)
 	BySignal                   // the signal that asks for a swap came (--reload-signal)
+	ByDeploy                   // somebody put a release there and asked for it (hotinit deploy)
 )
 
-var causeNames = []string{"boot", "changed", "reload", "rollback", "rolled back after a failure", "restart", "auto-restart", "stalled", "signal"}
+var causeNames = []string{"boot", "changed", "reload", "rollback", "rolled back after a failure", "restart", "auto-restart", "stalled", "signal", "deploy"}
 
 func (c Cause) String() string { return causeNames[c] }
 

@@ -375,6 +375,67 @@ func (d *Dir) Link(fd int, name string) error {
 // Rename renames a file within the directory, in the place of another.
 func (d *Dir) Rename(from, to string) error { return unix.Renameat(d.fd, from, d.fd, to) }
 
+// Exchange makes each of two files of the directory have the other's name, at once.
+// Not every file system can do that.
+func (d *Dir) Exchange(a, b string) error {
+	return unix.Renameat2(d.fd, a, d.fd, b, unix.RENAME_EXCHANGE)
+}
+
+// RenameNew renames a file within the directory; EEXIST says that the new name is
+// taken.
+func (d *Dir) RenameNew(from, to string) error {
+	err := unix.Renameat2(d.fd, from, d.fd, to, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL && err != unix.ENOSYS {
+		return err
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(d.fd, to, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		return unix.EEXIST
+	}
+	return d.Rename(from, to)
+}
+
+// Symlink makes a symbolic link in the directory.
+func (d *Dir) Symlink(to, name string) error { return unix.Symlinkat(to, d.fd, name) }
+
+// SyncAll writes all of the file system that the directory is in to the disk.
+func (d *Dir) SyncAll() error {
+	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Syncfs(fd)
+}
+
+// Sync writes the directory's names to the disk.
+func (d *Dir) Sync() error {
+	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fsync(fd)
+}
+
+// Lock locks the directory by flock(2) and returns a descriptor that holds the lock
+// until it is closed. It does not wait: EWOULDBLOCK says that somebody has it.
+func (d *Dir) Lock() (int, error) {
+	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Root opens the directory for what makes and removes many files in it, none of
+// which can lead out of it.
+func (d *Dir) Root() (*os.Root, error) { return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", d.fd)) }
+
 // Watch makes an inotify(7) descriptor watch the directory.
 func (d *Dir) Watch(inotify int, mask uint32) error {
 	_, err := unix.InotifyAddWatch(inotify, fmt.Sprintf("/proc/self/fd/%d", d.fd), mask|unix.IN_ONLYDIR)

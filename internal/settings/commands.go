@@ -23,9 +23,10 @@ type commandFlag struct {
 }
 
 var (
-	flagPID  = commandFlag{"--pid", "PID", "ask the hotinit with this PID [1]"}
-	flagWait = commandFlag{"--wait", "", "wait for the outcome, and exit with 1 if the release was rejected"}
-	flagJSON = commandFlag{"--json", "", "print JSON"}
+	flagPID     = commandFlag{"--pid", "PID", "ask the hotinit with this PID [1]"}
+	flagWait    = commandFlag{"--wait", "", "wait for the outcome, and exit with 1 if the release was rejected"}
+	flagProgram = commandFlag{"--program", "NAME", "of several programs, this one"}
+	flagJSON    = commandFlag{"--json", "", "print JSON"}
 )
 
 var commands = [...]command{
@@ -42,6 +43,9 @@ var commands = [...]command{
 	{name: "metrics", args: "[NAME]", help: "print numbers for Prometheus, of all programs or the named one",
 		more:  "cmd/hotinit-exporter serves the same over HTTP; docs/metrics.md lists them.",
 		flags: []commandFlag{flagPID}},
+	{name: "deploy", args: "[FILE|-]", help: "put a release in place, start it, and wait for the outcome",
+		more:  "FILE, or standard input, replaces what the command runs; its owner and mode stay. It is judged before, as hotinit would (and by --check), exchanged by one rename, and started once, whatever the watch sees. If it is rejected, what was there before is put back. A FILE.sha256 or FILE.minisig beside FILE goes with it. With --dir, a tar archive, not compressed, becomes a new directory, in the place of the watched one, or of the one that a symbolic link leads to. Exit codes: 0 if it is current, 1 if it was rejected, 125 if nothing was changed.",
+		flags: []commandFlag{{"--to", "PATH", "put it there [what the command runs, or with --dir what is watched]"}, {"--dir", "", "unpack a tar archive"}, flagProgram, flagPID}},
 	{name: "stop", help: "stop the app and hotinit, as SIGTERM does",
 		flags: []commandFlag{flagPID}},
 	{name: "health", help: "exit with 0 while a generation serves, else with 1",

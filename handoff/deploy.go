@@ -1,0 +1,116 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/hotinit/hotinit/internal/contract"
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/release"
+)
+
+// deploys answer `hotinit deploy`, which puts a release in place by itself: where
+// that belongs, whether it is a good one, and that it is to run.
+type deploys struct {
+	*common
+	starts  *starts
+	clients *clients
+}
+
+// answer acts upon a request, and reports whether it is one of these. It runs on a
+// goroutine of its own.
+func (s *deploys) answer(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool {
+	switch r.Op {
+	case "target":
+		reply(control.Response{OK: true, Target: s.target()})
+	case "prove":
+		if err := s.prove(r.Path, gone); err != nil {
+			reply(control.Response{Text: err.Error()})
+			break
+		}
+		reply(control.Response{OK: true})
+	case "deploy":
+		ev := machine.Event{Kind: machine.Reload}
+		if f := s.starts.newest(); f != nil {
+			ev = machine.Event{Kind: machine.Deployed, Release: f.Name()}
+			f.Close()
+		}
+		s.clients.answerSwap(ev, true, reply, gone)
+	default:
+		return false
+	}
+	return true
+}
+
+// target says what is deployed to this program.
+func (s *deploys) target() *control.Target {
+	t := &control.Target{}
+	for _, p := range s.cfg.WatchPaths {
+		if _, ok := s.tree(); ok && p.Signal == 0 {
+			t.Dir = s.fromStart(p.Path)
+			break
+		}
+	}
+	j := s.job()
+	if err := s.starts.resolve(j); err != nil {
+		return t // the command is not there, and may be what is deployed
+	}
+	if s.starts.checked(j) {
+		t.File = s.starts.target(j)
+		if real, err := filepath.EvalSymlinks(t.File); err == nil {
+			t.Real = real
+		}
+	}
+	return t
+}
+
+// job is one that is not started. Its number only says that it is not the first.
+func (s *deploys) job() *job {
+	return &job{n: 2, source: machine.Newest, cause: machine.ByDeploy, script: -1, cancel: make(chan struct{})}
+}
+
+// prove returns why what lies at a path would not be started in the place of what
+// runs. It is asked before anything is replaced.
+func (s *deploys) prove(path string, gone <-chan struct{}) error {
+	if !filepath.IsAbs(path) {
+		return errors.New("the path is not absolute")
+	}
+	j := s.job()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-gone:
+			close(j.cancel)
+		case <-ended:
+		}
+	}()
+	if err := s.starts.resolve(j); err != nil {
+		j.env, _, _ = s.contract.Environment(j.n)
+	}
+	f, err := release.Open(path, release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, KernelDecides: s.starts.releases.doubtful(), Done: j.cancel})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, tree := s.tree(); s.trust != nil && !tree {
+		if err := f.LoadSignature(); err != nil {
+			return err
+		}
+		if err := f.Verify(s.trust, false, j.cancel); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Check == "" {
+		return nil
+	}
+	c := s.hook(s.cfg.Check)
+	c.Path, c.Env = path, contract.WithoutSockets(j.env)
+	c.Timeout, c.Cancel = s.cfg.CheckTimeout, j.cancel
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("--check: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,261 @@
+package swap
+
+import (
+	"archive/tar"
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/site"
+)
+
+// releaseOf makes a release of the test application outside of what is watched.
+func releaseOf(t *testing.T, version string, flags ...string) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "server")
+	box.Install(t, path, version, flags...)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// deploy runs hotinit deploy with something on its standard input.
+func deploy(s *site.Site, in []byte, args ...string) (status int, output string) {
+	s.T.Helper()
+	c := s.Client(append([]string{"deploy"}, args...)...)
+	c.Stdin = bytes.NewReader(in)
+	return site.Finish(s.T, c)
+}
+
+// tarOf makes an archive of a program in bin/server, and a file beside it.
+func tarOf(t *testing.T, program []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, content := range map[string][]byte{"bin/server": program, "conf/a": []byte("a")} {
+		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755, Size: int64(len(content))})
+		if err == nil {
+			_, err = w.Write(content)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// sweptBy waits until what the watch saw of a deploy has been acted upon: the next
+// release, which is renamed into place, is the next generation.
+func sweptBy(s *site.Site, n int) {
+	s.T.Helper()
+	s.Swap("last")
+	s.Until("the next release is current", func() bool {
+		for _, g := range s.Status().Generations {
+			if g.Phase == "current" && g.N >= n {
+				if g.N != n {
+					s.T.Fatalf("the next release is generation %d, not %d: something was started twice\n%s", g.N, n, s.Output)
+				}
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// nothingLeft fails where a deploy left a file of its own.
+func nothingLeft(s *site.Site) {
+	s.T.Helper()
+	_ = filepath.WalkDir(s.Dir, func(path string, d fs.DirEntry, err error) error {
+		if strings.HasPrefix(filepath.Base(path), ".hotinit-deploy-") {
+			s.T.Errorf("%s was left", path)
+		}
+		return nil
+	})
+}
+
+func TestDeployPutsAFileInPlaceAndSwapsOnce(t *testing.T) {
+	s := site.Serving(t, site.Options{})
+	if err := os.Chmod(s.Path, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(s.Path, 65534, 65533); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before, after unix.Stat_t
+	_ = unix.Stat(s.Path, &before)
+	status, text := deploy(s, releaseOf(t, "v2"), "-")
+	if status != 0 || !strings.HasPrefix(text, "generation 2 is current (release ") {
+		t.Fatalf("status %d: %s\n%s", status, text, s.Output)
+	}
+	s.Answers("v2 generation 2 ")
+	_ = unix.Stat(s.Path, &after)
+	if before.Mode != after.Mode || before.Uid != after.Uid || before.Gid != after.Gid {
+		t.Errorf("mode %o, owner %d, group %d; it was %o, %d, %d", after.Mode, after.Uid, after.Gid, before.Mode, before.Uid, before.Gid)
+	}
+	nothingLeft(s)
+	status, text = deploy(s, releaseOf(t, "v2"))
+	if status != 0 || !strings.Contains(text, "generation 2 runs it") {
+		t.Errorf("the same once more: status %d: %s", status, text)
+	}
+	sweptBy(s, 3)
+}
+
+func TestDeployIntoAWatchedDirectorySwapsOnce(t *testing.T) {
+	var s *site.Site
+	s = site.Open(t, site.Options{
+		Command: []string{"app/server"}, Flags: []string{"--watch", "app", "--settle", "10ms"},
+		Prepare: func(s *site.Site) {
+			s.Path = s.File("app/server")
+			_ = os.Mkdir(s.File("app"), 0o755)
+			box.Install(t, s.Path, "v1")
+		},
+	})
+	s.Becomes(1, "current")
+	if status, text := deploy(s, releaseOf(t, "v2")); status != 0 || !strings.HasPrefix(text, "generation 2 is current") {
+		t.Fatalf("status %d: %s\n%s", status, text, s.Output)
+	}
+	s.Answers("v2 generation ")
+	nothingLeft(s)
+	s.Write("app/more", "x")
+	s.Until("the change after it is started", func() bool { return started(s) > 2 })
+	s.Until("it is current", func() bool {
+		return slices.ContainsFunc(s.Status().Generations, func(g control.Generation) bool { return g.Phase == "current" && g.N > 2 })
+	})
+	if n := started(s); n != 3 {
+		t.Errorf("%d generations were started\n%s", n, s.Output)
+	}
+}
+
+// started counts the generations that were started.
+func started(s *site.Site) int {
+	return s.Output.Count(regexp.MustCompile(`^hotinit: generation [0-9]+ is started `))
+}
+
+func TestARejectedDeployPutsTheFileBeforeBack(t *testing.T) {
+	s := site.Serving(t, site.Options{})
+	before := s.Read("server")
+	status, text := deploy(s, releaseOf(t, "v2", "-exit", "9"))
+	if status != 1 || !strings.Contains(text, "exited with status 9") || !strings.Contains(text, "what was there before is back at "+s.Path) {
+		t.Errorf("status %d: %s", status, text)
+	}
+	if s.Read("server") != before {
+		t.Error("the file before is not back")
+	}
+	nothingLeft(s)
+	// It is tried again where somebody asks, although it was rejected.
+	if status, text := deploy(s, releaseOf(t, "v2", "-exit", "9")); status != 1 || !strings.Contains(text, "exited with status 9") {
+		t.Errorf("once more: status %d: %s", status, text)
+	}
+	s.Answers("v1 generation 1 ")
+	sweptBy(s, 4)
+}
+
+func TestADeployThatIsNoReleaseChangesNothing(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--check", "sh -c '! grep -q \"#app bad\" {}'"}})
+	before := s.Read("server")
+	good := releaseOf(t, "good")
+	for what, in := range map[string][]byte{
+		"a truncated program":     good[:len(good)/2],
+		"nothing":                 {},
+		"what --check refuses":    releaseOf(t, "bad"),
+		"a script without a name": []byte("#!/none/sh\n"),
+	} {
+		if status, text := deploy(s, in); status != 125 || strings.Contains(text, "is current") {
+			t.Errorf("%s: status %d: %s", what, status, text)
+		}
+		if s.Read("server") != before {
+			t.Errorf("%s was put in place", what)
+		}
+		nothingLeft(s)
+	}
+}
+
+func TestDeployTurnsALinkToANewDirectory(t *testing.T) {
+	s := site.Open(t, site.Options{
+		Command: []string{"current/bin/server"}, Flags: []string{"--watch", "current", "--settle", "10ms"},
+		Prepare: func(s *site.Site) {
+			_ = os.MkdirAll(s.File("releases/1/bin"), 0o755)
+			box.Install(t, s.File("releases/1/bin/server"), "v1")
+			s.Link("releases/1", "current")
+		},
+	})
+	s.Becomes(1, "current")
+	status, text := deploy(s, tarOf(t, releaseOf(t, "v2")), "--dir")
+	if status != 0 || !strings.Contains(text, "generation 2 is current") {
+		t.Fatalf("status %d: %s\n%s", status, text, s.Output)
+	}
+	s.Answers("v2 generation ")
+	led, _ := os.Readlink(s.File("current"))
+	if !strings.HasPrefix(led, "releases/2") || s.Read("current/conf/a") != "a" || s.Read("releases/1/bin/server") == "" {
+		t.Errorf("current leads to %q", led)
+	}
+	status, text = deploy(s, tarOf(t, releaseOf(t, "v3", "-exit", "9")), "--dir")
+	if now, _ := os.Readlink(s.File("current")); status != 1 || now != led {
+		t.Errorf("status %d, current leads to %q, not %q: %s", status, now, led, text)
+	}
+	if status, text = deploy(s, tarOf(t, []byte("#!/none/sh\n")), "--dir", "--to", s.File("current")); status != 125 {
+		t.Errorf("status %d: %s", status, text)
+	}
+	if names, _ := os.ReadDir(s.File("releases")); len(names) != 2 {
+		t.Errorf("there are %v", names)
+	}
+	s.Answers("v2 generation ")
+}
+
+func TestDeployExchangesADirectory(t *testing.T) {
+	s := site.Open(t, site.Options{
+		Command: []string{"app/bin/server"}, Flags: []string{"--watch", "app", "--settle", "10ms"},
+		Prepare: func(s *site.Site) {
+			_ = os.MkdirAll(s.File("app/bin"), 0o755)
+			box.Install(t, s.File("app/bin/server"), "v1")
+		},
+	})
+	s.Becomes(1, "current")
+	status, text := deploy(s, tarOf(t, releaseOf(t, "v2")), "--dir", "-")
+	if status != 0 || !strings.Contains(text, "generation 2 is current") {
+		t.Fatalf("status %d: %s\n%s", status, text, s.Output)
+	}
+	s.Answers("v2 generation ")
+	status, text = deploy(s, tarOf(t, releaseOf(t, "v3", "-exit", "9")), "--dir")
+	if status != 1 || !strings.Contains(text, "is back at") || s.Read("app/conf/a") != "a" {
+		t.Errorf("status %d: %s", status, text)
+	}
+	s.Answers("v2 generation ")
+}
+
+func TestADeploySurvivesAKilledHandoff(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--ready", "notify"}, App: []string{"-ready", "once"}})
+	fifo := s.File("ready")
+	open := box.Fifo(t, fifo)
+	c := s.Client("deploy")
+	c.Stdin = bytes.NewReader(releaseOf(t, "v2", "-ready", fifo))
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.Becomes(2, "candidate")
+	s.KillHandoff()
+	s.Becomes(2, "candidate") // the next handoff answers
+	open()
+	if err := c.Wait(); err != nil || !strings.Contains(out.String(), "generation 2 ") {
+		t.Errorf("%v: %s\n%s", err, &out, s.Output)
+	}
+	s.Answers("v2 generation 2 ")
+}
