@@ -342,6 +342,20 @@ patch:
 start:
 	MOVB	$1, ·entered(SB)
 
+	// The threads that Go's runtime starts before init sleep less exactly:
+	// prctl(PR_GET_TIMERSLACK), and prctl(PR_SET_TIMERSLACK, a millisecond) unless
+	// there is none (real-time scheduling).
+	MOVL	$30, DI
+	MOVL	$157, AX
+	SYSCALL
+	CMPQ	AX, $0
+	JLE	environment
+	MOVQ	AX, ·slack(SB)
+	MOVL	$29, DI
+	MOVL	$1000000, SI
+	MOVL	$157, AX
+	SYSCALL
+
 environment:
 	// GOMAXPROCS=1 takes the place of the one in the environment. If there is
 	// none, it goes before all other variables: argc and argv move down. It goes

@@ -110,6 +110,20 @@ start:
 	MOVD	$1, R0
 	MOVB	R0, ·entered(SB)
 
+	// The threads that Go's runtime starts before init sleep less exactly:
+	// prctl(PR_GET_TIMERSLACK), and prctl(PR_SET_TIMERSLACK, a millisecond) unless
+	// there is none (real-time scheduling).
+	MOVD	$30, R0
+	MOVD	$167, R8
+	SVC
+	CMP	$0, R0
+	BLE	environment
+	MOVD	R0, ·slack(SB)
+	MOVD	$29, R0
+	MOVD	$1000000, R1
+	MOVD	$167, R8
+	SVC
+
 environment:
 	// GOMAXPROCS=1 takes the place of the one in the environment. If there is
 	// none, it goes before all other variables: argc and argv move down. It goes

@@ -437,3 +437,24 @@ func TestGoHasOneProcessorAndTheEnvironmentIsAsItWas(t *testing.T) {
 		})
 	}
 }
+
+func TestOnlyGoesOwnThreadsSleepLessExactly(t *testing.T) {
+	if os.Geteuid() != 0 || emulated {
+		t.Skip("only root may read the timer slack of other threads")
+	}
+	slack, err := os.ReadFile("/proc/self/timerslack_ns")
+	if err != nil || strings.TrimSpace(string(slack)) == "0" {
+		t.Skip("there is no timer slack here:", err)
+	}
+	mine := strings.TrimSpace(string(slack))
+	each(t, func(t *testing.T, b build) {
+		out, err := exec.Command(b.path(t), "slack").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if !slices.Contains(lines, "first "+mine) || !slices.Contains(lines, "1000000") {
+			t.Errorf("%q, want %s in the first thread, and 1000000 in the monitor thread", lines, mine)
+		}
+	})
+}

@@ -124,6 +124,9 @@ func (im *image) child() {
 		digits(b, pid)
 	}
 
+	if im.slack > 0 {
+		sys(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, im.slack, 0)
+	}
 	im.dispositions()
 	im.exec()
 }

@@ -59,6 +59,7 @@ type image struct {
 	dir      *byte
 	umask    int
 	signals  entry.Signals
+	slack    uintptr // 0 leaves it
 	action   sigaction
 	limit    *unix.Rlimit
 	cred     *passwd.Credential
@@ -94,6 +95,7 @@ func newImage(s *Spec) (*image, error) {
 		moved:    make([]uintptr, len(s.Files)),
 		umask:    s.Umask,
 		signals:  s.Signals,
+		slack:    uintptr(entry.TimerSlack()),
 		noPrivs:  s.NoNewPrivs,
 		setsid:   s.Setsid,
 		setpgid:  s.Setpgid && !s.Setsid,

@@ -2,6 +2,7 @@ package inits
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -139,4 +140,19 @@ func TestHotinitItselfIsInTheRootFolder(t *testing.T) {
 		}
 	}
 	stop(t, b, 0)
+}
+
+// hotinit's own threads sleep less exactly, see package entry.
+func TestTheAppHasTheTimerSlackThatHotinitWasStartedWith(t *testing.T) {
+	own, err := os.ReadFile("/proc/self/timerslack_ns")
+	if err != nil {
+		t.Skip("this kernel does not tell it:", err)
+	}
+	b := start(t, "--interval", "50ms", "--", "/bin/sh", "-c", "echo slack $(cat /proc/self/timerslack_ns) $HOTINIT_GENERATION; exec sleep 60")
+	want := "^slack " + strings.TrimSpace(string(own)) + " "
+	b.Line(want + "1$")
+	b.KillHandoff()
+	b.Signal(unix.SIGHUP)
+	b.Line(want + "2$")
+	stop(t, b, 143)
 }

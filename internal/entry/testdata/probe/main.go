@@ -35,6 +35,8 @@ func main() {
 		select {}
 	case "processors":
 		err = processors()
+	case "slack":
+		err = slack()
 	case "allthreads":
 		err = allThreads()
 	}
@@ -42,6 +44,26 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// slack prints the timer slack of the first thread, and then that of the others.
+func slack() error {
+	pid := strconv.Itoa(os.Getpid())
+	tasks, err := filepath.Glob("/proc/self/task/*")
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile("/proc/" + filepath.Base(task) + "/timerslack_ns")
+		if err != nil {
+			return err
+		}
+		if filepath.Base(task) == pid {
+			fmt.Print("first ")
+		}
+		fmt.Print(string(b))
+	}
+	return nil
 }
 
 func report() error {
