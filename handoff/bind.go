@@ -61,10 +61,6 @@ func (s *program) bindAll(inherited map[int]int, recorded []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	// The path of a unix socket is bound as it was given, for its length is
-	// limited, and may be relative.
-	_ = unix.Chdir(s.home)
-	defer unix.Chdir("/")
 	for _, spec := range s.cfg.Sockets {
 		fd, err := s.bind(spec)
 		if err != nil {
@@ -92,7 +88,11 @@ func (s *program) bind(spec sockets.Spec) (int, error) {
 		s.files.add(spec)
 		return fd, nil
 	}
+	// The path of a unix socket is bound as it was given, for its length is
+	// limited, and may be relative.
+	_ = unix.Chdir(s.home)
 	fd, err := sockets.Bind(spec, s.cfg.Backlog)
+	_ = unix.Chdir("/")
 	if err != nil {
 		return -1, err
 	}

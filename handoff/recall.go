@@ -71,7 +71,7 @@ func (s *starts) recall() {
 		}
 		var newest *release.File
 		if boots && len(m.list.Rejected) > 0 {
-			newest = s.newest()
+			newest = s.newestInTime()
 			if newest != nil && m.list.RejectedAs(newest.Name()) != nil {
 				s.openLast(m)
 			}
@@ -128,7 +128,7 @@ func (s *starts) remember(m *memories) {
 			mem.good = append(mem.good, name)
 		}
 		if s.releases.held[name] != nil {
-			r.file.Close()
+			r.file.CloseBeside()
 		} else {
 			s.releases.hold(name, r)
 		}
@@ -137,6 +137,19 @@ func (s *starts) remember(m *memories) {
 	for _, r := range slices.Backward(m.list.Rejected) {
 		mem.bad = append(mem.bad, r.Name)
 		s.engine.apply(machine.Event{Kind: machine.Recalled, Release: r.Name, Reason: why(r), ByHand: r.ByHand})
+	}
+}
+
+// newestInTime is newest where file systems may not answer: nil then.
+func (s *starts) newestInTime() *release.File {
+	found := make(chan *release.File, 1)
+	go func() { found <- s.newest() }()
+	select {
+	case f := <-found:
+		return f
+	case <-time.After(openWithin):
+		go func() { (<-found).Close() }()
+		return nil
 	}
 }
 
@@ -202,7 +215,7 @@ func (s *releases) take(j *job) {
 		return
 	}
 	if old := s.held[j.key]; old != nil {
-		old.file.Close()
+		old.file.CloseBeside()
 		delete(s.held, j.key)
 	}
 	s.hold(j.key, j.proven)

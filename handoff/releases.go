@@ -82,7 +82,7 @@ func (s *releases) hold(key string, r *heldRelease) {
 	if old := s.held[key]; key == "" || old != nil && !old.kept {
 		return
 	} else if old != nil {
-		old.file.Close()
+		old.file.CloseBeside()
 	}
 	s.held[key] = r
 	_ = s.kept.keep(releaseName(key), r.file.FD())
@@ -94,7 +94,7 @@ func (s *releases) hold(key string, r *heldRelease) {
 // giveBack closes a file that was checked, unless it is held: then letGo does.
 func (s *releases) giveBack(f *release.File) {
 	if r := s.held[f.Name()]; r == nil || r.file != f {
-		f.Close()
+		f.CloseBeside()
 	}
 }
 
@@ -130,12 +130,12 @@ func (s *releases) removeCopies() {
 }
 
 // takeOffered returns what the watcher has opened and checked for path, if
-// that is what path leads to still. It is the caller's from then on.
-func (s *releases) takeOffered(path string) *release.File {
+// that is what path leads to still: now. It is the caller's from then on.
+func (s *releases) takeOffered(path string, now *unix.Stat_t) *release.File {
 	f := s.offered
 	s.offered = nil
-	if f != nil && (f.Path != path || !unmodified(path, f)) {
-		f.Close()
+	if f != nil && (f.Path != path || now == nil || !isFile(now, f) || !asWas(now, f)) {
+		f.CloseBeside()
 		return nil
 	}
 	return f
@@ -144,7 +144,7 @@ func (s *releases) takeOffered(path string) *release.File {
 // withdraw closes what the watcher has found, where no start will take it.
 func (s *releases) withdraw() {
 	if s.offered != nil {
-		s.offered.Close()
+		s.offered.CloseBeside()
 		s.offered = nil
 	}
 }
@@ -152,14 +152,29 @@ func (s *releases) withdraw() {
 // leadsTo reports whether path leads to the file that was checked.
 func leadsTo(path string, f *release.File) bool {
 	var st unix.Stat_t
-	return unix.Stat(path, &st) == nil && uint64(st.Dev) == f.Dev && st.Ino == f.Ino
+	return unix.Stat(path, &st) == nil && isFile(&st, f)
 }
 
 // unmodified reports whether path leads to the file that was checked, and
 // nobody has written to it since.
 func unmodified(path string, f *release.File) bool {
 	var st unix.Stat_t
-	return unix.Stat(path, &st) == nil && uint64(st.Dev) == f.Dev && st.Ino == f.Ino && asWas(&st, f)
+	return unix.Stat(path, &st) == nil && isFile(&st, f) && asWas(&st, f)
+}
+
+func isFile(st *unix.Stat_t, f *release.File) bool {
+	return uint64(st.Dev) == f.Dev && st.Ino == f.Ino
+}
+
+// statCached is stat(2) that asks no server, where the file is a process's own.
+func statCached(path string, st *unix.Stat_t) error {
+	var x unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS, &x); err != nil {
+		return err // without statx(2) nothing is known
+	}
+	st.Dev, st.Ino, st.Size = unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino, int64(x.Size)
+	st.Mtim = unix.NsecToTimespec(x.Mtime.Sec*1e9 + int64(x.Mtime.Nsec))
+	return nil
 }
 
 func asWas(st *unix.Stat_t, f *release.File) bool {
@@ -253,12 +268,12 @@ func (s *releases) rename(key string, now release.Release) {
 	name := r.file.Name()
 	if old := s.held[name]; old == nil || old.kept {
 		if old != nil {
-			old.file.Close()
+			old.file.CloseBeside()
 		}
 		s.held[name] = r
 		_ = s.kept.keep(releaseName(name), r.file.FD())
 	} else {
-		r.file.Close() // the same content was started since, from a newer file
+		r.file.CloseBeside() // the same content was started since, from a newer file
 	}
 	delete(s.held, key)
 	s.kept.drop(releaseName(key))
@@ -311,7 +326,7 @@ func (s *releases) letGo(st machine.State) {
 			continue
 		}
 		s.kept.drop(releaseName(key))
-		r.file.Close()
+		r.file.CloseBeside()
 		if r.copy != nil {
 			s.kept.drop(copyName(key))
 			go r.copy.Remove()

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotinit/hotinit/internal/release"
 )
 
@@ -75,14 +77,15 @@ func TestWhatIsReadAgainIsWhatIsThere(t *testing.T) {
 func TestAnOfferIsTakenOnlyWhileItsPathLeadsToIt(t *testing.T) {
 	path, f := opened(t)
 	s := &releases{offered: f}
-	if got := s.takeOffered(path); got != f || s.offered != nil {
+	var now unix.Stat_t
+	if err := unix.Stat(path, &now); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.takeOffered(path, &now); got != f || s.offered != nil {
 		t.Fatalf("took %v, left %v", got, s.offered)
 	}
 	s.offered = f
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.takeOffered(path); got != nil {
+	if got := s.takeOffered(path, nil); got != nil {
 		t.Error("took a file that was removed")
 	}
 	if f.FD() >= 0 {

@@ -169,8 +169,10 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		return err
 	}
 	for _, p := range s.programs {
-		if err := p.checkTrust(); err != nil && !resumed {
-			return err
+		if !resumed {
+			if err := p.checkTrust(); err != nil {
+				return err
+			}
 		}
 		if err := p.bindAll(s.inherited(), records[p.name]); err != nil {
 			return err

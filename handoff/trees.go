@@ -44,6 +44,9 @@ func (s *common) counts() func(rel string, isDir bool) bool {
 // examineTree reads the directory that belongs to the release of a job, and copies
 // it where generations run from private copies. It runs beside the loop.
 func (s *starts) examineTree(j *job) error {
+	if !j.found.tree {
+		return nil
+	}
 	tree, ok := s.tree()
 	if !ok {
 		return nil
@@ -122,6 +125,6 @@ func (s *starts) shareCopy(j *job) {
 		return
 	}
 	go j.copy.Remove()
-	j.file.Close()
+	j.file.CloseBeside()
 	j.file, j.copy, j.command, j.origin = r.file, r.copy, r.command, r.origin
 }

@@ -31,9 +31,6 @@ func (s *releases) watch(command string, script bool) {
 	o.Check.As = s.credential()
 	o.Check.NoExec = script
 	o.Check.KernelDecides = s.doubtful()
-	if !s.signedAsTree(command) {
-		o.Check.Trust = s.trust
-	}
 	for _, p := range s.cfg.WatchPaths {
 		o.Paths = append(o.Paths, watch.Path{Pattern: s.fromStart(p.Path), Signal: p.Signal})
 	}
@@ -63,11 +60,44 @@ func (s *releases) watch(command string, script bool) {
 	s.beginWatch(o)
 }
 
+// beginWatch begins the watch beside the loop, since a file system may not answer.
+// Where it does, the watch has begun when beginWatch returns: what changes from then
+// on is seen.
 func (s *releases) beginWatch(o watch.Options) {
-	if command := o.Command; command != "" && s.cfg.Verbosity > 0 && watch.SingleFileMount(command) {
-		say.Line("%s is mounted as a single file: a file that is renamed over it on the host does not show here. Mount the directory that it is in, or deploy by writing in place", command)
+	type begun struct {
+		w   *watch.Watcher
+		err error
 	}
-	w, err := watch.New(o)
+	result := make(chan begun, 1)
+	go func() {
+		if command := o.Command; command != "" && s.cfg.Verbosity > 0 && watch.SingleFileMount(command) {
+			say.Line("%s is mounted as a single file: a file that is renamed over it on the host does not show here. Mount the directory that it is in, or deploy by writing in place", command)
+		}
+		if s.trust != nil && !s.signedAsTree(o.Command) {
+			o.Check.Trust = s.trust
+		}
+		w, err := watch.New(o)
+		result <- begun{w, err}
+	}()
+	soon := time.NewTimer(asideLimit)
+	defer soon.Stop()
+	select {
+	case r := <-result:
+		s.watchBegins(r.w, r.err)
+		return
+	case <-soon.C:
+	}
+	say.Line("cannot watch for new releases yet: %v; it is waited for, and a new generation is started when asked for", errSlow)
+	go func() {
+		r := <-result
+		s.engine.do(func() {
+			s.watchBegins(r.w, r.err)
+			s.engine.record()
+		})
+	}()
+}
+
+func (s *releases) watchBegins(w *watch.Watcher, err error) {
 	if err != nil {
 		say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)
 		s.watches = false // the next start tries again

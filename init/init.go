@@ -281,10 +281,26 @@ func (p *pid1) keep(name string, fd int) {
 func (p *pid1) drop(name string) {
 	for i, k := range p.kept {
 		if k.name == name {
-			unix.Close(k.fd)
+			closeKept(k.fd)
 			p.kept = append(p.kept[:i], p.kept[i+1:]...)
 			return
 		}
+	}
+}
+
+// closeKept closes a descriptor, and waits only for so long: close(2) asks the server
+// of a file system, which may not answer.
+func closeKept(fd int) {
+	closed := make(chan struct{})
+	go func() {
+		unix.Close(fd)
+		close(closed)
+	}()
+	limit := time.NewTimer(100 * time.Millisecond)
+	defer limit.Stop()
+	select {
+	case <-closed:
+	case <-limit.C:
 	}
 }
 

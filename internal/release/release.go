@@ -164,6 +164,17 @@ func (f *File) Close() error {
 	return unix.Close(fd)
 }
 
+// CloseBeside is Close that is not waited for: close(2) asks the server of a file
+// system (FUSE, NFS), which may not answer.
+func (f *File) CloseBeside() {
+	if f == nil || f.fd < 0 {
+		return
+	}
+	fd := f.fd
+	f.fd = -1
+	go unix.Close(fd)
+}
+
 // CheckOptions says under which circumstances a file is to be started.
 type CheckOptions struct {
 	As     *passwd.Credential // who will run the file; nil: the calling process's own

@@ -96,6 +96,8 @@ func (e *Error) hint() string {
 		return "is it built for this machine?"
 	case e.Op == "exec" && e.Err == unix.ETXTBSY:
 		return "it is still being written"
+	case e.Op == "exec" && e.Err == unix.ETIMEDOUT:
+		return "its file system does not answer, or somebody has stopped it; it is killed"
 	case e.Op == "exec" && e.Err == unix.E2BIG:
 		return "the arguments and environment are too long"
 	case e.Err == unix.EPERM && (e.Op == "setgroups" || e.Op == "setgid" || e.Op == "setuid"):

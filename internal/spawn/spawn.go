@@ -16,6 +16,7 @@ package spawn
 import (
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,6 +74,11 @@ type Spec struct {
 	Filter      []unix.SockFilter
 	FilterFlags uint
 	FilterPrivs bool
+
+	// Limit, if not 0, is how long the child may take until the program is executed.
+	// A file system may not answer, or somebody may stop the child: it is killed then,
+	// and the *Error has ETIMEDOUT.
+	Limit time.Duration
 
 	// Forked, if not nil, is called when the child exists, and the child executes
 	// nothing before Forked returns. If this process is killed before that, the
@@ -154,6 +160,12 @@ func (im *image) start() (Child, error) {
 		_ = unix.Close(filter[1])
 	}
 	syscall.ForkLock.Unlock()
+	inTime := func() bool { return true }
+	if e == 0 && im.spec.Limit > 0 {
+		// The child is this process's and was not waited for, so the PID is its.
+		limit := time.AfterFunc(im.spec.Limit, func() { _ = unix.Kill(int(pid), unix.SIGKILL) })
+		inTime = limit.Stop
+	}
 	if im.filter != nil {
 		if e == 0 {
 			im.listener = receiveListener(filter[0])
@@ -174,6 +186,10 @@ func (im *image) start() (Child, error) {
 	child := im.born(pid)
 	st, e, failed := readReport(report[0])
 	runtime.KeepAlive(im) // the child was using it until now
+	if !inTime() {
+		go child.collect() // which waits, where it cannot be killed either
+		return fail(stageExec, unix.ETIMEDOUT)
+	}
 	if !failed {
 		return child, nil
 	}

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/site"
 )
 
@@ -74,4 +76,81 @@ func TestAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file system stops to answer from which a start reads: the start is rejected, the
+// generation that serves stays, and stopping is as always.
+func TestAStartFromAFileSystemThatDoesNotAnswerIsRejected(t *testing.T) {
+	for name, o := range map[string]site.Options{
+		"the environment":           {Flags: []string{"--envdir", "frozen"}},
+		"the command":               {Command: []string{"frozen/server"}},
+		"the command, by no watch":  {Command: []string{"frozen/server"}, Flags: []string{"--no-watch"}},
+		"the directory of the app":  {Flags: []string{"--dir", "frozen"}},
+		"the directory of releases": {Command: []string{"frozen/server"}, Flags: []string{"--snapshot", "--watch", "frozen"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Prepare = func(s *site.Site) {
+				s.Write("frozen/NAME", "value")
+				if o.Command != nil {
+					box.Install(t, s.File("frozen/server"), "v1")
+				}
+			}
+			s := site.Serving(t, o)
+			s.Becomes(1, "current")
+			freeze(t, s, s.File("frozen"))
+			handoff := s.Handoff().PID
+			if status, text := s.Ask("reload", "--wait"); status == 0 || !strings.Contains(text, "does not answer") {
+				t.Errorf("reload: status %d, %s", status, text)
+			}
+			s.Answers("v1 generation 1 ")
+			if g := s.Generation(1); g == nil || g.Phase != "current" {
+				t.Errorf("generation 1 is %+v", g)
+			}
+			// It is stopped in the middle of another one.
+			s.Signal(unix.SIGHUP)
+			if now := s.Handoff().PID; now != handoff {
+				t.Errorf("the handoff was killed:\n%s", s.Output)
+			}
+			stopsInTime(t, s)
+		})
+	}
+}
+
+func stopsInTime(t *testing.T, s *site.Site) {
+	t.Helper()
+	began := time.Now()
+	s.Stop(0)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the end took %v:\n%s", took, s.Output)
+	}
+}
+
+// What is watched does not answer when hotinit starts, or when a handoff takes over.
+func TestAWatchOfAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
+	t.Run("at the start", func(t *testing.T) {
+		s := site.Open(t, site.Options{Flags: []string{"--watch", "frozen"}, Before: "read go <go", Prepare: func(s *site.Site) {
+			s.Write("frozen/other", "")
+			if err := unix.Mkfifo(s.File("go"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}})
+		freeze(t, s, s.File("frozen"))
+		s.Write("go", "\n")
+		s.Answers("v1 generation 1 ")
+		s.Line("does not answer under what is watched: the release is the command's file alone$")
+		s.Becomes(1, "current")
+		stopsInTime(t, s)
+	})
+	t.Run("when a handoff takes over", func(t *testing.T) {
+		s := site.Serving(t, site.Options{
+			Flags:   []string{"--watch", "frozen", "--envdir", "frozen"},
+			Prepare: func(s *site.Site) { s.Write("frozen/OTHER", "") },
+		})
+		s.Becomes(1, "current")
+		freeze(t, s, s.File("frozen"))
+		s.KillHandoff()
+		s.Line("init starts another one$")
+		s.Answers("v1 generation 1 ")
+		stopsInTime(t, s)
+	})
 }
