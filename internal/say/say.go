@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,20 +26,73 @@ const stderr = 2
 // write to a pipe is atomic and fits where poll(2) reports room, pipe(7).
 const longest = 4096
 
+const (
+	// writtenWithin is how long a line may take before it is not waited for.
+	writtenWithin = 100 * time.Millisecond
+	// mostQueued is how many lines wait for one that takes longer.
+	mostQueued = 64
+)
+
 var (
 	mu      sync.Mutex
 	dropped int
+	late    chan bool // of the line that takes too long, nil where none does
+	queue   [][]byte  // the lines behind that one
 )
 
-// Line formats one line and prints it.
+// Line formats one line and prints it. Standard error may be a file of a file system
+// that is frozen, or whose server is gone: no call that writes to it can be relied on
+// not to wait, not even with RWF_NOWAIT. So a goroutine writes, and only so long is it
+// waited for. The lines behind it are queued until it goes on.
 func Line(format string, args ...any) {
 	mu.Lock()
 	defer mu.Unlock()
-	if write(stderr, line(dropped, format, args...)) {
-		dropped = 0
-	} else {
+	b := line(dropped, format, args...)
+	if late != nil && len(queue) >= mostQueued {
 		dropped++
+		return
 	}
+	if late != nil {
+		dropped = 0
+		queue = append(queue, b)
+		return
+	}
+	written := make(chan bool, 1)
+	go func() {
+		written <- write(stderr, b)
+		mu.Lock()
+		defer mu.Unlock()
+		if late == written {
+			unqueue()
+		}
+	}()
+	limit := time.NewTimer(writtenWithin)
+	defer limit.Stop()
+	select {
+	case ok := <-written:
+		if ok {
+			dropped = 0
+		} else {
+			dropped++
+		}
+	case <-limit.C:
+		late, dropped = written, 0
+	}
+}
+
+// unqueue writes what is queued. It holds mu, but not while it writes.
+func unqueue() {
+	for len(queue) > 0 {
+		b := queue[0]
+		queue = queue[1:]
+		mu.Unlock()
+		ok := write(stderr, b)
+		mu.Lock()
+		if !ok {
+			dropped++
+		}
+	}
+	late, queue = nil, nil
 }
 
 // level is how much is said.

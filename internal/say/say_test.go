@@ -1,10 +1,14 @@
 package say
 
 import (
+	"bufio"
+	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -129,4 +133,44 @@ func TestABrokenPipeIsNoError(t *testing.T) {
 	r, w := blockingPipe(t)
 	r.Close()
 	withStderr(t, w, func() { Line("nobody is there") })
+}
+
+// A file system that does not answer: nobody waits for it for long, and once it goes on
+// the lines are there, in their order, and how many are missing.
+func TestAWriteThatHangsHoldsNobodyUp(t *testing.T) {
+	r, w := blockingPipe(t)
+	release := make(chan struct{})
+	real := pwritev2
+	pwritev2 = func(fd int, iovs [][]byte, offset int64, flags int) (int, error) {
+		<-release
+		return real(fd, iovs, offset, flags)
+	}
+	const more = 10
+	dropped = 0 // of other tests
+	withStderr(t, w, func() {
+		began := time.Now()
+		for n := range 1 + mostQueued + more {
+			Line("line %d", n)
+		}
+		if took := time.Since(began); took > 10*writtenWithin {
+			t.Errorf("it took %v", took)
+		}
+		close(release)
+		lines := bufio.NewScanner(r)
+		for n := range 1 + mostQueued {
+			if want := fmt.Sprintf("hotinit: line %d", n); !lines.Scan() || lines.Text() != want {
+				t.Fatalf("got %q, want %q", lines.Text(), want)
+			}
+		}
+		for again := true; again; runtime.Gosched() { // until the last of them is known to be written
+			mu.Lock()
+			again = late != nil
+			mu.Unlock()
+		}
+		pwritev2 = real
+		Line("after")
+		if want := fmt.Sprintf("hotinit: (%d lines were dropped, nobody read them) after", more); !lines.Scan() || lines.Text() != want {
+			t.Errorf("got %q, want %q", lines.Text(), want)
+		}
+	})
 }

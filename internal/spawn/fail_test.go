@@ -4,10 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -169,5 +171,23 @@ func TestConcurrentStartsGetTheirOwnStatus(t *testing.T) {
 	wg.Wait()
 	if _, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
 		t.Error("children are left")
+	}
+}
+
+// Somebody stops the child before it has executed anything: the start ends at its limit.
+func TestAChildThatIsStoppedIsKilledAtTheLimit(t *testing.T) {
+	s := spec(t, "")
+	s.Limit = 100 * time.Millisecond
+	s.Forked = func(c Child) { _ = unix.Kill(c.PID, unix.SIGSTOP) }
+	_, err := Start(s)
+	var e *Error
+	if !errors.As(err, &e) || e.Op != "exec" || e.Err != unix.ETIMEDOUT {
+		t.Errorf("got %v", err)
+	}
+	for { // it is waited for beside Start
+		if _, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err == unix.ECHILD {
+			return
+		}
+		runtime.Gosched()
 	}
 }
