@@ -143,10 +143,12 @@ func (w *walker) all() {
 // where they lead counts as their content.
 func (w *walker) directory(path, rel string, at inode) {
 	w.needs = append(w.needs, need{path: path, inode: at, name: rel, role: roleTree})
-	f, err := os.Open(path)
+	// What was a directory may be a FIFO or a link by now.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return // removed meanwhile, or not ours to read: nothing of it is known
 	}
+	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
 	for {
 		entries, err := f.ReadDir(128)
