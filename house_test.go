@@ -5,6 +5,7 @@ import (
 	"go/build"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -50,6 +51,24 @@ func TestEachRoomImportsOnlyWhatTheDesignSays(t *testing.T) {
 	for _, room := range packages(t) {
 		if !slices.Contains(known, room) {
 			t.Errorf("%s has no row for the package %s", designFile, room)
+		}
+	}
+}
+
+// TestPID1LinksNoNetwork keeps what serves HTTP, and what that needs, out of the
+// executable that is PID 1.
+func TestPID1LinksNoNetwork(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/hotinit").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	if !slices.Contains(packages, module+"init") {
+		t.Fatalf("go list names %q", packages)
+	}
+	for _, path := range packages {
+		if path == "net" || path == "net/http" || path == "crypto/tls" || strings.Contains(path, "prometheus") {
+			t.Errorf("cmd/hotinit depends on %s", path)
 		}
 	}
 }

@@ -21,13 +21,23 @@ import (
 
 // Ask sends a request to the hotinit with this PID and calls each with every
 // answer, until there are no more or it returns false.
-func Ask(pid int, r Request, each func(Response) bool) error {
+func Ask(pid int, r Request, each func(Response) bool) error { return AskWithin(0, pid, r, each) }
+
+// AskWithin is Ask that gives up where nothing can be sent or received for so long;
+// 0 is for ever.
+func AskWithin(limit time.Duration, pid int, r Request, each func(Response) bool) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("cannot make a socket: %w", err)
 	}
 	file := os.NewFile(uintptr(fd), "control connection")
 	defer file.Close()
+	if limit > 0 {
+		// The time-out for sending is that of connect(2) too: nobody may accept.
+		wait := unix.NsecToTimeval(limit.Nanoseconds())
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait)
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
+	}
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: Address(pid)}); err != nil {
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("process %d is not hotinit, or does not answer (run this in its container, which must not have been started with --init, or name its PID with --pid)", pid)
@@ -43,6 +53,8 @@ func Ask(pid int, r Request, each func(Response) bool) error {
 		switch err := decoder.Decode(&a); {
 		case errors.Is(err, io.EOF):
 			return ErrNoAnswer
+		case errors.Is(err, unix.EAGAIN):
+			return fmt.Errorf("the hotinit with PID %d does not answer within %v", pid, limit)
 		case err != nil:
 			return fmt.Errorf("hotinit's answer makes no sense: %w", err)
 		}

@@ -40,44 +40,46 @@ func Main(m *testing.M, finally ...func()) {
 }
 
 func run(m *testing.M) int {
-	dir, err := shared()
+	dir, root, err := shared()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	Hotinit, App = filepath.Join(dir, "hotinit"), filepath.Join(dir, "app")
-	if err := build(dir); err != nil {
+	if err := build(dir, root); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
 }
 
-// shared returns the directory of what the tests of this checkout build. All
-// packages' tests use one build: go build links nothing that is up to date.
-func shared() (string, error) {
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/hotinit/hotinit").Output()
+// shared returns the directory of what the tests of this checkout build, and that of
+// the checkout. All packages' tests use one build: go build links nothing that is up
+// to date. A module of its own, such as cmd/hotinit-exporter, uses it too.
+func shared() (dir, root string, err error) {
+	b, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/hotinit/hotinit").Output()
 	if err != nil {
-		return "", fmt.Errorf("cannot find the checkout: %w", err)
+		return "", "", fmt.Errorf("cannot find the checkout: %w", err)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s", root, runtime.Version()))
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("hotinit-test-%d-%x", os.Getuid(), sum[:6]))
+	root = strings.TrimSpace(string(b))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s", b, runtime.Version()))
+	dir = filepath.Join(os.TempDir(), fmt.Sprintf("hotinit-test-%d-%x", os.Getuid(), sum[:6]))
 	// Others than the owner execute what is in it, in the tests with --user.
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
+		return "", "", err
 	}
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(st.Uid) != os.Getuid() {
-		return "", fmt.Errorf("%s is not this user's directory: remove it, or set TMPDIR", dir)
+		return "", "", fmt.Errorf("%s is not this user's directory: remove it, or set TMPDIR", dir)
 	}
-	return dir, os.Chmod(dir, 0o755)
+	return dir, root, os.Chmod(dir, 0o755)
 }
 
 // build builds hotinit, as its users do, and the application.
-func build(dir string) error {
+func build(dir, root string) error {
 	lock, err := os.Create(filepath.Join(dir, "lock"))
 	if err != nil {
 		return err
@@ -92,6 +94,7 @@ func build(dir string) error {
 		{"-ldflags", "-s -w", "-o", App, "github.com/hotinit/hotinit/internal/testkit/app"},
 	} {
 		c := exec.Command("go", append([]string{"build", "-trimpath"}, words...)...)
+		c.Dir = root
 		c.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := c.CombinedOutput(); err != nil {
 			return fmt.Errorf("cannot build (%v): %w\n%s", c, err, out)
