@@ -104,7 +104,6 @@ func (s *program) foreground(n int) {
 func (s *program) say(text string) {
 	s.logs.reopen()
 	say.Line("%s", text)
-	s.clients.step(text)
 }
 
 // exit gives the verdict on the program.

@@ -4,14 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,9 +39,9 @@ func measureAdopt(ctx context.Context, b *bench, r *report) error {
 		f.own = adopted
 		return f
 	}
-	rate := figure("requests per second, as many as go", "%.0f")
+	rate := figure(requestRate, "%.0f")
 	tail := figure("99th percentile of these", "%.2f ms")
-	bind := figure("a bind and listen", "%.1f µs")
+	bind := figure(bindAndListen, "%.1f µs")
 	first := figure("start to the first answer", "%.1f ms")
 
 	fronts := []front{
@@ -52,10 +49,8 @@ func measureAdopt(ctx context.Context, b *bench, r *report) error {
 		{passed, underHotinitPassing},
 		{nameDirect, behindNothing},
 	}
-	if haproxy, err := exec.LookPath("haproxy"); err == nil {
-		fronts = append(fronts, front{proxied, behindHAProxy(haproxy)})
-	} else {
-		b.absent = append(b.absent, "haproxy")
+	if b.haproxy != "" {
+		fronts = append(fronts, front{proxied, behindHAProxy})
 	}
 	for range b.runs {
 		for _, f := range fronts {
@@ -183,44 +178,21 @@ func behindNothing(ctx context.Context, b *bench, app, address string) (func(), 
 	return c.end, nil
 }
 
-// behindHAProxy starts the server on another port, and haproxy on the address.
-func behindHAProxy(haproxy string) func(context.Context, *bench, string, string) (func(), error) {
-	return func(ctx context.Context, b *bench, app, address string) (func(), error) {
-		behind, err := freeAddress()
-		if err != nil {
-			return nil, err
-		}
-		c, err := start(ctx, &b.setup, direct(), options{cpu: -1, log: b.log, env: ownPort(behind)}, app)
-		if err != nil {
-			return nil, err
-		}
-		if err := awaitService(ctx, behind); err != nil {
-			c.end()
-			return nil, err
-		}
-		_, port, err := net.SplitHostPort(address)
-		if err != nil {
-			c.end()
-			return nil, err
-		}
-		config := filepath.Join(b.dir, "haproxy-"+port)
-		text := fmt.Sprintf("defaults\n mode http\n timeout client 60s\n timeout server 60s\n timeout connect 5s\n"+
-			"listen bench\n bind %s\n server app %s\n", address, behind)
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-			c.end()
-			return nil, err
-		}
-		proxy := exec.Command(haproxy, "-db", "-f", config)
-		proxy.Stdout, proxy.Stderr = b.log, b.log
-		proxy.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-		if err := proxy.Start(); err != nil {
-			c.end()
-			return nil, err
-		}
-		return func() {
-			_ = proxy.Process.Kill()
-			_ = proxy.Wait()
-			c.end()
-		}, nil
+// behindHAProxy starts the server at another address, and haproxy at the one that is asked.
+func behindHAProxy(ctx context.Context, b *bench, app, address string) (func(), error) {
+	dir, err := os.MkdirTemp(b.dir, "proxy")
+	if err != nil {
+		return nil, err
 	}
+	p, err := b.startProxy(dir, address)
+	if err != nil {
+		return nil, err
+	}
+	stop := func() { _ = finish(p.cmd, unix.SIGKILL) }
+	c, err := start(ctx, &b.setup, direct(), options{cpu: -1, log: b.log, env: ownPort(p.places[0])}, app)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	return func() { stop(); c.end() }, nil
 }

@@ -33,7 +33,13 @@ type load struct {
 	firsts  map[int]uint64 // when each generation was first heard
 	news    chan struct{}  // closed and replaced when newest changes
 	samples []sample
-	lost    []string
+	lost    []loss
+}
+
+// loss is a request that was not answered: when it was due, when that was known, and why.
+type loss struct {
+	sample
+	why string
 }
 
 // sample is one request: when it was due and when it was answered.
@@ -99,7 +105,7 @@ type client struct {
 	conn    net.Conn
 	reader  *bufio.Reader
 	samples []sample
-	lost    []string
+	lost    []loss
 }
 
 func (c *client) run(ctx context.Context, offset time.Duration) {
@@ -116,7 +122,7 @@ func (c *client) run(ctx context.Context, offset time.Duration) {
 		generation, err := c.ask()
 		ended = now()
 		if err != nil {
-			c.lost = append(c.lost, err.Error())
+			c.lost = append(c.lost, loss{sample{began, ended}, err.Error()})
 			c.drop()
 		} else {
 			c.samples = append(c.samples, sample{began, ended})

@@ -1,17 +1,18 @@
 // Command bench measures hotinit beside the tools it wants to replace: tini,
-// dumb-init and catatonit as plain inits, and Perl's start_server as a
-// supervisor of hot deploys.
+// dumb-init and catatonit as plain inits; and, for hot deploys, Perl's
+// start_server, supervisord, a proxy in front, and nothing at all.
 //
 // Its invariant: two figures are only compared when they were taken in the
 // same run, in turn (A B C D A B C D), each tool as PID 1 of a fresh PID
 // namespace with the same command beneath. What the machine itself adds is
 // shown by running the command with no init, twice.
 //
-// How to read it: main.go chooses what runs; tools.go knows the tools;
-// container.go starts one of them; proc.go reads what the kernel says of it;
-// each measurement has a file of its own and fills a report; report.go prints
-// it. testdata/helper.c is everything that runs beneath an init, app is the
-// server that is swapped.
+// How to read it: main.go chooses what runs, scale.go how much of it; tools.go
+// knows the tools; container.go starts one of them; proc.go reads what the kernel
+// says of it; each measurement has a file of its own and fills a report; report.go
+// prints it, results.go writes it to bench.json, plot.go draws it, and kept.go
+// compares it with an earlier one. testdata/helper.c is everything that runs
+// beneath an init, app is the server that is swapped.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -55,42 +57,6 @@ type bench struct {
 	log   *os.File // standard error of all that is measured
 }
 
-// scale is how much of each thing is done; everything has an end.
-type scale struct {
-	starts       int // command starts for a figure, per tool and run
-	statuses     int // every n-th exit code and signal is tried
-	orphans      int
-	pings        int
-	rest         time.Duration // before memory is read
-	calm         time.Duration // before idleness counts
-	idle         time.Duration
-	watchIdle    time.Duration
-	swaps        int // over all runs
-	renames      int // per run
-	clients      int
-	appStartup   time.Duration // what the served app does before it is ready
-	betweenSwaps time.Duration
-	rush         time.Duration // of requests without a pause
-}
-
-func fullScale() scale {
-	return scale{
-		starts: 40, statuses: 1, orphans: 20000, pings: 4000,
-		rest: 3 * time.Second, calm: 14 * time.Second, idle: 20 * time.Second, watchIdle: 60 * time.Second,
-		swaps: 100, renames: 20, clients: 8,
-		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 5 * time.Second,
-	}
-}
-
-func quickScale() scale {
-	return scale{
-		starts: 10, statuses: 10, orphans: 2000, pings: 400,
-		rest: 3 * time.Second, calm: 14 * time.Second, idle: 2 * time.Second, watchIdle: 6 * time.Second,
-		swaps: 10, renames: 5, clients: 8,
-		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: time.Second,
-	}
-}
-
 func main() {
 	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -101,10 +67,13 @@ func main() {
 func run(args []string, out, progress io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("only", "", "comma-separated measurements to run; empty runs all")
-	runs := flags.Int("runs", 5, "interleaved runs of each measurement")
+	runs := flags.Int("runs", 0, "interleaved runs of each measurement; 0 means 5, or 2 with -quick")
 	markdown := flags.Bool("markdown", false, "print the tables as Markdown")
 	binary := flags.String("hotinit", "", "hotinit to measure; empty builds it")
 	quick := flags.Bool("quick", false, "do a tenth of everything: for a look, not for figures")
+	to := flags.String("out", "", "directory to write bench.json and the plots to")
+	against := flags.String("against", "", "directory of kept bench.json files; fail where a figure is worse than twice that of the newest")
+	from := flags.String("draw", "", "measure nothing: draw the plots of this bench.json")
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: go run ./tests/bench [flags]\n\nMeasurements:")
 		for _, m := range measurements {
@@ -119,11 +88,25 @@ func run(args []string, out, progress io.Writer) error {
 		}
 		return err
 	}
+	if *from != "" {
+		r, err := readResults(*from)
+		if err != nil {
+			return err
+		}
+		return drawPlots(r, *to)
+	}
 	chosen, err := choose(*only)
 	if err != nil {
 		return err
 	}
-	if *runs < 1 {
+	how := fullScale()
+	if *quick {
+		how = quickScale()
+	}
+	if *runs != 0 {
+		how = how.withRuns(*runs)
+	}
+	if how.runs < 1 {
 		return fmt.Errorf("-runs %d: at least one run is needed", *runs)
 	}
 
@@ -134,32 +117,51 @@ func run(args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer s.remove()
-	b := &bench{setup: *s, runs: *runs, scale: fullScale()}
-	if *quick {
-		b.scale = quickScale()
-	}
+	b := &bench{setup: *s, runs: how.runs, scale: how}
 	if b.log, err = os.CreateTemp(s.dir, "stderr"); err != nil {
 		return err
 	}
 	defer b.log.Close()
 
 	printHeader(out, b, *markdown)
+	all := &results{Machine: machine(), Quick: *quick, Absent: b.absent}
 	wrong := 0
 	for _, m := range chosen {
 		fmt.Fprintf(progress, "measuring %s: %s ...\n", m.name, m.about)
-		r := newReport(m.name, m.about)
-		began := time.Now()
-		if err := m.run(ctx, b, r); err != nil {
-			return fmt.Errorf("cannot measure %s: %w%s", m.name, err, b.lastWords())
+		r, err := b.measure(ctx, m)
+		if err != nil {
+			return err
 		}
-		r.took = time.Since(began)
 		r.print(out, *markdown)
 		wrong += len(r.wrong)
+		all.add(r)
+	}
+	if *to != "" {
+		if err := all.write(filepath.Join(*to, "bench.json")); err != nil {
+			return err
+		}
+		if err := drawPlots(all, *to); err != nil {
+			return err
+		}
 	}
 	if wrong > 0 {
 		return fmt.Errorf("%d results are wrong, whatever their speed", wrong)
 	}
+	if *against != "" {
+		return compare(ctx, b, all, *against, out)
+	}
 	return nil
+}
+
+// measure takes one measurement.
+func (b *bench) measure(ctx context.Context, m measurement) (*report, error) {
+	r := newReport(m.name, m.about)
+	began := time.Now()
+	if err := m.run(ctx, b, r); err != nil {
+		return nil, fmt.Errorf("cannot measure %s: %w%s", m.name, err, b.lastWords())
+	}
+	r.took = time.Since(began)
+	return r, nil
 }
 
 func choose(only string) ([]measurement, error) {

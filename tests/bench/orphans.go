@@ -14,8 +14,8 @@ const orphanBatch = 20
 
 // measureOrphans has the command orphan many processes, and looks on.
 func measureOrphans(ctx context.Context, b *bench, r *report) error {
-	took := r.figure("time until the last is collected", "%.0f ms")
-	used := r.figure("the init's processor time", "%.0f ms")
+	took := r.figure(lastCollected, "%.0f ms")
+	used := r.figure(orphansProcessor, "%.0f ms")
 	most := r.figure("most zombies seen", "%.0f")
 	for range b.runs {
 		for _, t := range b.plain {

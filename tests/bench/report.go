@@ -15,6 +15,7 @@ type report struct {
 	figures     []*figure
 	notes       []string
 	wrong       []string // results of hotinit that no speed makes up for
+	timelines   []timeline
 	took        time.Duration
 }
 
@@ -26,6 +27,26 @@ type figure struct {
 	tools  []string
 	values map[string][]float64
 }
+
+// Names of the figures that are kept (kept.go).
+const (
+	firstInstruction = "added before the command's first instruction"
+	wholeRun         = "added to a whole run"
+	roundTrip        = "round trip, median"
+	roundTripTail    = "round trip, 99th percentile"
+	lastCollected    = "time until the last is collected"
+	orphansProcessor = "the init's processor time"
+	inexact          = "statuses that are not exact"
+	proportional     = "proportional set size"
+	privateDirty     = "private dirty"
+	contextSwitches  = "context switches a second"
+	requestsLost     = "requests lost in a run"
+	firstAnswer      = "trigger to the new generation's first answer"
+	tailWithin       = "99th percentile within swaps"
+	triggerToStart   = "from the trigger to the first instruction"
+	requestRate      = "requests per second, as many as go"
+	bindAndListen    = "a bind and listen"
+)
 
 func newReport(name, about string) *report { return &report{name: name, about: about} }
 
@@ -50,19 +71,11 @@ func (r *report) wrongf(format string, args ...any) {
 	r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
 }
 
-// ratio is hotinit's value over the tool's, run by run, and of those the
-// median: what both shared in a run, such as a busy machine, cancels out.
+// ratio is hotinit's value over the tool's, run by run, and of those the median.
 func (f *figure) ratio(tool string) string {
-	own, other := f.values[f.own], f.values[tool]
-	if tool == f.own || len(own) != len(other) {
+	ratios := ratios(f.values[f.own], f.values[tool])
+	if tool == f.own || len(ratios) == 0 {
 		return ""
-	}
-	var ratios []float64
-	for i := range own {
-		if other[i] <= 0 {
-			return ""
-		}
-		ratios = append(ratios, own[i]/other[i])
 	}
 	return fmt.Sprintf("%.2f", median(ratios))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -38,7 +39,11 @@ func (b *bench) startResting(ctx context.Context, tools []tool, settle time.Dura
 		}
 	}()
 	for _, t := range tools {
-		c, err := start(ctx, &b.setup, t, options{cpu: -1, log: b.log}, b.helper, "rest")
+		role := "rest"
+		if t.name == nameWatching {
+			role = "generation" // which says READY=1
+		}
+		c, err := start(ctx, &b.setup, t, options{cpu: -1, log: b.log}, b.helper, role)
 		if err != nil {
 			return all, err
 		}
@@ -67,8 +72,8 @@ func endResting(all []resting) {
 // measureMemory has one of each tool at a time, so that none shares the pages
 // of another run of itself.
 func measureMemory(ctx context.Context, b *bench, r *report) error {
-	dirty := r.figure("private dirty", "%.0f KiB")
-	pss := r.figure("proportional set size", "%.0f KiB")
+	dirty := r.figure(privateDirty, "%.0f KiB")
+	pss := r.figure(proportional, "%.0f KiB")
 	processes := r.figure("processes", "%.0f")
 	for range b.runs {
 		all, err := b.startResting(ctx, b.plainOnce(), b.scale.rest)
@@ -103,13 +108,16 @@ func (b *bench) plainOnce() []tool {
 	return tools
 }
 
-// measureIdle watches all tools in the same stretch of time.
+// nameWatching is a hotinit that watches a file and holds a socket.
+const nameWatching = "hotinit, watching"
+
+// measureIdle looks at all tools in the same stretch of time.
 func measureIdle(ctx context.Context, b *bench, r *report) error {
-	seconds := b.scale.idle.Seconds()
-	wakeups := r.figure(fmt.Sprintf("context switches in %.3g s", seconds), "%.0f")
-	used := r.figure(fmt.Sprintf("processor time in %.3g s", seconds), "%.0f µs")
-	for range b.runs {
-		all, err := b.startResting(ctx, b.plain, b.scale.calm)
+	wakeups := r.figure(contextSwitches, "%.2f")
+	used := r.figure("processor time in a second", "%.0f µs")
+	watching := tool{name: nameWatching, argv: []string{b.hotinit, "--ready", "notify", "--port", "127.0.0.1:0", "--"}}
+	for range min(b.runs, b.scale.idleRuns) {
+		all, err := b.startResting(ctx, append(slices.Clone(b.plain), watching), b.scale.calm)
 		if err != nil {
 			return err
 		}
@@ -119,7 +127,8 @@ func measureIdle(ctx context.Context, b *bench, r *report) error {
 			return err
 		}
 	}
-	r.note("from %v after the command is up, when the probation of hotinit's first generation (10 s) is over", b.scale.calm)
+	r.note("%v, from %v after the command is up, when the probation of hotinit's first generation (10 s) is over; nothing of what is watched changes",
+		b.scale.idle, b.scale.calm)
 	return nil
 }
 
@@ -154,8 +163,8 @@ func (b *bench) idle(ctx context.Context, all []resting, long time.Duration, wak
 		return err
 	}
 	for i, one := range all {
-		wakeups.add(one.tool.name, float64(after[i].switches-before[i].switches))
-		used.add(one.tool.name, micros(after[i].time-before[i].time))
+		wakeups.add(one.tool.name, float64(after[i].switches-before[i].switches)/long.Seconds())
+		used.add(one.tool.name, micros(after[i].time-before[i].time)/long.Seconds())
 	}
 	return nil
 }

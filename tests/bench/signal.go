@@ -12,8 +12,8 @@ import (
 // measureSignal keeps everything on one processor, so that each hop between
 // processes costs a switch, as on a small container.
 func measureSignal(ctx context.Context, b *bench, r *report) error {
-	middle := r.figure("round trip, median", "%.1f µs")
-	tail := r.figure("round trip, 99th percentile", "%.1f µs")
+	middle := r.figure(roundTrip, "%.1f µs")
+	tail := r.figure(roundTripTail, "%.1f µs")
 	tools := append([]tool{direct()}, b.plain...)
 	for range b.runs {
 		for _, t := range tools {

@@ -10,8 +10,8 @@ import (
 // command that ends at once. The same without an init is subtracted; done once
 // more under another name, it shows how much of a difference is chance.
 func measureStartup(ctx context.Context, b *bench, r *report) error {
-	first := r.figure("added before the command's first instruction", "%.2f ms")
-	whole := r.figure("added to a whole run", "%.2f ms")
+	first := r.figure(firstInstruction, "%.2f ms")
+	whole := r.figure(wholeRun, "%.2f ms")
 	again := tool{name: nameDirectAgain}
 	tools := append(append([]tool{direct()}, b.plain...), again)
 

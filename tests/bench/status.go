@@ -34,8 +34,8 @@ func endings(every int) (hows, statuses []int) {
 // measureStatus has the command end in every way while orphans end around it.
 func measureStatus(ctx context.Context, b *bench, r *report) error {
 	hows, statuses := endings(b.scale.statuses)
-	exact := r.figure("exact statuses, of "+strconv.Itoa(len(hows)), "%.0f")
-	right := make(map[string]int)
+	failed := r.figure(inexact, "%.0f")
+	wrong := make(map[string]int)
 	for i, how := range hows {
 		for _, t := range b.plain {
 			got, err := b.endOnce(ctx, t, how)
@@ -43,9 +43,9 @@ func measureStatus(ctx context.Context, b *bench, r *report) error {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
 			if got == statuses[i] {
-				right[t.name]++
 				continue
 			}
+			wrong[t.name]++
 			const format = "%s ended with %d instead of %d"
 			if t.peer {
 				r.note(format, t.name, got, statuses[i])
@@ -55,8 +55,9 @@ func measureStatus(ctx context.Context, b *bench, r *report) error {
 		}
 	}
 	for _, t := range b.plain {
-		exact.add(t.name, float64(right[t.name]))
+		failed.add(t.name, float64(wrong[t.name]))
 	}
+	r.note("of %d, codes and signals", len(hows))
 	return nil
 }
 

@@ -51,6 +51,8 @@ const (
 	swapByHUP    = "hotinit, HUP"
 	swapByRename = "hotinit, rename"
 	swapByHand   = "by hand, no supervisor"
+	swapByKill   = "kill and start again"
+	swapByProxy  = "haproxy in front, two servers"
 )
 
 func (b *bench) deployers() []deployer {
@@ -64,7 +66,13 @@ func (b *bench) deployers() []deployer {
 			all = append(all, deployer{"start_server --interval " + interval, false, startStartServer(interval)})
 		}
 	}
-	return all
+	if b.haproxy != "" {
+		all = append(all, deployer{swapByProxy, false, deployBehindProxy})
+	}
+	if b.supervisord != "" && b.supervisorctl != "" {
+		all = append(all, deployer{"supervisorctl restart", false, startSupervisord})
+	}
+	return append(all, deployer{swapByKill, false, deployByKilling})
 }
 
 // measureSwap swaps under load. By hand means that this process holds the
@@ -81,10 +89,11 @@ func measureSwap(ctx context.Context, b *bench, r *report) error {
 		return err
 	}
 	figures := newSwapFigures(r)
-	perRun := (b.scale.swaps + b.runs - 1) / b.runs
+	runs := min(b.runs, b.scale.swapRuns)
+	perRun := (b.scale.swaps + runs - 1) / runs
 	deployers := b.deployers()
 	swaps, asked := 0, 0
-	for range b.runs {
+	for run := range runs {
 		floor := 0.0
 		for _, d := range deployers {
 			s, err := b.swapSome(ctx, d, content, perRun)
@@ -95,23 +104,26 @@ func measureSwap(ctx context.Context, b *bench, r *report) error {
 				floor = s.answered
 			}
 			figures.add(d.name, s, floor)
+			if run == 0 {
+				r.timelines = append(r.timelines, s.timeline)
+			}
 			asked += s.requests
 			if d.own {
-				for _, why := range s.lost {
-					r.wrongf("%s: a request was lost: %s", d.name, why)
+				for _, l := range s.lost {
+					r.wrongf("%s: a request was lost: %s", d.name, l.why)
 				}
 				if s.extra != 0 {
 					r.wrongf("%s: %d generations more than were asked for", d.name, s.extra)
 				}
 			} else if len(s.lost) > 0 {
-				r.note("%s: the first request lost: %s", d.name, s.lost[0])
+				r.note("%s: the first request lost: %s", d.name, s.lost[0].why)
 			}
 		}
 		swaps += perRun
 	}
 	r.note("%d swaps of each kind and %d requests in all, by %d clients that each ask every %v, half on a connection of its own each time",
 		swaps, asked, b.scale.clients, requestEvery)
-	r.note("the app takes %v to start; a swap's window is from the trigger until the old generation is gone", b.scale.appStartup)
+	r.note("the app takes %v to start; a swap's window is from the trigger until the old generation is gone; a request that is refused has no latency", b.scale.appStartup)
 	return nil
 }
 
@@ -127,14 +139,14 @@ func newSwapFigures(r *report) *swapFigures {
 		return figure
 	}
 	return &swapFigures{
-		lost:     f("requests lost in a run", "%.0f"),
-		answered: f("trigger to the new generation's first answer", "%.1f ms"),
+		lost:     f(requestsLost, "%.0f"),
+		answered: f(firstAnswer, "%.1f ms"),
 		added:    f("the same, less that by hand", "%.1f ms"),
-		tail:     f("99th percentile within swaps", "%.2f ms"),
+		tail:     f(tailWithin, "%.2f ms"),
 		ratio:    f("99th percentile within swaps over outside", "%.2f"),
 		second:   f("99th percentile in the second from the trigger on over outside", "%.2f"),
-		dirty:    f("private dirty", "%.0f KiB"),
-		pss:      f("proportional set size", "%.0f KiB"),
+		dirty:    f(privateDirty, "%.0f KiB"),
+		pss:      f(proportional, "%.0f KiB"),
 	}
 }
 
@@ -143,6 +155,8 @@ func (f *swapFigures) add(name string, s *swapped, floor float64) {
 	f.answered.add(name, s.answered)
 	if name != swapByHand {
 		f.added.add(name, s.answered-floor)
+	}
+	if s.memory != (memory{}) {
 		f.dirty.add(name, float64(s.memory.dirty))
 		f.pss.add(name, float64(s.memory.pss))
 	}
@@ -160,8 +174,9 @@ type swapped struct {
 	inside, second, outside float64
 
 	requests int
-	lost     []string
+	lost     []loss
 	extra    int
+	timeline timeline
 	memory   memory
 }
 
@@ -205,12 +220,14 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 	result := &swapped{}
 	var windows, seconds []window
 	var answered []float64
+	var triggers []uint64
 	goneLines := bufio.NewReader(running.out)
 	for generation := 2; generation < 2+count; generation++ {
 		if err := pause(ctx, b.scale.betweenSwaps); err != nil {
 			return nil, err
 		}
 		began := now()
+		triggers = append(triggers, began)
 		if err := running.swap(); err != nil {
 			return nil, err
 		}
@@ -251,6 +268,7 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 	result.inside, _ = tails(clients.samples, steady, windows)
 	result.second, result.outside = tails(clients.samples, steady, seconds)
 	result.requests, result.lost = len(clients.samples)+len(clients.lost), clients.lost
+	result.timeline = newTimeline(d.name, steady, triggers, clients.samples, clients.lost)
 	result.extra = clients.newest - (1 + count)
 	return result, nil
 }

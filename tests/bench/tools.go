@@ -39,15 +39,19 @@ const (
 
 // setup is what has to be there before anything can be measured.
 type setup struct {
-	dir         string // scratch, removed at the end
-	helper      string
-	hotinit     string
-	startServer string // empty where it is not installed
-	plain       []tool // the plain inits, hotinit first
-	absent      []string
-	cloneflags  uintptr
-	skipped     []string // what could not be done here, and why
+	dir     string // scratch, removed at the end
+	helper  string
+	hotinit string
+	deployTools
+	plain      []tool // the plain inits, hotinit first
+	absent     []string
+	cloneflags uintptr
+	skipped    []string // what could not be done here, and why
 }
+
+// deployTools are the programs that deployments are made with; one that is not
+// installed is empty.
+type deployTools struct{ startServer, supervisord, supervisorctl, haproxy string }
 
 func (s *setup) remove() { os.RemoveAll(s.dir) }
 
@@ -109,9 +113,14 @@ func (s *setup) fill(ctx context.Context) error {
 		}
 		s.plain = append(s.plain, tool{name: name, argv: []string{path, "--"}, peer: true})
 	}
-	if s.startServer, err = exec.LookPath("start_server"); err != nil {
-		s.absent = append(s.absent, "start_server")
+	for name, to := range map[string]*string{
+		"start_server": &s.startServer, "supervisord": &s.supervisord, "supervisorctl": &s.supervisorctl, "haproxy": &s.haproxy,
+	} {
+		if *to, err = exec.LookPath(name); err != nil {
+			s.absent = append(s.absent, name)
+		}
 	}
+	slices.Sort(s.absent)
 	return s.tryNamespaces(ctx)
 }
 

@@ -1,0 +1,49 @@
+package main
+
+import "time"
+
+// scale is how much of each thing is done; everything has an end.
+type scale struct {
+	runs         int // of each measurement, the tools in turn
+	starts       int // command starts for a figure, per tool and run
+	statuses     int // every n-th exit code and signal is tried
+	orphans      int
+	pings        int
+	rest         time.Duration // before memory is read
+	calm         time.Duration // before idleness counts
+	idle         time.Duration
+	idleRuns     int // at most
+	swaps        int // over all runs
+	swapRuns     int // at most
+	renames      int // per run
+	clients      int
+	appStartup   time.Duration // what the served app does before it is ready
+	betweenSwaps time.Duration
+	rush         time.Duration // of requests without a pause
+}
+
+func fullScale() scale {
+	return scale{
+		runs: 5, starts: 40, statuses: 1, orphans: 20000, pings: 4000,
+		rest: 3 * time.Second, calm: 14 * time.Second, idle: 60 * time.Second, idleRuns: 2,
+		swaps: 60, swapRuns: 5, renames: 20, clients: 8,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 5 * time.Second,
+	}
+}
+
+// quickScale takes less than two minutes on a machine that does nothing else. Most
+// of that are pauses: until an idle hotinit is idle, and between swaps.
+func quickScale() scale {
+	return scale{
+		runs: 2, starts: 10, statuses: 10, orphans: 2000, pings: 400,
+		rest: 2 * time.Second, calm: 13 * time.Second, idle: 3 * time.Second, idleRuns: 1,
+		swaps: 3, swapRuns: 1, renames: 5, clients: 8,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: time.Second,
+	}
+}
+
+// withRuns has every measurement made so often.
+func (s scale) withRuns(n int) scale {
+	s.runs, s.idleRuns, s.swapRuns = n, n, n
+	return s
+}
