@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
-	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/safepath"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
+	"github.com/hotinit/hotinit/internal/words"
 	"github.com/hotinit/hotinit/reaper"
 )
 
@@ -194,7 +194,7 @@ func (s *logs) resumeCommand() {
 
 func (s *logs) startCommand() (*reaper.Process, error) {
 	lg := s.logger
-	argv, err := hook.Split(lg.text)
+	argv, err := words.Split(lg.text)
 	if err != nil || strings.ContainsAny(lg.text, "<>|&;$`*?(){}[]~#") {
 		argv = []string{"sh", "-c", lg.text}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/spawn"
+	"github.com/hotinit/hotinit/internal/words"
 	"github.com/hotinit/hotinit/reaper"
 )
 
@@ -32,60 +33,12 @@ type Command struct {
 	Timeout    time.Duration // 0: none
 	Cancel     <-chan struct{}
 	Files      []int // descriptors that become 3 and so on
-
-	Start func(*spawn.Spec) (spawn.Child, error) // nil: spawn.Start
-}
-
-// Split splits a command line at its spaces. Quotes and backslashes mean what
-// they mean to a shell, and nothing else does: an image may have no shell.
-func Split(text string) ([]string, error) {
-	var out []string
-	var word strings.Builder
-	in := false
-	quote := rune(0)
-	escaped := false
-	for _, r := range text {
-		switch {
-		case escaped:
-			word.WriteRune(r)
-			escaped = false
-		case r == '\\' && quote != '\'':
-			escaped, in = true, true
-		case quote != 0:
-			if r == quote {
-				quote = 0
-			} else {
-				word.WriteRune(r)
-			}
-		case r == '\'' || r == '"':
-			quote, in = r, true
-		case r == ' ' || r == '\t' || r == '\n':
-			if in {
-				out = append(out, word.String())
-				word.Reset()
-				in = false
-			}
-		default:
-			word.WriteRune(r)
-			in = true
-		}
-	}
-	if quote != 0 || escaped {
-		return nil, fmt.Errorf("%q ends within a quote", text)
-	}
-	if in {
-		out = append(out, word.String())
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%q has no command", text)
-	}
-	return out, nil
 }
 
 // Run runs a command to its end. The error says what went wrong, with the last
 // line that the command wrote.
 func (c *Command) Run() error {
-	argv, err := Split(c.Text)
+	argv, err := words.Split(c.Text)
 	if err != nil {
 		return err
 	}
@@ -109,11 +62,7 @@ func (c *Command) Run() error {
 	} else {
 		defer unix.Close(null)
 	}
-	start := c.Start
-	if start == nil {
-		start = spawn.Start
-	}
-	child, err := start(&spawn.Spec{
+	child, err := spawn.Start(&spawn.Spec{
 		Path: file, FD: -1, Argv: argv, Env: c.Env,
 		Files: append([]int{null, pipe[1], pipe[1]}, c.Files...),
 		Dir:   c.Dir, Umask: c.Umask, Signals: entry.Inherited(),
