@@ -109,9 +109,9 @@ func (h *handoff) awaitEnd(limit time.Duration) bool {
 // removeCgroups removes the generations' cgroups. One that still has a process
 // in it stays.
 func (p *pid1) removeCgroups() {
-	for _, k := range p.kept {
-		if prefix, ok := strings.CutPrefix(k.name, message.Cgroup); ok {
-			cgroup.RemoveAll(k.fd, prefix)
+	for name, fd := range p.kept {
+		if prefix, ok := strings.CutPrefix(name, message.Cgroup); ok {
+			cgroup.RemoveAll(fd, prefix)
 		}
 	}
 }

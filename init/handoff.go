@@ -83,12 +83,12 @@ func (p *pid1) spawn() (*handoff, error) {
 		}
 	}
 	m := message.Start{Dir: p.dir, Records: len(p.records)}
-	for i, k := range p.kept {
-		files = append(files, k.fd)
-		m.Kept = append(m.Kept, message.Kept{Name: k.name, FD: message.FirstKept + i})
+	for name, fd := range p.kept {
+		m.Kept = append(m.Kept, message.Kept{Name: name, FD: len(files)})
+		files = append(files, fd)
 	}
-	// Start is sent before there is a reader, so that it is the first message.
-	if err := h.link.Send(&m); err != nil {
+	later, err := p.open(h, m)
+	if err != nil {
 		h.link.Close()
 		return nil, err
 	}
@@ -108,25 +108,40 @@ func (p *pid1) spawn() (*handoff, error) {
 		h.link.Close()
 		return nil, err
 	}
-	return p.attend(h), nil
+	return p.attend(h, later), nil
 }
 
-// attend begins to listen to a handoff that was started.
-func (p *pid1) attend(h *handoff) *handoff {
+// attend begins to listen to a handoff that was started, which gets these messages
+// first.
+func (p *pid1) attend(h *handoff, later []message.Message) *handoff {
 	h.sent = p.lastSeq
 	if len(p.pending) > 0 {
 		h.sent = p.pending[0].seq - 1
 	}
 	h.start, _ = reaper.StartTime(h.child.PID)
-	go p.receive(h, p.open(h))
+	h.opening = len(later) > 0
+	go p.receive(h, later)
 	return h
 }
 
-// open sends the handoff the records. It returns those that the socket has no
-// room for yet: they are sent when the handoff reads, beside the loop.
-func (p *pid1) open(h *handoff) (later []*message.Record) {
-	for _, r := range p.records {
-		for _, m := range (message.Record{Program: r.program, State: r.state}).Parts() {
+// open sends the handoff what it begins with, before there is a reader, so that it
+// comes first: Start and the records. It returns what the socket has no room for yet:
+// that is sent when the handoff reads, beside the loop.
+func (p *pid1) open(h *handoff, start message.Start) (later []message.Message, err error) {
+	for i, m := range start.Parts() {
+		if len(later) > 0 {
+			later = append(later, m)
+			continue
+		}
+		switch err := h.link.Send(m); {
+		case err == unix.EAGAIN && i > 0:
+			later = append(later, m)
+		case err != nil:
+			return nil, err
+		}
+	}
+	for program, state := range p.records {
+		for _, m := range (message.Record{Program: program, State: state}).Parts() {
 			if len(later) == 0 && h.link.Send(m) == nil {
 				continue
 			}
@@ -134,8 +149,7 @@ func (p *pid1) open(h *handoff) (later []*message.Record) {
 			later = append(later, m)
 		}
 	}
-	h.opening = len(later) > 0
-	return later
+	return later, nil
 }
 
 // early takes over the handoff that the entry point has started, if there is one.
@@ -148,20 +162,20 @@ func (p *pid1) early() (*handoff, error) {
 	// each of these descriptors at the same number, but for the one where the
 	// socket is.
 	m := message.Start{Dir: p.dir}
-	for _, k := range p.kept {
-		fd := k.fd
+	for name, fd := range p.kept {
 		if fd == message.Socket && e.Third > 0 {
 			fd = e.Third
 		}
-		m.Kept = append(m.Kept, message.Kept{Name: k.name, FD: fd})
+		m.Kept = append(m.Kept, message.Kept{Name: name, FD: fd})
 	}
 	h := &handoff{child: spawn.Child{PID: e.PID, PIDFD: e.PIDFD}, link: message.NewLink(e.Socket)}
 	// If it has ended already, another one is started, as at any other time.
-	if err := h.link.Send(&m); err != nil && err != unix.EPIPE {
+	later, err := p.open(h, m)
+	if err != nil && err != unix.EPIPE {
 		h.link.Close()
 		return nil, err
 	}
-	return p.attend(h), nil
+	return p.attend(h, later), nil
 }
 
 // Name is the handoff's argv[0], by which the executable knows its role.
@@ -169,7 +183,7 @@ const Name = "hotinit-handoff"
 
 // receive reads what the handoff sends until the handoff is gone and everything
 // is read. Before that it sends the records that are left.
-func (p *pid1) receive(h *handoff, later []*message.Record) {
+func (p *pid1) receive(h *handoff, later []message.Message) {
 	defer h.link.Close()
 	done := make(chan struct{})
 	tell := func(r received) {

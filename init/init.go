@@ -19,8 +19,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,8 +45,8 @@ type pid1 struct {
 	args []string // hotinit's own, for the handoff
 	dir  string   // the working directory that hotinit was started in
 
-	kept    []kept
-	records []record
+	kept    map[string]int    // the descriptors that init holds for the handoff, by name
+	records map[string][]byte // what the handoff needs to know of each program if it is started again
 
 	hand     *handoff // nil while there is none
 	attempts attempts
@@ -67,18 +67,6 @@ type pid1 struct {
 	suspend   bool // stop with the app, where a shell means hotinit by a job control signal
 	suspended bool // the app got such a signal, and no SIGCONT since
 	steps     int  // since the last garbage collection
-}
-
-// kept is a descriptor that init holds for the handoff.
-type kept struct {
-	name string
-	fd   int
-}
-
-// record is what the handoff needs to know of one program if it is started again.
-type record struct {
-	program string
-	state   []byte
 }
 
 // signal is one that the handoff has not acknowledged.
@@ -102,6 +90,7 @@ func Run(args []string) int {
 		signals:  make(chan signal),
 		messages: make(chan received),
 		reaped:   make(chan int),
+		kept:     make(map[string]int),
 	}
 	// The handoff looks for a relative command in this directory. Init itself
 	// moves to /, so that it keeps no mount busy.
@@ -146,7 +135,7 @@ func (p *pid1) keepInherited() {
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
 			unix.CloseOnExec(fd)
-			p.kept = append(p.kept, kept{message.Inherited + name, fd})
+			p.kept[message.Inherited+name] = fd
 		}
 	}
 }
@@ -253,7 +242,12 @@ func (p *pid1) handle(m message.Message) {
 			p.acknowledged(m.Seq)
 		}
 	case *message.Forget:
-		p.records = slices.DeleteFunc(p.records, func(r record) bool { return r.program == m.Program })
+		delete(p.records, m.Program)
+		for name := range p.kept {
+			if m.Kept != "" && strings.HasPrefix(name, m.Kept) {
+				p.drop(name)
+			}
+		}
 	case *message.Acted:
 		p.acknowledged(m.Seq)
 	case *message.Ask:
@@ -264,27 +258,21 @@ func (p *pid1) handle(m message.Message) {
 // record keeps the state of a program. The message lies in a buffer that is used
 // again, so the state is copied.
 func (p *pid1) record(program string, state []byte) {
-	for i := range p.records {
-		if r := &p.records[i]; r.program == program {
-			r.state = append(r.state[:0], state...)
-			return
-		}
+	if p.records == nil {
+		p.records = make(map[string][]byte)
 	}
-	p.records = append(p.records, record{program, slices.Clone(state)})
+	p.records[program] = append(p.records[program][:0], state...)
 }
 
 func (p *pid1) keep(name string, fd int) {
 	p.drop(name)
-	p.kept = append(p.kept, kept{name, fd})
+	p.kept[name] = fd
 }
 
 func (p *pid1) drop(name string) {
-	for i, k := range p.kept {
-		if k.name == name {
-			closeKept(k.fd)
-			p.kept = append(p.kept[:i], p.kept[i+1:]...)
-			return
-		}
+	if fd, ok := p.kept[name]; ok {
+		closeKept(fd)
+		delete(p.kept, name)
 	}
 }
 

@@ -34,14 +34,17 @@ func connected(t *testing.T, p *pid1) *message.Link {
 func nextHandoff(t *testing.T, p *pid1) map[string]string {
 	t.Helper()
 	other := connected(t, p)
-	if later := p.open(p.hand); len(later) > 0 {
-		t.Fatalf("%d messages do not fit", len(later))
+	if later, err := p.open(p.hand, message.Start{}); len(later) > 0 || err != nil {
+		t.Fatalf("%d messages do not fit, %v", len(later), err)
 	}
 	got := make(map[string]string)
 	var join message.Join
 	for len(got) < len(p.records) {
 		if err := other.Next(func(m message.Message) {
-			r := m.(*message.Record)
+			r, ok := m.(*message.Record)
+			if !ok {
+				return // Start
+			}
 			if state, complete := join.Add(r); complete {
 				got[r.Program] = string(state)
 			}

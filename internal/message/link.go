@@ -110,6 +110,27 @@ func (r Record) Parts() (parts []*Record) {
 	}
 }
 
+// Parts returns the messages that a Start is sent in.
+func (m Start) Parts() (parts []*Start) {
+	rest := m.Kept
+	for {
+		part, size, n := m, len(m.Dir), 0
+		for n < len(rest) && (n == 0 || size < maxState-maxName) {
+			size += len(rest[n].Name) + maxName
+			n++
+		}
+		part.Kept, rest = rest[:n:n], rest[n:]
+		part.More = len(rest) > 0
+		parts = append(parts, &part)
+		if !part.More {
+			return parts
+		}
+	}
+}
+
+// maxName is more than what a name takes in a packet besides its letters.
+const maxName = 32
+
 // Join collects the parts of records.
 type Join struct{ parts map[string][]byte }
 

@@ -51,6 +51,7 @@ type Start struct {
 	Dir     string // the working directory that hotinit was started in
 	Kept    []Kept // what init keeps, and the handoff inherits
 	Records int    // the records of this many programs follow
+	More    bool   // another Start follows first, with more of Kept: one packet has not room for all
 }
 
 // Kept is a descriptor that init keeps.
@@ -110,8 +111,12 @@ type Record struct {
 	More bool
 }
 
-// Forget makes init drop the record of a program.
-type Forget struct{ Program string }
+// Forget makes init drop the record of a program, and close all that it keeps under
+// names that begin with Kept, where that is not "".
+type Forget struct {
+	Program string
+	Kept    string
+}
 
 // Acted acknowledges signals that changed no record.
 type Acted struct{ Seq uint64 }
@@ -184,6 +189,7 @@ func (m *Start) fields(c *coder) {
 		c.int(&k.FD)
 	})
 	c.int(&m.Records)
+	c.bool(&m.More)
 }
 
 func (m *Signal) fields(c *coder) {
@@ -222,7 +228,10 @@ func (m *Record) fields(c *coder) {
 	c.bool(&m.More)
 }
 
-func (m *Forget) fields(c *coder) { c.string(&m.Program) }
+func (m *Forget) fields(c *coder) {
+	c.string(&m.Program)
+	c.string(&m.Kept)
+}
 
 func (m *Acted) fields(c *coder) { c.uint(&m.Seq) }
 
