@@ -303,6 +303,18 @@ func (s *State) ready(p *Policy, g *Gen) bool {
 	return false
 }
 
+// Revived returns the state from which a program that is over starts anew. What is
+// known of its releases stays known, and its generations are numbered on.
+func (s State) Revived() State {
+	r := s.Clone()
+	r.Over, r.Served, r.Delayed, r.RestartDue = false, false, false, false
+	r.Stop, r.StopReason, r.Status = 0, "", 0
+	r.Fails, r.Swaps, r.PendingSignals = 0, 0, nil
+	r.Again, r.Back, r.BackTo, r.Want, r.Asked = false, false, "", "", 0
+	r.Gens = slices.DeleteFunc(r.Gens, func(g Gen) bool { return g.Phase != Lingering })
+	return r
+}
+
 // Releases returns the names of the releases that may still be started or
 // are running: those that the loop has to hold open.
 func (s *State) Releases() []string {

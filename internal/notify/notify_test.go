@@ -25,7 +25,7 @@ func listen(t *testing.T) (address string, fd int) {
 func TestServeSaysWhoSentWhat(t *testing.T) {
 	address, fd := listen(t)
 	got := make(chan Message)
-	go Serve(fd, func(m Message) { got <- m })
+	go NewServer(fd).Serve(func(m Message) { got <- m })
 	Tell(address, "READY=1\nSTATUS=a=b", os.Getpid())
 	m := <-got
 	if m.PID != os.Getpid() || m.Text != "READY=1\nSTATUS=a=b" {
@@ -42,7 +42,7 @@ func TestAMessageStaysUntilItWasActedUpon(t *testing.T) {
 		t.Fatal(err)
 	}
 	acting, proceed := make(chan bool), make(chan bool)
-	go Serve(fd, func(Message) {
+	go NewServer(fd).Serve(func(Message) {
 		acting <- true
 		<-proceed
 	})
@@ -67,7 +67,7 @@ func TestAMessageStaysUntilItWasActedUpon(t *testing.T) {
 func TestABarrierEndsOnceEverythingBeforeItWasActedUpon(t *testing.T) {
 	address, fd := listen(t)
 	handled := make(chan string, 2)
-	go Serve(fd, func(m Message) { handled <- m.Text })
+	go NewServer(fd).Serve(func(m Message) { handled <- m.Text })
 	Tell(address, "STATUS=one", os.Getpid())
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {

@@ -26,11 +26,21 @@ func Listen(address string) (int, error) {
 	return fd, nil
 }
 
+// Server receives what is sent to the socket.
+type Server struct{ file *os.File }
+
+// NewServer takes over the socket.
+func NewServer(fd int) *Server {
+	return &Server{os.NewFile(uintptr(fd), "NOTIFY_SOCKET")}
+}
+
+// Close closes the socket, and makes Serve return.
+func (s *Server) Close() { s.file.Close() }
+
 // Serve calls handle with each datagram. It does not return while the socket
 // works.
-func Serve(fd int, handle func(Message)) {
-	file := os.NewFile(uintptr(fd), "NOTIFY_SOCKET")
-	raw, err := file.SyscallConn()
+func (s *Server) Serve(handle func(Message)) {
+	raw, err := s.file.SyscallConn()
 	buf := make([]byte, 8192)
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
 	for err == nil {

@@ -80,6 +80,10 @@ type Release struct {
 	Root   string // the watched directory that belongs to it, "" where none does
 	Tree   Digest // of that directory, zero where it is not known
 
+	// Settings names the settings that it runs with, "" for those of the command line:
+	// a program's file can change as its executable can.
+	Settings string `json:"settings,omitempty"`
+
 	Signature string // of the file, as it lay beside it; "" where none was asked for, or is there
 	Signed    int64  // when the file or the directory was signed, in seconds since 1970; 0 where that is not known
 }
@@ -116,6 +120,9 @@ func (r Release) Name() string {
 	}
 	h.Write(r.Tree[:])
 	fmt.Fprintf(h, "%d:%s%s", len(r.Real), r.Real, r.Root)
+	if r.Settings != "" {
+		fmt.Fprintf(h, "\x00settings:%s", r.Settings)
+	}
 	if r.Signature != "" {
 		// A release that was rejected for its signature is another one with another.
 		fmt.Fprintf(h, "\x00%s", r.Signature)

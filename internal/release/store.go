@@ -48,6 +48,13 @@ type Kept struct {
 // Name is the release's.
 func (k *Kept) Name() string { return k.Release.Name() }
 
+// content is the name of its copy, which is the same whatever its settings are.
+func (k *Kept) content() string {
+	r := k.Release
+	r.Settings = ""
+	return r.Name()
+}
+
 // Rejected is a release of the list that is not to be started.
 type Rejected struct {
 	Name   string    `json:"name"`
@@ -272,7 +279,7 @@ func (s *Store) Keep(k Kept, f *File, tree Tree, done <-chan struct{}) error {
 			return err
 		}
 		l.Rejected = slices.DeleteFunc(l.Rejected, func(r Rejected) bool { return r.Name == k.Name() })
-		l.Good = slices.DeleteFunc(l.Good, func(o Kept) bool { return o.Name() == k.Name() })
+		l.Good = slices.DeleteFunc(l.Good, func(o Kept) bool { return o.content() == k.content() })
 		l.Good = append(l.Good, k)
 		for len(l.Good) > mostKept {
 			drop := slices.IndexFunc(l.Good, func(k Kept) bool { return l.RejectedAs(k.Name()) != nil })
@@ -286,7 +293,7 @@ func (s *Store) Keep(k Kept, f *File, tree Tree, done <-chan struct{}) error {
 func (s *Store) releases() string { return filepath.Join(s.path, "releases") }
 
 // home is the directory of a release's copy.
-func (s *Store) home(k *Kept) string { return filepath.Join(s.releases(), k.Name()) }
+func (s *Store) home(k *Kept) string { return filepath.Join(s.releases(), k.content()) }
 
 // file is the copy of the release's own file.
 func (s *Store) file(k *Kept) string {
@@ -550,7 +557,7 @@ func (s *Store) sweep(l List) {
 			if info, err := e.Info(); err != nil || time.Since(info.ModTime()) < stray {
 				continue // of another hotinit, maybe, that got no lock
 			}
-		} else if slices.ContainsFunc(l.Good, func(k Kept) bool { return k.Name() == e.Name() }) {
+		} else if slices.ContainsFunc(l.Good, func(k Kept) bool { return k.content() == e.Name() }) {
 			continue
 		}
 		_ = os.RemoveAll(path)

@@ -130,7 +130,8 @@ func ReadFile(path string, max int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(fd, max)
+	defer unix.Close(fd)
+	return ReadAll(fd, max)
 }
 
 // ReadFile reads a file of at most max bytes by its path below the directory.
@@ -139,13 +140,13 @@ func (d *Dir) ReadFile(path string, max int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(fd, max)
+	defer unix.Close(fd)
+	return ReadAll(fd, max)
 }
 
-// readAll reads to the end and closes fd. Only of a regular file is an end
-// certain.
-func readAll(fd, max int) ([]byte, error) {
-	defer unix.Close(fd)
+// ReadAll reads an open file of at most max bytes to its end. Only of a regular file
+// is an end certain.
+func ReadAll(fd, max int) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err

@@ -258,10 +258,13 @@ func atoi(s string) int {
 	return n
 }
 
+// autoRestartDelay is the default of --kill-old-delay with --enable-auto-restart.
+const autoRestartDelay = 5 * time.Second
+
 // finish sets what follows from other settings.
 func (d *dialect) finish(c *Config, environ []string) {
 	if c.AutoRestart && !c.killOldDelaySet {
-		c.KillOldDelay = 5 * time.Second
+		c.KillOldDelay = autoRestartDelay
 	}
 	if c.Session {
 		stopForTerminal(c)

@@ -27,6 +27,13 @@ type Config struct {
 	Action Action
 	// Command is the app and its arguments, as execvp(3) takes them.
 	Command []string
+	// Programs is the directory that has a file for each further program, "" for
+	// none.
+	Programs string
+	// Program is the name of the program that a file made, "" for the one of the
+	// command line; Environment is what its file adds to hotinit's environment.
+	Program     string
+	Environment []string
 	// Compat is the tool whose command line was read: "" (hotinit itself),
 	// "tini", "dumb-init", "catatonit" or "start_server".
 	Compat string
@@ -165,6 +172,8 @@ type Config struct {
 	Pause bool
 
 	killOldDelaySet bool // else its default depends on AutoRestart
+
+	applied []setting // what was given, in order: the defaults of the programs
 }
 
 // Action is what a command line asks for.

@@ -66,6 +66,7 @@ type environment struct {
 	StateDir            *string `envconfig:"HOTINIT_STATE_DIR" ignored:"0" split_words:"0"`
 	TrustedKey          *string `envconfig:"HOTINIT_TRUSTED_KEY" ignored:"0" split_words:"0"`
 	NoDowngrade         *string `envconfig:"HOTINIT_NO_DOWNGRADE" ignored:"0" split_words:"0"`
+	Programs            *string `envconfig:"HOTINIT_PROGRAMS" ignored:"0" split_words:"0"`
 	PidFile             *string `envconfig:"HOTINIT_PID_FILE" ignored:"0" split_words:"0"`
 	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE" ignored:"0" split_words:"0"`
 	LogFile             *string `envconfig:"HOTINIT_LOG_FILE" ignored:"0" split_words:"0"`

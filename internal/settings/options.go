@@ -18,7 +18,22 @@ type option struct {
 	split   func(string) []string // for settings given several times: takes the variable apart
 
 	set func(c *Config, value string) error // errMust, or an error that says more
+	of  scope
 }
+
+// scope says whose a setting is where several programs run (--programs).
+type scope uint8
+
+const (
+	// eachProgram's: a program's file may set it, and what hotinit itself was given
+	// is the default of them all.
+	eachProgram scope = iota
+	// oneProgram's: it makes no sense for two, so what hotinit itself was given is
+	// for the command beside them alone.
+	oneProgram
+	// hotinits own: no program's file may set it.
+	hotinits
+)
 
 // flag is how the help and errors call o.
 func (o *option) flag() string { return "--" + o.name }
@@ -41,19 +56,19 @@ const (
 var options = [...]option{
 	{name: "port", env: "PORTS", arg: "SPEC", group: "Sockets (--port, --path and --listen may be repeated)",
 		help:    "listen on [host:]port[=fd]; a port alone is for IPv4 and IPv6 (for IPv4 under the name start_server), 0.0.0.0:port for IPv4 only, [::1]:port for an IPv6 address, u8080 for UDP; 0 for any port",
-		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket},
+		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket, of: oneProgram},
 	{name: "path", env: "PATHS", arg: "PATH",
 		help:    "listen on a unix stream socket",
-		allowed: "the path of a unix socket", split: splitCommas, set: addPath},
+		allowed: "the path of a unix socket", split: splitCommas, set: addPath, of: oneProgram},
 	{name: "listen", env: "LISTEN", arg: "SPEC",
 		help:    "listen with options: tcp:[::1]:80,name=http or unix:/run/a.sock,type=dgram,mode=0660,user=www",
-		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket},
+		allowed: sockets.Syntax, split: sockets.SplitList, set: addSocket, of: oneProgram},
 	{name: "backlog", env: "BACKLOG", arg: "N", def: "what the kernel allows",
 		help:    "accept queue: how many connections may wait",
 		allowed: "a number from 1", set: func(c *Config, v string) error { return setInt(&c.Backlog, v, 1, 1<<30) }},
 	{name: "keep-fds", env: "KEEP_FDS", arg: "N,N",
 		help:    "inherited descriptors to pass on to the app besides its sockets",
-		allowed: "numbers of descriptors from 3, with commas between", split: splitCommas, set: addKeepFDs},
+		allowed: "numbers of descriptors from 3, with commas between", split: splitCommas, set: addKeepFDs, of: oneProgram},
 	{name: "adopt", env: "ADOPT", arg: "WHEN", def: "auto",
 		help:    "take over the sockets that the app binds itself, so that the next generation gets them: auto (where no socket is given, and no program loses privileges by it), on or off",
 		allowed: "auto, on or off", set: setAdopt},
@@ -79,7 +94,7 @@ var options = [...]option{
 
 	{name: "ready", env: "READY", arg: "HOW", def: "auto", group: "Swaps",
 		help:    "how a new generation shows that it is ready: auto (it waits for connections on its socket and accepts what comes, and says READY=1 if it ever does; without a socket as interval), accept (auto without READY=1), notify (READY=1 alone), fd:N (a newline on descriptor N), exec:COMMAND (exits with 0; a request to the port may be answered by the old generation, HOTINIT_READY_GENERATION and HOTINIT_READY_PID name the new one), interval (READY=1, or alive for --interval)",
-		allowed: "auto, accept, notify, fd:N, exec:COMMAND or interval", set: setReady},
+		allowed: "auto, accept, notify, fd:N, exec:COMMAND or interval", set: setReady, of: oneProgram},
 	{name: "interval", env: "INTERVAL", arg: "TIME", def: "1s",
 		help:    "how long it must live to be ready where time decides; where it must accept what comes, how long nothing must come",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Interval, v) }},
@@ -148,7 +163,7 @@ var options = [...]option{
 
 	{name: "watch", env: "WATCH", arg: "PATH[:SIGNAL]", group: "New releases (the command's executable is watched)",
 		help:    "also watch this file, directory or glob; a change starts a swap, or sends the signal to the app",
-		allowed: aWatch, split: splitCommas, set: addWatch},
+		allowed: aWatch, split: splitCommas, set: addWatch, of: oneProgram},
 	{name: "no-watch", env: "NO_WATCH",
 		help: "don't watch the executable",
 		set:  setNoWatch},
@@ -163,7 +178,7 @@ var options = [...]option{
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Settle, v) }},
 	{name: "check", env: "CHECK", arg: "COMMAND",
 		help:    "run before a release is started, which needs exit code 0; {} is the release's path",
-		allowed: "a command", set: func(c *Config, v string) error { return setText(&c.Check, v) }},
+		allowed: "a command", set: func(c *Config, v string) error { return setText(&c.Check, v) }, of: oneProgram},
 	{name: "check-timeout", env: "CHECK_TIMEOUT", arg: "TIME", def: "30s",
 		help:    "time limit of --check; 0: none",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.CheckTimeout, v) }},
@@ -183,52 +198,56 @@ var options = [...]option{
 		help: "refuse a release that was signed before one that ran; with --state-dir also after a restart",
 		set:  func(c *Config, v string) error { return setBool(&c.NoDowngrade, v) }},
 
+	{name: "programs", env: "PROGRAMS", arg: "DIR", group: "Several programs",
+		help:    "run a program for each file NAME.env in this directory: its command (HOTINIT_COMMAND), its settings and its environment; a new file starts one, a changed one swaps it, a removed one stops it",
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.Programs, v) }, of: hotinits},
+
 	{name: "pid-file", env: "PID_FILE", arg: "PATH", group: "Files and remote control",
 		help:    "write hotinit's PID to this file; a second hotinit with the same file is refused",
-		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.PidFile, v) }},
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.PidFile, v) }, of: hotinits},
 	{name: "status-file", env: "STATUS_FILE", arg: "PATH",
 		help:    "write the generations and their PIDs to this file",
-		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.StatusFile, v) }},
+		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.StatusFile, v) }, of: oneProgram},
 	{name: "log-file", env: "LOG_FILE", arg: "PATH",
 		help:    "send stdout and stderr to a file, or to \"| command\"",
-		allowed: `a path, or "| command"`, set: func(c *Config, v string) error { return setText(&c.LogFile, v) }},
+		allowed: `a path, or "| command"`, set: func(c *Config, v string) error { return setText(&c.LogFile, v) }, of: hotinits},
 	{name: "daemonize", env: "DAEMONIZE",
 		help: "run in the background; needs --log-file",
-		set:  func(c *Config, v string) error { return setBool(&c.Daemonize, v) }},
+		set:  func(c *Config, v string) error { return setBool(&c.Daemonize, v) }, of: hotinits},
 	{name: "restart",
 		help: "start a swap in the hotinit of --pid-file and wait for it; needs --status-file",
-		set:  func(c *Config, v string) error { return setAction(c, Restart, v) }},
+		set:  func(c *Config, v string) error { return setAction(c, Restart, v) }, of: hotinits},
 	{name: "stop",
 		help: "stop the hotinit of --pid-file and wait for its end",
-		set:  func(c *Config, v string) error { return setAction(c, Stop, v) }},
+		set:  func(c *Config, v string) error { return setAction(c, Stop, v) }, of: hotinits},
 
 	{name: "subreaper", short: "s", env: "SUBREAPER", def: "on", group: "Init",
 		help: "adopt orphans even where hotinit is not PID 1 (always on)",
-		set:  func(_ *Config, v string) error { return setBool(new(bool), v) }},
+		set:  func(_ *Config, v string) error { return setBool(new(bool), v) }, of: hotinits},
 	{name: "parent-death-signal", short: "p", env: "PARENT_DEATH_SIGNAL", arg: "SIGNAL",
 		help:    "signal that hotinit gets when its parent exits",
-		allowed: aSignal, set: func(c *Config, v string) error { return setSignal(&c.ParentDeath, v) }},
+		allowed: aSignal, set: func(c *Config, v string) error { return setSignal(&c.ParentDeath, v) }, of: hotinits},
 	{name: "exit-zero", short: "e", env: "EXIT_ZERO", arg: "CODE",
 		help:    "exit with 0 if the app exits with CODE; may be repeated",
 		allowed: "an exit code from 0 to 255", split: splitCommas, set: addExitZero},
 	{name: "warn-on-reap", short: "w", env: "WARN_ON_REAP",
 		help: "print a line for each orphan reaped",
-		set:  func(c *Config, v string) error { return setBool(&c.WarnOnReap, v) }},
+		set:  func(c *Config, v string) error { return setBool(&c.WarnOnReap, v) }, of: hotinits},
 	{name: "verbosity", env: "VERBOSITY", arg: "LEVEL", def: "1",
 		help:    "how much to print: 0 (errors only), 1 (each start and end of a generation, and why), 2 (details), 3 (each signal)",
-		allowed: aCount, set: func(c *Config, v string) error { return setInt(&c.Verbosity, v, 0, 1<<10) }},
+		allowed: aCount, set: func(c *Config, v string) error { return setInt(&c.Verbosity, v, 0, 1<<10) }, of: hotinits},
 	{name: "verbose", short: "v",
 		help:    "one level more; may be repeated",
-		allowed: aCount, set: setVerbosity},
+		allowed: aCount, set: setVerbosity, of: hotinits},
 
 	{name: "help", short: "h", group: "Other", help: "print this and exit",
-		set: func(c *Config, v string) error { return setAction(c, Help, v) }},
+		set: func(c *Config, v string) error { return setAction(c, Help, v) }, of: hotinits},
 	{name: "version", short: "V", help: "print the version and exit",
-		set: func(c *Config, v string) error { return setAction(c, Version, v) }},
+		set: func(c *Config, v string) error { return setAction(c, Version, v) }, of: hotinits},
 	{name: "license", short: "lL", help: "print the licence and exit",
-		set: func(c *Config, v string) error { return setAction(c, License, v) }},
+		set: func(c *Config, v string) error { return setAction(c, License, v) }, of: hotinits},
 	{name: "pause", short: "P", help: "run no command: wait for INT or TERM",
-		set: func(c *Config, v string) error { return setBool(&c.Pause, v) }},
+		set: func(c *Config, v string) error { return setBool(&c.Pause, v) }, of: hotinits},
 }
 
 // findOption finds a row by its long name.

@@ -106,6 +106,7 @@ func (o *option) apply(c *Config, where, value string) error {
 	err := o.set(c, value)
 	switch {
 	case err == nil:
+		c.applied = append(c.applied, setting{o, where, value})
 		return nil
 	case err != errMust:
 		return fmt.Errorf("%s%q: %v", where, value, err)
@@ -131,15 +132,23 @@ func (c *Config) check(d *dialect) error {
 		}
 		return nil
 	}
-	if len(c.Command) == 0 && !c.Pause {
+	if c.Programs != "" && d.name != "" && d.name != "start_server" {
+		return fmt.Errorf("%s%q: %s runs one program: start hotinit under its own name", "HOTINIT_PROGRAMS=", c.Programs, d.name)
+	}
+	if len(c.Command) == 0 && !c.Pause && c.Programs == "" {
 		return &Error{text: "missing command: usage: " + d.usage(), code: d.codeNoCommand}
 	}
-	if !c.Pause && c.Command[0] == "" {
+	if len(c.Command) > 0 && !c.Pause && c.Command[0] == "" {
 		return fmt.Errorf("the command is empty: usage: %s", d.usage())
 	}
 	if c.Daemonize && c.LogFile == "" {
 		return fmt.Errorf("--daemonize needs --log-file: there is no terminal to write to")
 	}
+	return c.checkProgram()
+}
+
+// checkProgram looks at settings of one program that must fit each other.
+func (c *Config) checkProgram() error {
 	if len(c.TrustedKeys) > 0 {
 		c.Snapshot = true // what was verified is what runs
 	} else if c.NoDowngrade {

@@ -57,7 +57,7 @@ func want(t *testing.T, line string, change func(*Config)) {
 		expected.Command = []string{"app"}
 		change(expected)
 		got := mustParse(t, line)
-		expected.killOldDelaySet = got.killOldDelaySet
+		expected.killOldDelaySet, got.applied = got.killOldDelaySet, nil
 		if !reflect.DeepEqual(got, expected) {
 			t.Errorf("got %+v\nwant %+v", got, expected)
 		}

@@ -35,6 +35,7 @@ type Options struct {
 	Ignore  []string             // patterns as in .gitignore, for Paths; added to gitignore.Default
 	Poll    time.Duration        // PollAuto, PollOff or an interval
 	Settle  time.Duration        // quiet that is waited for where nothing better is known; 0: DefaultSettle
+	Begun   func()               // called once a change of each of Paths is seen from then on; nil: nobody wants to know
 	Log     func(string)         // messages for the operator, each said once; nil drops them
 }
 
@@ -89,6 +90,9 @@ func (w *Watcher) Events() <-chan Event { return w.events }
 
 // Polls reports whether something is looked at in intervals.
 func (w *Watcher) Polls() bool { return w.polls.Load() }
+
+// Closed is closed once the watch has ended.
+func (w *Watcher) Closed() <-chan struct{} { return w.stopped }
 
 // Running tells which release runs, or is being started: its content at
 // Command is no news. The first call compares at once, so what changed while
@@ -306,6 +310,10 @@ func (l *loop) answer(a answer) {
 		return
 	}
 	l.grumble(a.target, a.scan.err)
+	first := !l.trees[a.target-1].have
+	if first && l.o.Begun != nil && !slices.ContainsFunc(l.trees, func(t *tree) bool { return !t.have && t != l.trees[a.target-1] }) {
+		defer l.o.Begun()
+	}
 	if e := l.trees[a.target-1].found(l.now(), a.scan); e != nil {
 		if e.Signal == 0 {
 			l.wanted()

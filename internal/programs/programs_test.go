@@ -1,0 +1,205 @@
+package programs
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/settings"
+)
+
+// base is a hotinit that was given these words.
+func base(t testing.TB, words ...string) *settings.Config {
+	t.Helper()
+	c, err := settings.Parse(append([]string{"hotinit"}, words...), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTheSyntaxIsWhatDockerAndSystemdHaveInCommon(t *testing.T) {
+	text := "\ufeff# a comment\n; another\n\n  HOTINIT_COMMAND=\"/a b\" 'c d' \\e\n" +
+		"A=1\nB= two words \t\r\nC=\"in \\\"quotes\\\" \\n\"\nD='raw \\\" $'\nE=a\"b\"\nF=back\\slash\nG=\nA=2\n" +
+		"lower.case=x=y\n;X=1"
+	d, err := Parse(base(t, "--programs", "d"), "web", "web.env", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"/a b", "c d", "e"}; !slices.Equal(d.Config.Command, want) {
+		t.Errorf("the command is %q, want %q", d.Config.Command, want)
+	}
+	want := []string{"A=2", "B= two words", `C=in "quotes" \n`, `D=raw \" $`, `E=a"b"`, `F=back\slash`, "G=", "lower.case=x=y"}
+	if !slices.Equal(d.Config.Environment, want) {
+		t.Errorf("the environment is\n%q, want\n%q", d.Config.Environment, want)
+	}
+}
+
+func TestAnErrorNamesFileLineVariableValueAndWhatIsAllowed(t *testing.T) {
+	for text, want := range map[string]string{
+		"A=1\nHOTINIT_PORTS=80a\nHOTINIT_COMMAND=x": `web.env:2: HOTINIT_PORTS="80a": the port must be a number`,
+		"HOTINIT_COMMAND=x\nHOTINIT_SETTLE=soon":    `web.env:2: HOTINIT_SETTLE="soon": must be a time`,
+		"HOTINIT_COMAND=x":                          `web.env:1: HOTINIT_COMAND="x": there is no such setting (did you mean HOTINIT_COMMAND?)`,
+		"HOTINIT_COMMAND=x\nHOTINIT_PID_FILE=/a":    `web.env:2: HOTINIT_PID_FILE="/a": this is hotinit's own`,
+		"HOTINIT_COMMAND='a":                        `web.env:1: HOTINIT_COMMAND="'a": "'a" ends within a quote`,
+		"HOTINIT_COMMAND=[1]":                       `must be a JSON array of strings`,
+		"HOTINIT_COMMAND=[]":                        `must name a command`,
+		"A=1":                                       "HOTINIT_COMMAND is missing",
+		"A=1\nB":                                    `web.env:2: "B": must be NAME=VALUE`,
+		"export A=1":                                "must be one word",
+		"A=\"1\" 2":                                 "web.env:1: A=",
+		"A=\"1":                                     "not closed on this line",
+		"A=1\\":                                     "ends with a backslash",
+		"A=1\nB=\x00":                               "web.env:2: there is a NUL",
+		"HOTINIT_COMMAND=x\nHOTINIT_NO_DOWNGRADE=1": "no meaning without --trusted-key",
+	} {
+		_, err := Parse(base(t, "--programs", "d"), "web", "web.env", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "web.env:") {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestACommentOrTheOrderChangesNothing(t *testing.T) {
+	b := base(t, "--programs", "d")
+	hash := func(text string) string {
+		d, err := Parse(b, "web", "web.env", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Hash
+	}
+	one := hash("HOTINIT_COMMAND=x\nA=1\nB=2\n")
+	if other := hash("# new\nB=2\nA=0\n A=\"1\"\n\nHOTINIT_COMMAND=x"); other != one {
+		t.Error("another order is another definition")
+	}
+	if other := hash("HOTINIT_COMMAND=x\nA=1B=2\n"); other == one {
+		t.Error("another value is the same definition")
+	}
+}
+
+func TestWhichFilesCount(t *testing.T) {
+	for file, want := range map[string]kind{
+		"web.env": ofProgram, "a.env": ofProgram, "0.env": ofProgram, "web-2.x_y.env": ofProgram,
+		".env": passing, ".web.env": passing, "web.env~": passing, ".web.env.swp": passing, "#web.env#": passing, "4913": passing, "..data": passing,
+		"Web.env": foreign, "web": foreign, "web.conf": foreign, "-x.env": foreign, "a b.env": foreign, "README": foreign,
+		strings.Repeat("a", 65) + ".env": foreign,
+	} {
+		if got, _ := kindOf(file); got != want {
+			t.Errorf("%s is of kind %d, want %d", file, got, want)
+		}
+	}
+}
+
+// write puts a file into a directory.
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADirectoryIsRead(t *testing.T) {
+	path := t.TempDir()
+	write(t, path, "web.env", "HOTINIT_COMMAND=x")
+	write(t, path, "bad.env", "HOTINIT_COMMAND=x\nHOTINIT_PORTS=a")
+	write(t, path, "notes.txt", "")
+	write(t, path, "web.env~", "")
+	if err := unix.Mkfifo(filepath.Join(path, "fifo.env"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(path, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "long.env", "HOTINIT_COMMAND=x\nA="+strings.Repeat("a", longestFile))
+	d := &Dir{Path: path, Base: base(t, "--programs", path)}
+	set, err := d.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := set.Names(); !slices.Equal(names, []string{"web"}) {
+		t.Errorf("the programs are %q", names)
+	}
+	for _, bad := range []string{"bad", "fifo", "long"} {
+		if set.Bad[bad] == nil {
+			t.Errorf("%s is not bad", bad)
+		}
+	}
+	if len(set.Notes) != 1 || !strings.Contains(set.Notes[0], "notes.txt is not read") {
+		t.Errorf("the notes are %q", set.Notes)
+	}
+	first := set.Programs["web"]
+	write(t, path, "web.env", "HOTINIT_COMMAND=x\n# the same\n")
+	write(t, path, "b.env", "HOTINIT_COMMAND=y")
+	if set, err = d.Read(); err != nil {
+		t.Fatal(err)
+	}
+	if set.Programs["web"] != first || len(set.Programs) != 2 || len(set.Notes) != 0 {
+		t.Errorf("%+v: what says the same is another definition, or was said again", set)
+	}
+	write(t, path, "web.env", "HOTINIT_COMMAND=z")
+	if set, err = d.Read(); err != nil || set.Programs["web"].Hash == first.Hash {
+		t.Errorf("a change is not seen: %v", err)
+	}
+}
+
+func TestALinkTurnLeadsToTheNewFiles(t *testing.T) {
+	path := t.TempDir()
+	for _, version := range []string{"..1", "..2"} {
+		if err := os.Mkdir(filepath.Join(path, version), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(path, version), "web.env", "HOTINIT_COMMAND=x\nV="+version)
+	}
+	if err := os.Symlink("..1", filepath.Join(path, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("..data/web.env", filepath.Join(path, "web.env")); err != nil {
+		t.Fatal(err)
+	}
+	d := &Dir{Path: path, Base: base(t, "--programs", path)}
+	for _, version := range []string{"..1", "..2"} {
+		if err := os.Symlink(version, filepath.Join(path, "new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(path, "new"), filepath.Join(path, "..data")); err != nil {
+			t.Fatal(err)
+		}
+		set, err := d.Read()
+		if err != nil || set.Programs["web"] == nil || !slices.Equal(set.Programs["web"].Config.Environment, []string{"V=" + version}) {
+			t.Fatalf("%s: %+v, %v", version, set, err)
+		}
+	}
+}
+
+func TestWhatEverybodyMayWriteIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has something to lose")
+	}
+	path := t.TempDir()
+	write(t, path, "web.env", "HOTINIT_COMMAND=x")
+	if err := os.Chmod(filepath.Join(path, "web.env"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	d := &Dir{Path: path, Base: base(t, "--programs", path)}
+	if set, err := d.Read(); err != nil || set.Bad["web"] == nil {
+		t.Errorf("%+v, %v", set, err)
+	}
+}
+
+// FuzzFile holds that a file is read, or said to be wrong, whatever is in it.
+func FuzzFile(f *testing.F) {
+	f.Add("HOTINIT_COMMAND=x\nA=\"b\"\n# c\n;d\nHOTINIT_PORTS=80,81\n")
+	f.Add("A='\\\nB=\\\"")
+	b := base(f, "--programs", "d")
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := Parse(b, "web", "web.env", []byte(text))
+		if err == nil && (len(d.Config.Command) == 0 || d.Hash == "") {
+			t.Errorf("%q is read as %+v", text, d)
+		}
+	})
+}
