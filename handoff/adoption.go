@@ -6,13 +6,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/spawn"
 )
@@ -27,13 +27,16 @@ type adoption struct {
 	changed   func()                                 // tells those who look at the sockets
 
 	adopter *adopt.Adopter // nil: no call of the app is notified
-	calls   adopt.Calls    // what a generation's filter notifies
 	off     bool           // no more filters: the kernel did not take one
 	why     string         // why a generation goes without, as it was last said
 	// listeners are the notification descriptors that the last handoff left.
 	listeners map[string]int
 	alive     []int // the generations that the adopter was told last
 	current   int
+
+	plans  func(n int) *plan // that of a generation
+	passed sync.Map          // the sockets that a generation gets, []int by its number; of a member
+	retune func()            // has the policy follow from what is known now
 }
 
 // adoptionHost is what the adopter sees of the handoff.
@@ -51,96 +54,92 @@ func (h adoptionHost) Drop(name string) {
 	_ = h.link.SendWait(&message.Drop{Name: h.kept.prefix + name})
 }
 
-func (h adoptionHost) Say(format string, args ...any) { say.Line(format, args...) }
+func (h adoptionHost) Say(format string, args ...any) { h.line(format, args...) }
 
 // Listens does not wait for the loop, which may be about to ask the adopter.
 func (h adoptionHost) Listens(n int, socket string, adopted bool) {
 	go h.engine.do(func() { h.listens(n, socket, adopted) })
 }
 
-// start finds out whether the app's calls are notified.
-func (d *adoption) start() error {
-	on := d.cfg.Adopt == settings.AdoptOn
+// start finds out whether the calls of an app that runs with a plan are notified.
+func (d *adoption) start(pl *plan) error {
+	on := pl.cfg.Adopt == settings.AdoptOn
 	wanted := false
-	if d.calls, wanted = d.wanted(); !wanted {
+	if pl.calls, wanted = pl.adopts(); !wanted {
 		return nil
 	}
 	if err := adopt.Supported(); err != nil {
 		if on {
 			return fmt.Errorf("cannot adopt the app's sockets (--adopt on): %w", err)
 		}
-		d.without(err.Error())
+		d.without(pl, err.Error())
 		return nil
 	}
-	other := d.credential() != nil && int(d.credential().UID) != os.Geteuid()
+	other := pl.credential() != nil && int(pl.credential().UID) != os.Geteuid()
 	take := adopt.CanTake(other)
-	if !take && d.calls&adopt.Bind != 0 {
-		d.calls |= adopt.Options
+	if !take && pl.calls&adopt.Bind != 0 {
+		pl.calls |= adopt.Options
 	}
-	kept := make(map[string]int)
-	for name := range d.link.kept {
-		if rest, ok := strings.CutPrefix(name, d.kept.prefix); ok && adopt.Kept(rest) {
-			kept[rest] = d.link.take(name)
-		}
+	if d.adopter == nil {
+		d.listeners = d.kept.takeAll(adopt.Kept)
+		d.adopter = adopt.New(adoptionHost{d}, take, d.listeners)
 	}
-	d.adopter = adopt.New(adoptionHost{d}, take, kept)
-	for _, sock := range d.contract.Sockets {
+	for _, sock := range pl.contract.Sockets {
 		d.adopter.Passed(sock.FD)
 	}
-	d.listeners = kept
 	return nil
 }
 
-// wanted says which calls of the app are to be notified, if any.
-func (d *adoption) wanted() (calls adopt.Calls, wanted bool) {
-	on := d.cfg.Adopt == settings.AdoptOn
+// adopts says which calls of the app are to be notified, if any.
+func (p *plan) adopts() (calls adopt.Calls, wanted bool) {
+	on := p.cfg.Adopt == settings.AdoptOn
 	switch {
-	case d.cfg.Adopt == settings.AdoptOff, !on && d.cfg.Compat != "":
+	case p.cfg.Adopt == settings.AdoptOff, !on && p.cfg.Compat != "":
 		return 0, false
-	case len(d.contract.Sockets)+len(d.cfg.Sockets) > 0 && !on:
+	case len(p.contract.Sockets)+len(p.cfg.Sockets) > 0 && !on:
 		return adopt.Shutdown, true // of a socket that is passed, none may end it for all
-	case !on && !d.swaps():
+	case !on && !p.swaps():
 		return 0, false
 	}
 	return adopt.Bind | adopt.Shutdown, true
 }
 
 // swaps reports whether anything but a client's request replaces a generation.
-func (d *adoption) swaps() bool {
-	return d.cfg.Watch || d.cfg.ReloadSignal != 0 || d.cfg.AutoRestart || len(d.cfg.WatchPaths) > 0
+func (p *plan) swaps() bool {
+	return p.cfg.Watch || p.cfg.ReloadSignal != 0 || p.cfg.AutoRestart || len(p.cfg.WatchPaths) > 0
 }
 
 // without says once why the app's own sockets are not adopted. Where it
 // gets its sockets by descriptor, nothing is missing.
-func (d *adoption) without(why string) {
-	if why != d.why && d.calls&adopt.Bind != 0 && d.cfg.Verbosity > 0 {
-		say.Line("a server that binds its own port cannot be swapped here: %s (pass it its sockets by --port, or see --adopt)", why)
+func (d *adoption) without(pl *plan, why string) {
+	if why != d.why && pl.calls&adopt.Bind != 0 && pl.cfg.Verbosity > 0 {
+		d.line("a server that binds its own port cannot be swapped here: %s (pass it its sockets by --port, or see --adopt)", why)
 	}
 	d.why = why
 }
 
 // takes reports whether a socket that the app binds itself is adopted.
-func (d *adoption) takes() bool { return d.adopter != nil && !d.off && d.calls&adopt.Bind != 0 }
+func (d *adoption) takes() bool { return d.adopter != nil && !d.off && d.plan.calls&adopt.Bind != 0 }
 
 // filter gives a generation the filter by which its calls are notified.
-func (d *adoption) filter(spec *spawn.Spec) {
-	if d.adopter == nil || d.off {
+func (d *adoption) filter(spec *spawn.Spec, pl *plan) {
+	if d.adopter == nil || d.off || pl.calls == 0 {
 		return
 	}
-	if d.cfg.Adopt != settings.AdoptOn && !d.cfg.NoNewPrivs {
+	if pl.cfg.Adopt != settings.AdoptOn && !pl.cfg.NoNewPrivs {
 		command := spec.Path
 		if !filepath.IsAbs(command) {
 			command = filepath.Join(spec.Dir, command)
 		}
 		if harm := adopt.Harm(command, pathOf(spec.Env)); harm != "" {
-			d.without(harm + ", and the kernel asks for no_new_privs; --adopt on accepts that")
+			d.without(pl, harm+", and the kernel asks for no_new_privs; --adopt on accepts that")
 			return
 		}
 	}
-	if d.calls&adopt.Bind != 0 {
+	if pl.calls&adopt.Bind != 0 {
 		d.adopter.Swapping()
 	}
-	spec.Filter = adopt.Program(d.calls)
+	spec.Filter = adopt.Program(pl.calls)
 	spec.FilterFlags = adopt.Flags()
 	spec.FilterPrivs = adopt.NeedsPrivs()
 }
@@ -158,15 +157,15 @@ func pathOf(env []string) string {
 
 // unfiltered turns adoption off where the kernel does not take the filter, and
 // reports whether to start the generation without.
-func (d *adoption) unfiltered(e *spawn.Error) bool {
-	if e.Op != "seccomp" || d.cfg.Adopt == settings.AdoptOn {
+func (d *adoption) unfiltered(e *spawn.Error, pl *plan) bool {
+	if e.Op != "seccomp" || pl.cfg.Adopt == settings.AdoptOn {
 		return false
 	}
 	why := e.Err.Error()
 	if e.Err == unix.EBUSY {
 		why = "hotinit itself runs under a filter with notifications"
 	}
-	d.without(why)
+	d.without(pl, why)
 	d.off = true
 	return true
 }
@@ -176,7 +175,7 @@ func (d *adoption) unfiltered(e *spawn.Error) bool {
 func (d *adoption) keep(n, fd int) {
 	if fd >= 0 {
 		if err := (adoptionHost{d}).Keep(adopt.ListenerName(n), fd); err != nil {
-			say.Line("%v", err)
+			d.line("%v", err)
 		}
 	}
 }
@@ -211,7 +210,7 @@ func (d *adoption) resume(st *machine.State) {
 	}
 	d.listeners = nil
 	d.adopter.Resume(pids, fds)
-	d.decide()
+	d.retune()
 	for _, g := range st.Gens {
 		d.awaitReady(g.N)
 	}
@@ -241,7 +240,15 @@ func (d *adoption) tell(st machine.State) {
 	}
 	d.alive, d.current = alive, current
 	d.adopter.Generations(alive, current)
-	d.decide()
+	d.retune()
+}
+
+// letAllGo closes what was adopted: the program is over. It may be started again.
+func (d *adoption) letAllGo() {
+	if d.adopter != nil {
+		d.adopter.Stop()
+		d.adopter, d.alive, d.current = nil, nil, 0
+	}
 }
 
 // end comes before the verdict: nobody answers then.
@@ -255,8 +262,12 @@ func (d *adoption) end() {
 // it was passed, and those that it listens on itself. It may be called from any
 // goroutine.
 func (d *adoption) sockets(n int) (fds []int) {
-	for _, sock := range d.contract.Sockets {
-		fds = append(fds, sock.FD)
+	if passed, ok := d.passed.Load(n); ok {
+		fds = append(fds, passed.([]int)...)
+	} else if !d.member {
+		for _, sock := range d.contract.Sockets {
+			fds = append(fds, sock.FD)
+		}
 	}
 	if a := d.adopter; a != nil {
 		fds = append(fds, a.Descriptors(n)...)
@@ -268,15 +279,19 @@ func (d *adoption) sockets(n int) (fds []int) {
 // any. It may be called from any goroutine.
 func (d *adoption) letGo() bool { return d.adopter != nil && d.adopter.LetGo() }
 
-// decide makes the policy ask for a generation that waits for connections and
-// accepts them, where the program has sockets.
-func (d *adoption) decide() {
-	has := len(d.contract.Sockets) > 0
+// has reports whether the policy has to ask for a generation that waits for
+// connections and accepts them: whether the program has sockets.
+func (d *adoption) has(pl *plan) bool {
+	if len(pl.contract.Sockets) > 0 {
+		return true
+	}
 	for _, g := range d.engine.state.Gens {
 		starts := g.Phase == machine.Current || g.Phase == machine.Candidate
-		has = has || starts && d.adopter != nil && len(d.adopter.Descriptors(g.N)) > 0
+		if starts && d.adopter != nil && len(d.adopter.Descriptors(g.N)) > 0 {
+			return true
+		}
 	}
-	d.engine.policy.Ready = readyMode(d.cfg, has)
+	return false
 }
 
 // listens acts upon the news that generation n listens on a socket of its own.
@@ -285,10 +300,10 @@ func (d *adoption) listens(n int, socket string, adopted bool) {
 		d.engine.policy.Quiet = false // hotinit is more than an init here
 	}
 	if adopted {
-		say.Note("generation %d listens on %s; the next one will share it (--adopt)", n, socket)
+		d.note("generation %d listens on %s; the next one will share it (--adopt)", n, socket)
 	}
 	d.changed()
-	d.decide()
+	d.retune()
 	d.awaitReady(n)
 	d.engine.act(machine.Event{Kind: machine.Noted}) // other timers may run now
 }
@@ -297,10 +312,10 @@ func (d *adoption) listens(n int, socket string, adopted bool) {
 // once it has bound all that the current generation listens on.
 func (d *adoption) awaitReady(n int) {
 	p := d.processes.all[n]
-	g, current := d.engine.state.Find(n), d.engine.state.Current()
+	g, current, pl := d.engine.state.Find(n), d.engine.state.Current(), d.plans(n)
 	switch {
-	case d.adopter == nil, len(d.contract.Sockets) > 0:
-	case d.cfg.Ready.Mode != settings.ReadyAuto && d.cfg.Ready.Mode != settings.ReadyAccept:
+	case d.adopter == nil, len(pl.contract.Sockets) > 0:
+	case pl.cfg.Ready.Mode != settings.ReadyAuto && pl.cfg.Ready.Mode != settings.ReadyAccept:
 	case p == nil, p.stop == nil, p.awaited, g == nil, g.Phase != machine.Candidate && g.Phase != machine.Preparing:
 	case current == nil && len(d.adopter.Descriptors(n)) > 0:
 		p.awaited = true

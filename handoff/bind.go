@@ -11,7 +11,6 @@ import (
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/passwd"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
@@ -38,31 +37,48 @@ func identityOf(cfg *settings.Config, recorded []byte) (*passwd.Identity, error)
 	return &id, nil
 }
 
-// bindAll binds the sockets and works out what each generation gets. inherited are
-// the descriptors that hotinit was started with, by number; recorded is what the
-// last handoff left.
-func (s *program) bindAll(inherited map[int]int, recorded []byte) (err error) {
-	c := &s.contract
-	c.Base = entry.Environ()
-	c.EnvDir = s.fromStart(s.cfg.EnvDir)
-	c.Always = s.cfg.Compat == "start_server"
-	c.Plain = s.cfg.Compat != "" && !c.Always
-	c.ReadyFD = -1
-	if s.cfg.Ready.Mode == settings.ReadyFD {
-		c.ReadyFD = s.cfg.Ready.FD
+// open binds a plan's sockets and works out what each generation gets that runs with
+// it. inherited are the descriptors that hotinit was started with, by number; recorded
+// is what the last handoff left.
+func (s *program) open(pl *plan, inherited map[int]int, recorded []byte) (err error) {
+	if pl.opened {
+		return nil
 	}
-	if c.Watchdog = s.cfg.Watchdog; c.Watchdog == 0 && os.Getenv(contract.DaemonVariable) == "" {
+	if s.member {
+		if err := s.as(pl).checkTrust(); err != nil {
+			return err
+		}
+	}
+	c, cfg := &pl.contract, pl.cfg
+	c.Base = entry.Environ()
+	if s.member {
+		c.Base = memberEnvironment(c.Base, cfg)
+	}
+	c.EnvDir = s.fromStart(cfg.EnvDir)
+	c.Always = cfg.Compat == "start_server"
+	c.Plain = cfg.Compat != "" && !c.Always
+	c.ReadyFD = -1
+	if cfg.Ready.Mode == settings.ReadyFD {
+		c.ReadyFD = cfg.Ready.FD
+	}
+	c.Watchdog, c.Notify = cfg.Watchdog, s.notifyAddress
+	if c.Watchdog == 0 && !s.member && os.Getenv(contract.DaemonVariable) == "" {
 		c.Watchdog = managersWatchdog()
 	}
-	if c.Identity, err = identityOf(s.cfg, recorded); err != nil {
+	if pl.user != nil {
+		c.Identity = pl.user
+	} else if c.Identity, err = identityOf(cfg, recorded); err != nil {
 		return err
 	}
-	specs, fds, err := s.activated(inherited)
-	if err != nil {
-		return err
+	var specs []sockets.Spec
+	var fds []int
+	if !s.member {
+		if specs, fds, err = activated(pl, inherited); err != nil {
+			return err
+		}
 	}
-	for _, spec := range s.cfg.Sockets {
-		fd, err := s.bind(spec)
+	for _, spec := range cfg.Sockets {
+		fd, err := s.bind(spec, cfg.Backlog)
 		if err != nil {
 			return err
 		}
@@ -72,43 +88,87 @@ func (s *program) bindAll(inherited map[int]int, recorded []byte) (err error) {
 	if err != nil {
 		return err
 	}
+	c.Sockets = nil
 	for i, spec := range specs {
 		c.Sockets = append(c.Sockets, contract.Socket{Spec: spec.Bound(fds[i]), FD: fds[i], Number: numbers[i]})
 	}
-	s.adoption.decide()
-	return s.keepInherited(inherited)
+	if err := s.keepInherited(pl, inherited); err != nil {
+		return err
+	}
+	if s.member {
+		if err := s.adoption.start(pl); err != nil {
+			return err
+		}
+	}
+	pl.opened = true
+	return nil
 }
 
-// bind returns the socket of a spec: the one that init keeps, or a new one that
-// init keeps from now on, so that it stays open whatever becomes of this process.
-func (s *program) bind(spec sockets.Spec) (int, error) {
+// memberEnvironment is the environment of a program that a file made: hotinit's own
+// without hotinit's settings, which a hotinit below would take for its own, and what
+// the file says.
+func memberEnvironment(base []string, cfg *settings.Config) []string {
+	set := make(map[string]bool, len(cfg.Environment))
+	for _, v := range cfg.Environment {
+		name, _, _ := strings.Cut(v, "=")
+		set[name] = true
+	}
+	env := make([]string, 0, len(base)+len(cfg.Environment)+1)
+	for _, v := range base {
+		if name, _, _ := strings.Cut(v, "="); !set[name] && !strings.HasPrefix(name, "HOTINIT_") {
+			env = append(env, v)
+		}
+	}
+	return append(append(env, cfg.Environment...), "HOTINIT_PROGRAM="+cfg.Program)
+}
+
+// boundSocket is one that hotinit has bound for a program.
+type boundSocket struct {
+	spec  sockets.Spec
+	fd    int
+	files *socketFiles // of a unix socket, who takes care of its file
+}
+
+// bind returns the socket of a spec: the one that it has, the one that init keeps, or
+// a new one that init keeps from now on, so that it stays open whatever becomes of
+// this process.
+func (s *program) bind(spec sockets.Spec, backlog int) (int, error) {
+	if b := s.bound[spec.Key()]; b != nil {
+		return b.fd, nil
+	}
 	name := "socket/" + spec.Key()
-	if fd := s.kept.take(name); fd >= 0 {
-		s.bound = append(s.bound, spec)
-		s.files.add(spec)
-		return fd, nil
+	fd := s.kept.take(name)
+	if fd < 0 {
+		// The path of a unix socket is bound as it was given, for its length is
+		// limited, and may be relative.
+		_ = unix.Chdir(s.home)
+		var err error
+		fd, err = sockets.Bind(spec, backlog)
+		_ = unix.Chdir("/")
+		if err != nil {
+			return -1, err
+		}
+		if spec.Port == 0 && !spec.Network.Unix() {
+			s.note("listening on %s", sockets.Address(fd))
+		}
+		if err := s.kept.keep(name, fd); err != nil {
+			return -1, err
+		}
 	}
-	// The path of a unix socket is bound as it was given, for its length is
-	// limited, and may be relative.
-	_ = unix.Chdir(s.home)
-	fd, err := sockets.Bind(spec, s.cfg.Backlog)
-	_ = unix.Chdir("/")
-	if err != nil {
-		return -1, err
+	b := &boundSocket{spec: spec, fd: fd}
+	if spec.HasFile() {
+		b.files = s.newFiles
+		b.files.add(spec)
 	}
-	if spec.Port == 0 && !spec.Network.Unix() {
-		say.Note("listening on %s", sockets.Address(fd))
-	}
-	s.bound = append(s.bound, spec)
-	s.files.add(spec)
-	return fd, s.kept.keep(name, fd)
+	s.bound[spec.Key()] = b
+	return fd, nil
 }
 
 // activated returns the sockets that hotinit itself was started with by
 // socket activation, sd_listen_fds(3). The handoff's parent, init, is the
 // process that LISTEN_PID must name.
-func (s *program) activated(inherited map[int]int) (specs []sockets.Spec, fds []int, err error) {
-	if s.contract.Plain || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getppid()) {
+func activated(pl *plan, inherited map[int]int) (specs []sockets.Spec, fds []int, err error) {
+	if pl.contract.Plain || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getppid()) {
 		return nil, nil, nil
 	}
 	count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
@@ -134,14 +194,14 @@ func (s *program) activated(inherited map[int]int) (specs []sockets.Spec, fds []
 
 // keepInherited passes on the other descriptors that hotinit was started with:
 // those of --keep-fds, or all of them where there are no sockets, as tini does.
-func (s *program) keepInherited(inherited map[int]int) error {
-	c := &s.contract
-	if len(c.Sockets) == 0 && len(s.cfg.KeepFDs) == 0 {
+func (s *program) keepInherited(pl *plan, inherited map[int]int) error {
+	c := &pl.contract
+	if len(c.Sockets) == 0 && len(pl.cfg.KeepFDs) == 0 && !s.member {
 		c.Kept = inherited
 		return belowLimit(inherited)
 	}
 	c.Kept = make(map[int]int)
-	for _, n := range s.cfg.KeepFDs {
+	for _, n := range pl.cfg.KeepFDs {
 		if n < 3 {
 			continue // these are passed on anyway
 		}

@@ -30,49 +30,80 @@ type cgroups struct {
 // and its environment is lost.
 func (c *cgroups) find(resumed bool) {
 	c.dir = -1
-	for name := range c.link.kept {
-		if prefix, ok := strings.CutPrefix(name, message.Cgroup); ok && strings.HasSuffix(prefix, "-"+c.name+"-") {
-			c.dir, c.prefix = c.link.take(name), prefix
-			return
-		}
-	}
-	if resumed {
+	mode := c.cfg.Cgroup
+	if mode == settings.CgroupOff {
 		return
 	}
-	var err error
-	switch c.cfg.Cgroup {
-	case settings.CgroupOff:
-		return
-	case settings.CgroupOn:
-		c.dir, err = cgroup.OwnAnywhere()
-	default:
-		if c.contract.Plain && !c.cfg.Watch && c.cfg.ReloadSignal == 0 {
-			return // a plain init, under the name of one: nothing is swapped
-		}
-		c.dir, err = cgroup.Own(os.Getppid() == 1)
+	if mode == settings.CgroupAuto && c.contract.Plain && !c.cfg.Watch && c.cfg.ReloadSignal == 0 {
+		return // a plain init, under the name of one: nothing is swapped
 	}
+	t, err := c.trees.find(c.link, mode, resumed)
 	if err != nil {
 		c.without("generations have no cgroups of their own", err)
 		return
 	}
+	c.dir, c.prefix = t.dir, t.prefix+c.name+"-"
+}
+
+// cgroupTrees are the directories in which hotinit makes cgroups, for all programs:
+// where that hides no limit, and anywhere.
+type cgroupTrees map[settings.Cgroup]*cgroupTree
+
+type cgroupTree struct {
+	dir    int // -1 where none can be made
+	prefix string
+	err    error
+}
+
+// anywhere ends the prefix of the cgroups that may hide a limit.
+const anywhere = "on-"
+
+func (t cgroupTrees) find(l *link, mode settings.Cgroup, resumed bool) (*cgroupTree, error) {
+	if tree := t[mode]; tree != nil {
+		return tree, tree.err
+	}
+	tree := &cgroupTree{dir: -1}
+	t[mode] = tree
+	for name := range l.kept {
+		prefix, ok := strings.CutPrefix(name, message.Cgroup)
+		if ok && strings.HasSuffix(prefix, anywhere) == (mode == settings.CgroupOn) {
+			tree.dir, tree.prefix = l.take(name), prefix
+			return tree, nil
+		}
+	}
+	if resumed {
+		return tree, nil
+	}
+	if mode == settings.CgroupOn {
+		tree.dir, tree.err = cgroup.OwnAnywhere()
+	} else {
+		tree.dir, tree.err = cgroup.Own(os.Getppid() == 1)
+	}
+	if tree.err != nil {
+		return tree, tree.err
+	}
 	// A killed hotinit leaves its cgroups behind. If another hotinit is just
 	// making one, this may remove it; the other one then makes it again.
-	cgroup.RemoveAll(c.dir, cgroup.Prefix)
+	cgroup.RemoveAll(tree.dir, cgroup.Prefix)
 	// The PID is not enough: another hotinit in the same cgroup may be PID 1 of
 	// its namespace, too.
-	c.prefix = fmt.Sprintf("%s%d-%08x-%s-", cgroup.Prefix, os.Getppid(), uint32(time.Now().UnixNano()), c.name)
+	tree.prefix = fmt.Sprintf("%s%d-%08x-", cgroup.Prefix, os.Getppid(), uint32(time.Now().UnixNano()))
+	if mode == settings.CgroupOn {
+		tree.prefix += anywhere
+	}
 	// Init must know the prefix before there is a cgroup: it removes them at the
 	// end, and the next handoff finds them by it.
-	if err := c.link.keep(message.Cgroup+c.prefix, c.dir); err != nil {
+	if err := l.keep(message.Cgroup+tree.prefix, tree.dir); err != nil {
 		say.Line("%v", err)
 	}
+	return tree, nil
 }
 
 func (c *cgroups) without(what string, err error) {
 	if c.cfg.Cgroup == settings.CgroupOn {
-		say.Line("%s, though --cgroup on asks for them: %v; their processes are identified by process group, parent and environment", what, err)
+		c.line("%s, though --cgroup on asks for them: %v; their processes are identified by process group, parent and environment", what, err)
 	} else {
-		say.Detail("%s: %v", what, err)
+		c.detail("%s: %v", what, err)
 	}
 }
 
@@ -140,6 +171,6 @@ func (c *cgroups) remove(n int) {
 		return
 	}
 	if err := cgroup.Remove(c.dir, c.nameOf(n)); err != nil && c.cfg.Verbosity > 1 {
-		say.Line("cannot remove the cgroup of generation %d yet: %v", n, err)
+		c.line("cannot remove the cgroup of generation %d yet: %v", n, err)
 	}
 }

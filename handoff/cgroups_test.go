@@ -34,7 +34,7 @@ func withCgroups(t *testing.T) *cgroups {
 		unix.Close(dir)
 		unix.Close(root)
 	})
-	return &cgroups{common: &common{cfg: &settings.Config{}}, dir: dir, prefix: "hotinit-1-0-"}
+	return &cgroups{common: &common{plan: &plan{cfg: &settings.Config{}}}, dir: dir, prefix: "hotinit-1-0-"}
 }
 
 // outside starts a process that is in no generation's cgroup, as where the
@@ -85,7 +85,7 @@ func TestACgroupThatAnotherHotinitRemovedIsMadeOnceMore(t *testing.T) {
 }
 
 func TestWithoutCgroupsNobodyIsInOne(t *testing.T) {
-	s := &cgroups{common: &common{cfg: &settings.Config{}}, dir: -1}
+	s := &cgroups{common: &common{plan: &plan{cfg: &settings.Config{}}}, dir: -1}
 	if dir := s.make(1); dir != -1 {
 		t.Errorf("the directory is %d", dir)
 	}

@@ -26,7 +26,7 @@ type clients struct {
 	processes *processes
 	releases  *releases
 	adoption  *adoption
-	files     *socketFiles
+	fault     func() string // which socket file does not lead to its socket
 	queues    *queues
 	// more answers what only the parts above can, and reports whether it did.
 	more func(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool
@@ -51,7 +51,7 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 				r = control.Response{OK: true, Text: fmt.Sprintf("generation %d serves", g.N)}
 			}
 		})
-		if fault := s.files.fault(); r.OK && fault != "" {
+		if fault := s.fault(); r.OK && fault != "" {
 			r = control.Response{Text: fault}
 		}
 		reply(r)
@@ -109,7 +109,7 @@ func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Res
 // outcome answers those who wait for a generation.
 func (s *clients) outcome(e machine.Effect) {
 	n := e.N
-	if e.OK {
+	if e.OK && !s.member {
 		s.manager.tellReady()
 	}
 	r := control.Response{OK: e.OK}
@@ -190,7 +190,7 @@ func (s *clients) status() *control.Status {
 	if st.Reason != "" && st.Rejection(st.Newest) != nil && s.releases.memory.store == nil {
 		out.Reason += "; a restart of hotinit starts it again (see --state-dir)"
 	}
-	if fault := s.files.fault(); fault != "" {
+	if fault := s.fault(); fault != "" {
 		out.Reason = strings.TrimPrefix(out.Reason+"; "+fault, "; ")
 	}
 	for _, sock := range s.contract.Sockets {

@@ -1,10 +1,12 @@
 package handoff
 
 import (
+	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/release"
+	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/trim"
 )
@@ -19,19 +21,59 @@ type shared struct {
 	logs     *logs
 	manager  *manager
 	trim     trim.Timer
+	trees    cgroupTrees
+	null     int // /dev/null, the standard input of a program that a file made
 }
 
-// common is what every part of a program works with. It does not change once the
-// program runs, except for what the parts behind it hold.
+// common is what every part of a program works with. Of a program that a file made
+// the plan changes, in the loop, when another one becomes the current generation's:
+// what works beside the loop takes its own copy, see starts.with.
 type common struct {
 	*shared
-	name     string // the program's
+	*plan
+	name   string // the program's
+	member bool   // a file made it; it is one of several
+	engine *engine
+	kept   *kept // what init keeps for the program
+}
+
+// plan is what one version of a program's settings comes to. It does not change once
+// it is open.
+type plan struct {
+	hash     string // names it: what the file says; "" for the command line's
+	text     []byte // the file
 	cfg      *settings.Config
-	engine   *engine
-	kept     *kept  // what init keeps for the program
 	dir      string // the app's working directory
 	contract contract.Contract
-	trust    *release.Trust // nil: a release need not be signed
+	trust    *release.Trust   // nil: a release need not be signed
+	calls    adopt.Calls      // of the app that are notified
+	opened   bool             // its sockets are bound
+	user     *passwd.Identity // as the record has it, nil where it is to be looked up
+}
+
+// newPlan returns the plan of settings. Its sockets are not bound yet.
+func newPlan(home string, cfg *settings.Config) *plan {
+	p := &plan{cfg: cfg, dir: home}
+	if cfg.Dir != "" {
+		p.dir = absolute(home, cfg.Dir)
+	}
+	if len(cfg.TrustedKeys) > 0 {
+		p.trust = &release.Trust{NoDowngrade: cfg.NoDowngrade}
+		for _, path := range cfg.TrustedKeys {
+			p.trust.Keys = append(p.trust.Keys, absolute(home, path))
+		}
+	}
+	return p
+}
+
+// as returns what a part works with that acts for a generation of another plan.
+func (s *common) as(pl *plan) *common {
+	if s.plan == pl && !s.member {
+		return s // it stays so
+	}
+	c := *s
+	c.plan = pl
+	return &c
 }
 
 // fromStart returns the absolute path for one that the user gave, which is
@@ -39,15 +81,32 @@ type common struct {
 func (s *common) fromStart(path string) string { return absolute(s.home, path) }
 
 // credential returns who the app runs as, nil for as hotinit itself.
-func (s *common) credential() *passwd.Credential {
-	if s.contract.Identity == nil {
+func (p *plan) credential() *passwd.Credential {
+	if p.contract.Identity == nil {
 		return nil
 	}
-	return &s.contract.Identity.Credential
+	return &p.contract.Identity.Credential
 }
 
 // hook returns a command that runs as the app does.
 func (s *common) hook(text string) *hook.Command {
 	return &hook.Command{Text: text, Dir: s.dir, Umask: s.cfg.Umask,
-		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs, Start: s.thread.start}
+		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs}
+}
+
+// line says something about the program. Where there are several, its name is said.
+func (s *common) line(format string, args ...any) { say.Line(s.called()+format, args...) }
+
+// note is line where nothing has failed.
+func (s *common) note(format string, args ...any) { say.Note(s.called()+format, args...) }
+
+// detail is line for who looks for a fault.
+func (s *common) detail(format string, args ...any) { say.Detail(s.called()+format, args...) }
+
+// called begins each line about the program.
+func (s *common) called() string {
+	if !s.member {
+		return ""
+	}
+	return s.name + ": "
 }

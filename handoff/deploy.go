@@ -22,6 +22,11 @@ type deploys struct {
 // answer acts upon a request, and reports whether it is one of these. It runs on a
 // goroutine of its own.
 func (s *deploys) answer(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool {
+	if s.member {
+		var pl *plan
+		s.engine.ask(func() { pl = s.plan })
+		s = &deploys{common: s.as(pl), starts: s.starts.with(pl), clients: s.clients}
+	}
 	switch r.Op {
 	case "target":
 		reply(control.Response{OK: true, Target: s.target()})

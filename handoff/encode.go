@@ -26,6 +26,19 @@ type snapshot struct {
 	User     userRecord
 	Signed   int64 // when the latest release that ran was signed
 	Counts   counts
+
+	// Of a program that a file made.
+	Plans  map[string]planRecord // the settings that are in use, by name
+	Runs   map[int]string        // which of them each generation runs with
+	Next   string                // which of them is for the next generation
+	Failed string                // why that one failed, "" where it did not
+	ByHand bool                  // somebody stopped it
+}
+
+// planRecord is one version of a program's settings.
+type planRecord struct {
+	Text string // of the file
+	User userRecord
 }
 
 // encode writes the snapshot, and decode reads it. Both go by the lists below: a
@@ -55,6 +68,18 @@ func (s *snapshot) fields(c *record.Codec) {
 	record.Int(c, "Signed", &s.Signed)
 	c.Object("Counts", func(c *record.Codec) { countsFields(c, &s.Counts) })
 	c.Object("User", func(c *record.Codec) { userFields(c, &s.User) })
+	record.Map(c, "Plans", &s.Plans, func(c *record.Codec, name string, p *planRecord) {
+		c.Object(name, func(c *record.Codec) { planFields(c, p) })
+	})
+	record.Map(c, "Runs", &s.Runs, func(c *record.Codec, name string, plan *string) { c.String(name, plan) })
+	c.String("Next", &s.Next)
+	c.String("Failed", &s.Failed)
+	c.Bool("ByHand", &s.ByHand)
+}
+
+func planFields(c *record.Codec, p *planRecord) {
+	c.String("Text", &p.Text)
+	c.Object("User", func(c *record.Codec) { userFields(c, &p.User) })
 }
 
 func userFields(c *record.Codec, u *userRecord) {
@@ -141,6 +166,7 @@ func releaseFields(c *record.Codec, r *release.Release) {
 	record.Text(c, "Digest", &r.Digest, !r.Digest.Known())
 	c.String("Root", &r.Root)
 	record.Text(c, "Tree", &r.Tree, !r.Tree.Known())
+	c.String("Settings", &r.Settings)
 	c.String("Signature", &r.Signature)
 	record.Int(c, "Signed", &r.Signed)
 }

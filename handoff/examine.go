@@ -9,7 +9,6 @@ import (
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/release"
-	"github.com/hotinit/hotinit/internal/say"
 )
 
 // examine opens the release, unless the watcher did, and checks it. It runs
@@ -60,6 +59,7 @@ func (s *starts) open(j *job) error {
 			return &refusal{status, fmt.Sprintf("%s: %v", target, err)}
 		}
 	}
+	j.file.Settings = s.plan.hash
 	if busy, _ := j.file.BeingWritten(); busy && j.script < 0 {
 		return errBusy // execve(2) would say ETXTBSY
 	}
@@ -101,7 +101,7 @@ func (s *starts) stillGood(j *job, read func(<-chan struct{}) (release.Release, 
 		err = fmt.Errorf("its file was overwritten in place (deploy by renaming, or use --snapshot)")
 	}
 	if err == nil && j.copy == nil && now.Tree != j.file.Tree {
-		say.Note("%s is not as it was when this release was good: the release is started with what is there (use --snapshot, or a directory and a link for each release)", j.file.Root)
+		s.note("%s is not as it was when this release was good: the release is started with what is there (use --snapshot, or a directory and a link for each release)", j.file.Root)
 	}
 	if err != nil {
 		return &refusal{exitcode.Failure, fmt.Sprintf("the last good release of %s cannot be started again: %v", j.file.Path, err)}

@@ -13,7 +13,6 @@ import (
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/release"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/reaper"
 )
@@ -63,7 +62,7 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 		return s.refused(j, err), true
 	}
 	key := s.keyOf(j)
-	p := &process{n: j.n, since: time.Now()}
+	p := &process{n: j.n, plan: s.plan, since: time.Now()}
 	spec.Cgroup = s.cgroups.make(j.n)
 	spec.Forked = func(c spawn.Child) {
 		// The child waits until this returns. Once it is recorded, the next
@@ -110,7 +109,7 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 	s.processes.attach(p)
 	s.probes.await(p, ready)
 	if j.source == machine.Held && s.releases.memory.store == nil {
-		say.Note("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
+		s.note("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
 	}
 	s.noteSigned(j)
 	s.putBack(j)
@@ -130,7 +129,7 @@ func (s *starts) spec(j *job, at located) (*spawn.Spec, *readiness, error) {
 		Argv:       slices.Clone(j.command.Argv),
 		Env:        j.env,
 		SelfPID:    j.self,
-		Files:      s.contract.Files(std(), ready.childFD()),
+		Files:      s.contract.Files(s.std(), ready.childFD()),
 		Dir:        j.command.Dir,
 		Umask:      s.cfg.Umask,
 		Signals:    entry.Inherited(),
@@ -142,10 +141,10 @@ func (s *starts) spec(j *job, at located) (*spawn.Spec, *readiness, error) {
 		Limit:      executeWithin,
 		Cgroup:     -1,
 	}
-	if j.foreground && s.processes.mayTake(s.terminal, j.n) {
+	if j.foreground && !s.member && s.processes.mayTake(s.terminal, j.n) {
 		spec.Foreground = s.terminal.fd
 	}
-	defer func() { s.adoption.filter(spec) }()
+	defer func() { s.adoption.filter(spec, s.plan) }()
 	if j.file == nil {
 		return spec, ready, nil
 	}
@@ -180,7 +179,7 @@ func (s *starts) spec(j *job, at located) (*spawn.Spec, *readiness, error) {
 // or cannot be inspected, proves nothing. Neither does an interpreter; its script
 // was compared just before.
 func (s *starts) proveExecutable(j *job, pid int) bool {
-	if j.file == nil || j.byFD || j.copy != nil || j.script >= 0 || j.file.Kind != release.KindELF {
+	if j.file == nil || !s.guarded(j, j.found.tree) || j.byFD || j.copy != nil || j.script >= 0 || j.file.Kind != release.KindELF {
 		return true
 	}
 	exe := fmt.Sprintf("/proc/%d/exe", pid)
@@ -196,7 +195,7 @@ func (s *starts) startFailed(j *job, err error) (machine.Event, bool) {
 	var e *spawn.Error
 	if errors.As(err, &e) {
 		switch {
-		case s.adoption.unfiltered(e):
+		case s.adoption.unfiltered(e, s.plan):
 			return s.launch(j)
 		case e.Op == "fork" && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM):
 			return s.again(j, false, err)
@@ -213,7 +212,7 @@ func (s *starts) startFailed(j *job, err error) (machine.Event, bool) {
 
 // watch watches what a job was started from, if nothing is watched yet.
 func (s *starts) watch(j *job) {
-	if !s.cfg.Watch && len(s.cfg.WatchPaths) == 0 || s.releases.watches {
+	if !s.cfg.Watch && len(s.cfg.WatchPaths) == 0 || s.releases.watches || s.releases.plan != s.plan {
 		return
 	}
 	command := ""
@@ -231,7 +230,7 @@ func (s *starts) watchResumed() {
 		err := s.resolve(j)
 		s.engine.do(func() {
 			if err != nil {
-				say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)
+				s.line("cannot watch for new releases: %v; a new generation is started when asked for", err)
 				return
 			}
 			s.watch(j)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,22 +20,31 @@ type link struct {
 	kept map[string]int
 	// held are the names under which init keeps something.
 	held map[string]bool
+	// programs are the same of each program that a file made.
+	programs map[string]*kept
 }
+
+// forPrograms begins the names of what init keeps for programs that files made. The
+// program's name follows, and a slash.
+const forPrograms = "program/"
 
 // connect takes what init passed on: the socket, the kept descriptors, the
 // working directory, and the record of each program.
 func connect() (l *link, dir string, records map[string][]byte, err error) {
-	l = &link{Link: message.NewLink(message.Socket), kept: make(map[string]int), held: make(map[string]bool)}
+	l = &link{Link: message.NewLink(message.Socket), kept: make(map[string]int), held: make(map[string]bool), programs: make(map[string]*kept)}
 	var start *message.Start
-	err = l.Next(func(m message.Message) { start, _ = m.(*message.Start) })
-	if err != nil || start == nil {
-		return nil, "", nil, fmt.Errorf("descriptor %d is not the socket to init (only hotinit itself starts this role)", message.Socket)
+	for start == nil || start.More {
+		start = nil
+		err = l.Next(func(m message.Message) { start, _ = m.(*message.Start) })
+		if err != nil || start == nil {
+			return nil, "", nil, fmt.Errorf("descriptor %d is not the socket to init (only hotinit itself starts this role)", message.Socket)
+		}
+		for _, k := range start.Kept {
+			unix.CloseOnExec(k.FD)
+			l.got(k.Name, k.FD)
+		}
 	}
 	unix.CloseOnExec(message.Socket)
-	for _, k := range start.Kept {
-		unix.CloseOnExec(k.FD)
-		l.kept[k.Name], l.held[k.Name] = k.FD, true
-	}
 	records = make(map[string][]byte)
 	var join message.Join
 	for len(records) < start.Records {
@@ -102,14 +112,98 @@ func (l *link) receive(handle func(*message.Signal)) {
 	os.Exit(exitcode.Failure)
 }
 
+// got takes in what init has kept.
+func (l *link) got(name string, fd int) {
+	if rest, ok := strings.CutPrefix(name, forPrograms); ok {
+		if program, name, ok := strings.Cut(rest, "/"); ok {
+			k := l.forProgram(program)
+			k.got[name], k.held[name] = fd, true
+			return
+		}
+	}
+	l.kept[name], l.held[name] = fd, true
+}
+
+// forProgram returns what init keeps for a program that a file made.
+func (l *link) forProgram(name string) *kept {
+	k := l.programs[name]
+	if k == nil {
+		k = &kept{link: l, prefix: forPrograms + name + "/", got: make(map[string]int), held: make(map[string]bool)}
+		l.programs[name] = k
+	}
+	return k
+}
+
+// forApp returns what init keeps for the program of the command line.
+func (l *link) forApp(name string) *kept {
+	k := &kept{link: l, prefix: name + "/", got: make(map[string]int), held: make(map[string]bool)}
+	for full, fd := range l.kept {
+		if rest, ok := strings.CutPrefix(full, k.prefix); ok {
+			k.got[rest], k.held[rest] = fd, true
+			delete(l.kept, full)
+			delete(l.held, full)
+		}
+	}
+	return k
+}
+
 // kept is what init keeps for one program: names begin with the program's.
 type kept struct {
 	link   *link
 	prefix string
+	got    map[string]int // as in link.kept
+	held   map[string]bool
 }
 
-func (k *kept) keep(name string, fd int) error { return k.link.keep(k.prefix+name, fd) }
+func (k *kept) keep(name string, fd int) error {
+	if err := k.link.SendWait(&message.Keep{Name: k.prefix + name, FD: fd}); err != nil {
+		return fmt.Errorf("cannot make init keep %s: %w", k.prefix+name, err)
+	}
+	k.held[name] = true
+	return nil
+}
 
-func (k *kept) take(name string) int { return k.link.take(k.prefix + name) }
+// take returns this process's own copy of what init keeps under name, -1 where
+// there is none.
+func (k *kept) take(name string) int {
+	fd, ok := k.got[name]
+	if !ok {
+		return -1
+	}
+	delete(k.got, name)
+	return fd
+}
 
-func (k *kept) drop(name string) { k.link.drop(k.prefix + name) }
+// takeAll takes all whose names are wanted.
+func (k *kept) takeAll(wanted func(name string) bool) map[string]int {
+	taken := make(map[string]int)
+	for name := range k.got {
+		if wanted(name) {
+			taken[name] = k.take(name)
+		}
+	}
+	return taken
+}
+
+func (k *kept) drop(name string) {
+	if k.held[name] {
+		delete(k.held, name)
+		_ = k.link.SendWait(&message.Drop{Name: k.prefix + name})
+	}
+}
+
+// leave drops what nobody has taken.
+func (k *kept) leave() {
+	for name, fd := range k.got {
+		unix.Close(fd)
+		delete(k.got, name)
+		k.drop(name)
+	}
+}
+
+// forget drops all of it, and the program's record.
+func (k *kept) forget(program string) {
+	k.leave()
+	delete(k.link.programs, program)
+	_ = k.link.SendWait(&message.Forget{Program: program, Kept: k.prefix})
+}

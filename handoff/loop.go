@@ -24,6 +24,8 @@ type system interface {
 	say(text string)
 	outcome(e machine.Effect)
 	exit(e machine.Effect)
+	// tune has the policy follow from the state that an event led to.
+	tune(s machine.State)
 	// record stores the state, and that signal seq and all before it are
 	// acted upon, and lets go of what the state does not need any more.
 	record(s machine.State, seq uint64)
@@ -43,7 +45,7 @@ type input struct {
 	// each, if not nil, makes an event for each program. This is how a signal
 	// comes: what it means is up to the program.
 	each func(*engine) machine.Event
-	// call, if not nil, is run by the loop in place of an event.
+	// call, if not nil, is run by the loop in place of an event, or after each.
 	call func()
 	// seq is the number of the signal that the event is of, 0 for others.
 	seq uint64
@@ -58,6 +60,12 @@ type loop struct {
 	inputs  chan input
 	seq     uint64    // the last signal that every program has acted upon
 	engines []*engine // one for each program
+	// ends, if not nil, says when the loop ends; else it ends once every program is
+	// over.
+	ends func() bool
+	// begun, if not nil, is called once every program has acted upon its first event.
+	begun   func()
+	running bool // the first events are acted upon, or are about to be
 }
 
 func newLoop() *loop { return &loop{inputs: make(chan input)} }
@@ -79,8 +87,12 @@ func (l *loop) submit(in input) {
 // run acts upon each program's first event, and then upon whatever comes, until
 // every program is over.
 func (l *loop) run() {
-	for _, e := range l.engines {
+	l.running = true
+	for _, e := range slices.Clone(l.engines) {
 		e.act(e.first)
+	}
+	if l.begun != nil {
+		l.begun()
 	}
 	for !l.over() {
 		l.take(<-l.inputs)
@@ -89,19 +101,27 @@ func (l *loop) run() {
 
 // over reports whether the verdict on every program is given.
 func (l *loop) over() bool {
+	if l.ends != nil {
+		return l.ends()
+	}
 	return !slices.ContainsFunc(l.engines, func(e *engine) bool { return !e.state.Over })
 }
 
 func (l *loop) take(in input) {
 	switch {
 	case in.each != nil:
-		for i, e := range l.engines {
-			if i == len(l.engines)-1 {
+		engines := slices.Clone(l.engines) // one may leave
+		for i, e := range engines {
+			if i == len(engines)-1 {
 				// The record that acknowledges a signal comes last: until then
 				// the next handoff would get the signal again.
 				l.acknowledge(in.seq)
 			}
 			e.act(in.each(e))
+		}
+		if in.call != nil {
+			l.acknowledge(in.seq)
+			in.call()
 		}
 	case in.call != nil:
 		l.acknowledge(in.seq)
@@ -145,6 +165,11 @@ func newEngine(l *loop, sys system, policy *machine.Policy) *engine {
 	return e
 }
 
+// remove takes a program out of the loop.
+func (l *loop) remove(e *engine) {
+	l.engines = slices.DeleteFunc(l.engines, func(o *engine) bool { return o == e })
+}
+
 // post makes the loop act upon an event of the program.
 func (e *engine) post(ev machine.Event) { e.inputs <- input{engine: e, event: ev} }
 
@@ -182,6 +207,7 @@ func (e *engine) act(ev machine.Event) {
 		e.sys.acted(e.seq)
 		return
 	}
+	e.sys.tune(e.state)
 	e.arm()
 	e.sys.record(e.state, e.seq)
 }

@@ -40,6 +40,7 @@ func (r *rig) foreground(n int)                   {}
 func (r *rig) say(text string)                    { r.said = append(r.said, text) }
 func (r *rig) outcome(e machine.Effect)           { r.note("outcome %d %v", e.N, e.OK) }
 func (r *rig) exit(e machine.Effect)              { r.note("exit %d", e.Status) }
+func (r *rig) tune(machine.State)                 {}
 func (r *rig) record(s machine.State, seq uint64) { r.note("record %d %v", seq, s.Situation()) }
 func (r *rig) acted(seq uint64)                   { r.note("acted %d", seq) }
 func (r *rig) translate(sig unix.Signal, hangup bool) machine.Event {

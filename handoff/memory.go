@@ -11,7 +11,6 @@ import (
 
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
-	"github.com/hotinit/hotinit/internal/say"
 )
 
 // memory is what a program's releases came to, for as long as --state-dir lives.
@@ -44,7 +43,7 @@ func (m *memory) say(format string, args ...any) {
 	m.said[text] = true
 	m.mu.Unlock()
 	if !said {
-		say.Line("%s", text)
+		m.line("%s", text)
 	}
 }
 

@@ -26,18 +26,27 @@ func (s *program) openNotifier() error {
 			return err
 		}
 	}
-	s.notify, s.contract.Notify = fd, address
+	s.notify, s.notifyAddress, s.contract.Notify = fd, address, address
 	return nil
 }
 
 // listen receives what the app says on NOTIFY_SOCKET.
 func (s *program) listen() {
-	s.files.watch()
+	s.watchFiles()
 	if g := s.engine.state.Current(); g != nil && g.Stalled {
 		s.queues.resume()
 	}
 	if s.notify >= 0 {
-		go notify.Serve(s.notify, func(m notify.Message) { s.engine.ask(func() { s.noticed(m) }) })
+		s.notifier = notify.NewServer(s.notify)
+		go s.notifier.Serve(func(m notify.Message) { s.engine.ask(func() { s.noticed(m) }) })
+	}
+}
+
+// closeNotifier ends listen.
+func (s *program) closeNotifier() {
+	if s.notifier != nil {
+		s.notifier.Close()
+		s.notifier, s.notify = nil, -1
 	}
 }
 
@@ -50,12 +59,12 @@ func (s *program) noticed(m notify.Message) {
 	if g == 0 {
 		// A process that has ended most likely belonged to a generation that has.
 		if _, err := proc.Read(m.PID); err == nil && s.cfg.Verbosity > 0 {
-			s.strangers.Line("a message on NOTIFY_SOCKET is ignored: process %d belongs to no generation", m.PID)
+			s.strangers.Line(s.called()+"a message on NOTIFY_SOCKET is ignored: process %d belongs to no generation", m.PID)
 		}
 		return
 	}
 	if m.Cut {
-		s.odd.Line("a message of generation %d on NOTIFY_SOCKET is ignored: it is too long", g)
+		s.odd.Line(s.called()+"a message of generation %d on NOTIFY_SOCKET is ignored: it is too long", g)
 		return
 	}
 	defer s.engine.act(machine.Event{Kind: machine.Noted}) // records and shows what is new
@@ -82,7 +91,7 @@ func (s *program) noticed(m notify.Message) {
 			}
 			if value == "trigger" {
 				s.engine.act(machine.Event{Kind: machine.Triggered, N: g})
-			} else if s.cfg.Watchdog > 0 {
+			} else if s.planOf(g).cfg.Watchdog > 0 {
 				s.engine.act(machine.Event{Kind: machine.Beat, N: g})
 			}
 		case "EXTEND_TIMEOUT_USEC":
@@ -101,7 +110,7 @@ func (s *program) newMain(g int, value string) {
 		return
 	}
 	if s.processes.ownerOf(pid) != g {
-		s.odd.Line("generation %d names process %s as its main process, which does not belong to it; it is ignored", g, value)
+		s.odd.Line(s.called()+"generation %d names process %s as its main process, which does not belong to it; it is ignored", g, value)
 		return
 	}
 	s.processes.replaceMain(g, pid)
@@ -110,6 +119,9 @@ func (s *program) newMain(g int, value string) {
 // passOn tells the manager above what a generation says of itself: the current one,
 // and any as long as there is none.
 func (s *program) passOn(g int, text string) {
+	if s.member {
+		return // the manager above means hotinit, and one of several does not speak for it
+	}
 	if current := s.engine.state.Current(); current == nil || current.N == g {
 		s.manager.tell(text)
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/programs"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/safepath"
 	"github.com/hotinit/hotinit/internal/settings"
@@ -51,9 +54,12 @@ func Preview(argv []string, out, errs io.Writer) int {
 		return exitcode.Failure
 	}
 	s := &shared{loop: newLoop(), home: home, logs: &logs{home: home}, manager: &manager{}, terminal: &terminal{fd: -1}}
-	p := &preview{program: newProgram(s, programName, cfg, func() {})}
+	p := &preview{program: newApp(s, cfg, func() {})}
 	p.contract.Base, p.contract.EnvDir, p.contract.ReadyFD = entry.Environ(), p.fromStart(cfg.EnvDir), -1
-	p.look()
+	if len(cfg.Command) > 0 {
+		p.look()
+	}
+	p.programs()
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, row := range p.rows {
 		fmt.Fprintln(t, row)
@@ -69,6 +75,31 @@ func Preview(argv []string, out, errs io.Writer) int {
 		return exitcode.Failure
 	}
 	return 0
+}
+
+// programs says which programs the files of --programs make.
+func (p *preview) programs() {
+	if p.cfg.Programs == "" {
+		return
+	}
+	dir := programs.Dir{Path: p.fromStart(p.cfg.Programs), Base: p.cfg}
+	set, err := dir.Read()
+	if err != nil {
+		p.fault("programs", err)
+		return
+	}
+	for _, name := range set.Names() {
+		p.row("program", "%s: %s", name, strings.Join(set.Programs[name].Config.Command, " "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(set.Bad)) {
+		p.fault("program", set.Bad[name])
+	}
+	for _, note := range set.Notes {
+		p.row("programs", "%s", note)
+	}
+	if len(set.Programs)+len(set.Bad) == 0 {
+		p.row("programs", "none in %s yet", dir.Path)
+	}
 }
 
 // row adds a line.
@@ -248,7 +279,7 @@ func (p *preview) watches(command string, script bool) {
 // adopts says what becomes of the sockets that the app binds itself.
 func (p *preview) adopts() {
 	d := p.adoption
-	calls, wanted := d.wanted()
+	calls, wanted := d.adopts()
 	switch err := adopt.Supported(); {
 	case d.cfg.Adopt == settings.AdoptOff:
 		p.row("adoption", "off (--adopt)")

@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/threads"
 	"github.com/hotinit/hotinit/reaper"
 )
@@ -23,6 +23,7 @@ import (
 // process is one generation's main process, and what is known about the others.
 type process struct {
 	n     int
+	plan  *plan
 	pid   int
 	group int    // its process group, the first main process's PID
 	start uint64 // when its first main process started, 0 if that is not known
@@ -55,16 +56,26 @@ func (s *processes) attach(p *process) {
 	s.reserve.Do(func() {
 		go func() {
 			threads.Reserve(spareThreads + signalThreads)
-			s.thread.releaseTraced()
+			s.releaseTraced()
 		}()
 	})
+}
+
+// releaseTraced lets go each generation that stops for hotinit as its tracer.
+func (s *processes) releaseTraced() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	for {
+		s.thread.do(reaper.ReleaseTraced)
+		<-children
+	}
 }
 
 // spareThreads are for reading files, and for two system calls that happen to take
 // long.
 const spareThreads = 3
 
-// signalThreads are those that os/signal keeps for itself, see thread.
+// signalThreads are those that os/signal keeps for itself, see releaseTraced.
 const signalThreads = 2
 
 func (s *processes) await(p *process) {
@@ -125,7 +136,7 @@ func (s *processes) keepProcess(p *process) {
 		return
 	}
 	if err := s.kept.keep(processName(p.n), fd); err != nil {
-		say.Line("%v", err)
+		s.line("%v", err)
 	}
 }
 
@@ -138,10 +149,10 @@ func (s *processes) tell(n, sig int) {
 	}
 	signal := unix.Signal(sig)
 	if s.cfg.Verbosity > 2 {
-		say.Line("generation %d gets %s", n, machine.SignalName(sig))
+		s.line("generation %d gets %s", n, machine.SignalName(sig))
 	}
 	var err error
-	if s.cfg.Group {
+	if p.plan.cfg.Group {
 		if signal == unix.SIGTERM {
 			p.noteTerminated()
 		}
@@ -153,7 +164,7 @@ func (s *processes) tell(n, sig int) {
 		s.wake(p, signal)
 	}
 	if err != nil && !errors.Is(err, unix.ESRCH) {
-		say.Line("cannot send %s to generation %d: %v", machine.SignalName(sig), n, err)
+		s.line("cannot send %s to generation %d: %v", machine.SignalName(sig), n, err)
 	}
 }
 
@@ -169,7 +180,7 @@ func (s *processes) wake(p *process, sent unix.Signal) {
 		return
 	}
 	_ = p.main.Signal(unix.SIGCONT)
-	if s.cfg.Group {
+	if p.plan.cfg.Group {
 		_ = p.main.SignalGroup(p.group, unix.SIGCONT)
 	}
 }
@@ -225,7 +236,7 @@ func (s *processes) kill(n int) {
 		signalProcess(pid, unix.SIGKILL)
 	}
 	if failed != nil && !errors.Is(failed, unix.ESRCH) {
-		say.Line("generation %d cannot be killed: process %d: %v", n, p.pid, failed)
+		s.line("generation %d cannot be killed: process %d: %v", n, p.pid, failed)
 	}
 	if s.engine.state.Stop != 0 {
 		s.without.Do(s.endWithout)
@@ -243,7 +254,7 @@ func (s *processes) endWithout() {
 		s.engine.do(func() {
 			for n, p := range s.all {
 				if g := s.engine.state.Find(n); !p.ended && g != nil && g.Killed {
-					say.Line("generation %d has not ended %v after SIGKILL; hotinit exits without it", n, afterKill)
+					s.line("generation %d has not ended %v after SIGKILL; hotinit exits without it", n, afterKill)
 					s.ended(p, exitcode.Signaled(unix.SIGKILL), "did not end upon SIGKILL")
 				}
 			}

@@ -2,11 +2,13 @@ package handoff
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/notify"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/sockets"
@@ -36,12 +38,18 @@ type program struct {
 	deploys    *deploys
 	clients    *clients
 	statusFile statusFile
-	files      *socketFiles
-	bound      []sockets.Spec
-	notify     int       // the socket of NOTIFY_SOCKET, or -1
+	newFiles   *socketFiles // those of the plan that is being opened
+	filesMu    sync.Mutex
+	files      []*socketFiles // those of each plan; changed by the loop, guarded by filesMu
+	bound      map[string]*boundSocket
+	notify     int // the socket of NOTIFY_SOCKET, or -1
+	notifier   *notify.Server
 	stopped    time.Time // when stopping began
 	verdict    int       // the status that hotinit exits with for it, once it is over
 	ended      func()    // called then
+
+	notifyAddress string // NOTIFY_SOCKET
+	membership
 
 	strangers say.Seldom // messages of processes that belong to no generation
 	odd       say.Seldom // messages of generations that are not acted upon
@@ -53,38 +61,52 @@ type program struct {
 	counts      counts
 }
 
+// newApp makes the program of the command line.
+func newApp(s *shared, cfg *settings.Config, ended func()) *program {
+	return newProgram(s, programName, newPlan(s.home, cfg), false, ended)
+}
+
 // newProgram makes a program and adds it to the loop. ended is called when the
 // verdict on it is given.
-func newProgram(s *shared, name string, cfg *settings.Config, ended func()) *program {
-	c := &common{shared: s, name: name, cfg: cfg, kept: &kept{s.link, name + "/"}, dir: s.home}
-	if cfg.Dir != "" {
-		c.dir = c.fromStart(cfg.Dir)
+func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *program {
+	c := &common{shared: s, name: name, plan: pl, member: member}
+	switch {
+	case s.link == nil: // a preview keeps nothing
+	case member:
+		c.kept = s.link.forProgram(name)
+	default:
+		c.kept = s.link.forApp(name)
 	}
-	c.trust = c.trusted()
-	p := &program{common: c, notify: -1, ended: ended}
-	p.statusFile.path = c.fromStart(cfg.StatusFile)
-	p.files = &socketFiles{common: c}
+	p := &program{common: c, notify: -1, ended: ended, bound: make(map[string]*boundSocket)}
+	p.membership = membership{next: pl, plans: map[string]*plan{pl.hash: pl}, uses: make(map[int]*plan)}
+	p.statusFile.path = c.fromStart(pl.cfg.StatusFile)
+	p.statusFile.called = c.called()
+	p.newFiles = &socketFiles{common: c}
 	p.cgroups = &cgroups{common: c, dir: -1}
 	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
 	p.releases = &releases{common: c, held: make(map[string]*heldRelease), memory: &memory{common: c}}
-	p.adoption = &adoption{common: c, processes: p.processes}
+	p.releases.settings = func() string { return p.next.hash }
+	p.adoption = &adoption{common: c, processes: p.processes, plans: p.planOf, retune: p.retune}
 	p.probes = &probes{c, p.adoption.sockets, p.adoption.awaitReady}
 	p.queues = &queues{common: c, sockets: p.adoption.sockets, letGo: p.adoption.letGo}
-	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, files: p.files, queues: p.queues}
+	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, fault: p.fileFault, queues: p.queues}
 	p.adoption.await = p.probes.observe
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
 	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients}
 	p.clients.more = p.deploys.answer
-	c.engine = newEngine(s.loop, p, newPolicy(cfg))
+	c.engine = newEngine(s.loop, p, newPolicy(pl.cfg, len(pl.cfg.Sockets) > 0))
 	p.statusFile.again = func() { c.engine.do(func() { p.statusFile.write(c.engine.state) }) }
 	return p
 }
 
 func (s *program) prepare(e machine.Effect) (machine.Event, bool) {
 	s.counts.begins(e, &s.engine.state)
-	return s.starts.prepare(e)
+	if !s.member {
+		return s.starts.prepare(e, false)
+	}
+	return s.prepareMember(e)
 }
 
 func (s *program) cancel(n int) { s.starts.cancel(n) }
@@ -93,17 +115,20 @@ func (s *program) tell(n, sig int) { s.processes.tell(n, sig) }
 
 func (s *program) kill(n int) { s.processes.kill(n) }
 
-func (s *program) sweep(n int, last bool) { s.processes.sweep(n, last) }
+func (s *program) sweep(n int, last bool) {
+	// The verdict on one of several is not hotinit's.
+	s.processes.sweep(n, last && !s.member)
+}
 
 func (s *program) foreground(n int) {
-	if p := s.processes.all[n]; p != nil && s.processes.mayTake(s.terminal, n) {
+	if p := s.processes.all[n]; p != nil && !s.member && s.processes.mayTake(s.terminal, n) {
 		s.terminal.give(p.group)
 	}
 }
 
 func (s *program) say(text string) {
 	s.logs.reopen()
-	say.Line("%s", text)
+	s.line("%s", text)
 }
 
 // exit gives the verdict on the program.
@@ -118,7 +143,11 @@ func (s *program) exit(e machine.Effect) {
 	s.verdict = status
 	if e.Text != "" {
 		s.announce()
-		s.say(fmt.Sprintf("ends with status %d: %s", status, e.Text))
+		verb := "ends"
+		if s.member {
+			verb = "ended"
+		}
+		s.say(fmt.Sprintf("%s with status %d: %s", verb, status, e.Text))
 	}
 	s.ended()
 }
@@ -140,24 +169,26 @@ const lastGrace = 9 * time.Second
 
 // hasFiles reports whether removeFiles may have something to remove.
 func (s *program) hasFiles() bool {
-	return len(s.files.files)+len(s.bound) > 0 || s.statusFile.path != "" || s.releases.copies()
+	return len(s.bound) > 0 || s.statusFile.path != "" || s.releases.copies()
 }
 
 // removeFiles removes the program's files: those of its sockets and --status-file.
 func (s *program) removeFiles() {
-	s.files.close()
+	for _, files := range append(s.files, s.newFiles) {
+		files.close()
+	}
 	_ = unix.Chdir(s.home) // a socket's path may be relative
-	for _, spec := range s.bound {
-		_ = sockets.Remove(spec)
+	for _, b := range s.bound {
+		_ = sockets.Remove(b.spec)
 	}
 	s.statusFile.remove()
 	s.releases.removeCopies()
 }
 
 // newPolicy returns the part of the configuration that the machine needs.
-func newPolicy(cfg *settings.Config) *machine.Policy {
+func newPolicy(cfg *settings.Config, sockets bool) *machine.Policy {
 	p := &machine.Policy{
-		Ready:        readyMode(cfg, len(cfg.Sockets) > 0),
+		Ready:        readyMode(cfg, sockets),
 		Interval:     cfg.Interval,
 		ReadyTimeout: cfg.ReadyTimeout,
 		KillOldDelay: cfg.KillOldDelay,
@@ -199,7 +230,7 @@ func newPolicy(cfg *settings.Config) *machine.Policy {
 // translate says what a signal means.
 func (s *program) translate(sig unix.Signal, hangup bool) machine.Event {
 	if to, ok := s.cfg.Rewrite[sig]; ok {
-		if to == 0 {
+		if to == 0 || s.member {
 			return machine.Event{Kind: machine.Dropped}
 		}
 		return machine.Event{Kind: machine.Relay, Signal: int(to)}
@@ -214,6 +245,10 @@ func (s *program) translate(sig unix.Signal, hangup bool) machine.Event {
 	}
 	if _, ok := s.engine.policy.StopSignals[int(sig)]; ok {
 		return machine.Event{Kind: machine.Halt, Signal: int(sig)}
+	}
+	if s.member {
+		// Nobody knows what it means to each of them: `hotinit signal` names one.
+		return machine.Event{Kind: machine.Dropped}
 	}
 	return machine.Event{Kind: machine.Relay, Signal: int(sig)}
 }

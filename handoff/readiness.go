@@ -98,7 +98,7 @@ func (s *probes) await(p *process, r *readiness) {
 
 // decided ends the observation of a candidate whose start is decided.
 func (s *probes) decided(p *process) {
-	if p != nil && p.stop != nil && (s.cfg.Ready.Mode == settings.ReadyAuto || s.cfg.Ready.Mode == settings.ReadyAccept) {
+	if p != nil && p.stop != nil && (p.plan.cfg.Ready.Mode == settings.ReadyAuto || p.plan.cfg.Ready.Mode == settings.ReadyAccept) {
 		p.stop()
 	}
 }

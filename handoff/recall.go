@@ -12,7 +12,6 @@ import (
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
-	"github.com/hotinit/hotinit/internal/say"
 )
 
 // The state directory is read before the first generation is started, since it
@@ -43,20 +42,20 @@ func (s *starts) recall() {
 	if boots {
 		s.engine.first = machine.Event{Kind: machine.Noted}
 	}
-	path := s.fromStart(s.cfg.StateDir)
+	path, settings := s.fromStart(s.cfg.StateDir), s.plan.hash
 	read := make(chan *memories, 1)
-	go func() { read <- readMemories(path) }()
+	go func() { read <- readMemories(path, settings) }()
 	go func() {
 		var m *memories
 		select {
 		case m = <-read:
 		case <-time.After(answerWithin):
 			if s.cfg.NoDowngrade {
-				say.Line("the state directory %s does not answer within %v; it knows what may not be started (--no-downgrade), so it is waited for", path, answerWithin)
+				s.line("the state directory %s does not answer within %v; it knows what may not be started (--no-downgrade), so it is waited for", path, answerWithin)
 				m = <-read
 				break
 			}
-			say.Line("the state directory %s does not answer within %v; the newest release is started, whatever became of it before", path, answerWithin)
+			s.line("the state directory %s does not answer within %v; the newest release is started, whatever became of it before", path, answerWithin)
 			if boots {
 				s.engine.do(func() { s.engine.act(machine.Event{Kind: machine.Boot}) })
 				boots = false
@@ -97,7 +96,9 @@ func (s *starts) recall() {
 	}()
 }
 
-func readMemories(path string) *memories {
+// readMemories reads the state directory. What a program was good with it is started
+// with the settings that it has now.
+func readMemories(path, settings string) *memories {
 	m := &memories{held: make(map[string]*heldRelease)}
 	if m.store, m.err = release.OpenStore(path); m.err != nil {
 		return m
@@ -105,7 +106,10 @@ func readMemories(path string) *memories {
 	m.list, m.err = m.store.List()
 	for i := range m.list.Good {
 		k := &m.list.Good[i]
-		if f, err := m.store.Hold(k); err == nil {
+		f, err := m.store.Hold(k)
+		k.Release.Settings = settings
+		if err == nil {
+			f.Settings = settings
 			m.held[k.Name()] = &heldRelease{file: f, path: k.Release.Path, command: k.Command, origin: k.Command,
 				kept: true, since: k.Since, read: true, done: true}
 		}
@@ -167,6 +171,7 @@ func (s *starts) newest() *release.File {
 	if s.trust != nil && !s.signedAsTree(s.target(j)) {
 		_ = f.LoadSignature() // it is in the name; the start says what is wrong with it
 	}
+	f.Settings = s.plan.hash
 	if tree, ok := s.tree(); ok {
 		f.Root = tree.Root
 		if f.Tree, err = tree.Digest(nil); err != nil {
@@ -196,7 +201,7 @@ func (s *starts) openLast(m *memories) {
 			m.held[name] = opened
 			return
 		}
-		say.Line("release %s, which was kept in the state directory, cannot be started: %v", machine.Short(name), err)
+		s.line("release %s, which was kept in the state directory, cannot be started: %v", machine.Short(name), err)
 		r.file.Close()
 		delete(m.held, name)
 	}
@@ -311,7 +316,7 @@ func (s *starts) inPlace(k *release.Kept, done <-chan struct{}) *release.File {
 		f.Close()
 		return nil
 	}
-	f.Path, f.Root, f.Tree = k.Release.Path, k.Release.Root, k.Release.Tree
+	f.Path, f.Root, f.Tree, f.Settings = k.Release.Path, k.Release.Root, k.Release.Tree, k.Release.Settings
 	return f
 }
 

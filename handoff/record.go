@@ -15,7 +15,6 @@ import (
 	"github.com/hotinit/hotinit/internal/passwd"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/release"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/reaper"
 )
 
@@ -52,7 +51,7 @@ func (s *program) record(st machine.State, seq uint64) { s.store(st, seq, false)
 func (s *program) acted(seq uint64) {
 	s.recordedSeq = seq
 	if err := s.link.SendWait(&message.Acted{Seq: seq}); err != nil {
-		say.Line("cannot tell init of a signal: %v", err)
+		s.line("cannot tell init of a signal: %v", err)
 	}
 }
 
@@ -61,9 +60,17 @@ func (s *program) acted(seq uint64) {
 func (s *program) recordForked() { s.store(s.engine.state, s.engine.seq, true) }
 
 func (s *program) store(st machine.State, seq uint64, forked bool) {
+	if s.disposed {
+		return
+	}
+	if s.member && s.empty() {
+		defer s.settled()
+	}
 	if st.Stop != 0 && s.stopped.IsZero() {
 		s.stopped = time.Now()
-		s.manager.tellStopping()
+		if !s.member {
+			s.manager.tellStopping()
+		}
 	}
 	current := 0
 	if g := st.Current(); g != nil {
@@ -100,6 +107,9 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 			r.Texts[n] = p.status
 		}
 	}
+	if s.member {
+		s.recordPlans(&r)
+	}
 	b := r.encode()
 	if seq == s.recordedSeq && bytes.Equal(b, s.recorded) {
 		return
@@ -108,7 +118,7 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 	s.trim.Touch()
 	s.clients.changed()
 	if err := s.link.SendRecord(message.Record{Program: s.name, Seq: seq, State: b}); err != nil {
-		say.Line("cannot hand the record to init: %v", err)
+		s.line("cannot hand the record to init: %v", err)
 	}
 }
 
@@ -119,6 +129,10 @@ func (s *program) resume(recorded []byte) error {
 	if err := r.decode(recorded); err != nil {
 		return fmt.Errorf("cannot read the record of the last handoff: %w", err)
 	}
+	return s.resumeFrom(&r)
+}
+
+func (s *program) resumeFrom(r *snapshot) error {
 	s.processes.past, s.stopped, s.counts = r.Past, r.Stopped, r.Counts
 	s.counts.Resumed++
 	s.announced = true // by the last handoff
@@ -143,7 +157,7 @@ func (s *program) resume(recorded []byte) error {
 			// What it left got SIGTERM. Its PIDs may be other processes' by now;
 			// only its cgroup still shows what is left.
 			if len(s.cgroups.members(g.N)) > 0 {
-				s.processes.all[g.N] = &process{n: g.N, pid: -1, group: -1, status: r.Texts[g.N], since: r.Since[g.N]}
+				s.processes.all[g.N] = &process{n: g.N, plan: s.planOf(g.N), pid: -1, group: -1, status: r.Texts[g.N], since: r.Since[g.N]}
 			}
 			continue
 		}
@@ -158,7 +172,7 @@ func (s *program) resume(recorded []byte) error {
 			}
 			executing = g.N
 		}
-		p := &process{n: g.N, pid: g.PID, start: g.Start, group: r.Groups[g.N], status: r.Texts[g.N], since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
+		p := &process{n: g.N, plan: s.planOf(g.N), pid: g.PID, start: g.Start, group: r.Groups[g.N], status: r.Texts[g.N], since: r.Since[g.N], main: reaper.Adopt(g.PID, pidfd)}
 		if pidfd < 0 && startOf(g.PID) != g.Start {
 			p.main.Close() // it has ended, and nobody knows how; its PID may be another's
 		}
@@ -168,7 +182,7 @@ func (s *program) resume(recorded []byte) error {
 	if r.State.Next > 1 {
 		s.engine.first = machine.Event{Kind: machine.Resumed, N: executing}
 	}
-	if len(s.processes.all) > 0 {
+	if len(s.processes.all) > 0 && !s.member {
 		s.terminal.find(true, s.cfg.Session)
 	}
 	for _, g := range r.State.Gens {
@@ -185,11 +199,14 @@ func (s *program) resume(recorded []byte) error {
 		}
 		s.processes.await(p)
 		if g.Phase == machine.Candidate || g.N == executing {
-			s.probes.await(p, s.probes.resume(g.N))
+			probes := s.starts.with(p.plan).probes
+			probes.await(p, probes.resume(g.N))
 		}
 	}
 	s.adoption.resume(&r.State)
-	s.starts.watchResumed()
+	if !s.member {
+		s.starts.watchResumed()
+	}
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/watch"
@@ -41,13 +40,15 @@ type heldRelease struct {
 // watch for a new one.
 type releases struct {
 	*common
-	held    map[string]*heldRelease
-	memory  *memory
-	watcher *watch.Watcher // nil: nothing is watched (yet)
-	watches bool           // there is a watcher, or will be
-	paths   []string       // what it watches, for the line at the start
-	offered *release.File  // what the watcher has found, until a start takes it
-	watched string         // the release that the watcher compares with
+	held     map[string]*heldRelease
+	memory   *memory
+	watcher  *watch.Watcher // nil: nothing is watched (yet)
+	watching int            // counts the watches that were ended
+	settings func() string  // names the settings that the next generation gets
+	watches  bool           // there is a watcher, or will be
+	paths    []string       // what it watches, for the line at the start
+	offered  *release.File  // what the watcher has found, until a start takes it
+	watched  string         // the release that the watcher compares with
 
 	// passedOver is the release that the command's path led to when another one was
 	// started in its place.
@@ -171,10 +172,7 @@ func isFile(st *unix.Stat_t, f *release.File) bool {
 func statCached(path string, st *unix.Stat_t) error {
 	var x unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS, &x); err != nil {
-		if kernel.Missing(err) { // Linux 4.11 has statx(2)
-			return unix.Stat(path, st)
-		}
-		return err
+		return err // without statx(2) nothing is known
 	}
 	st.Dev, st.Ino, st.Size = unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino, int64(x.Size)
 	st.Mtim = unix.NsecToTimespec(x.Mtime.Sec*1e9 + int64(x.Mtime.Nsec))
@@ -314,7 +312,7 @@ func (s *releases) tellWatcher(st machine.State) {
 
 // fileOnly is a release without its directory, as the watcher knows it.
 func fileOnly(r release.Release) release.Release {
-	r.Root, r.Tree = "", release.Digest{}
+	r.Root, r.Tree, r.Settings = "", release.Digest{}, ""
 	return r
 }
 

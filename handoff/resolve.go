@@ -10,7 +10,6 @@ import (
 
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/spawn"
 )
 
@@ -62,6 +61,13 @@ func (s *starts) checked(j *job) bool {
 
 // checkedWith is checked where it is known whether the release has a directory.
 func (s *starts) checkedWith(j *job, tree bool) bool {
+	// Of a program that a file made the settings are a part of the release, so it has
+	// one in any case.
+	return s.member || s.guarded(j, tree)
+}
+
+// guarded reports whether the file that runs has to be the one that was checked.
+func (s *starts) guarded(j *job, tree bool) bool {
 	return s.cfg.Check != "" || s.cfg.Snapshot || tree || s.watchable(j)
 }
 
@@ -126,7 +132,7 @@ func (s *starts) hasTree() bool {
 	case has := <-answer:
 		return has
 	case <-limit.C:
-		say.Line("%v under what is watched: the release is the command's file alone", errSlow)
+		s.line("%v under what is watched: the release is the command's file alone", errSlow)
 		return false
 	}
 }

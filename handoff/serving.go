@@ -8,7 +8,6 @@ import (
 
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/serving"
 	"github.com/hotinit/hotinit/internal/settings"
 )
@@ -97,10 +96,18 @@ func (s *queues) start() {
 	}
 	w, err := serving.WatchQueues(sockets, s.cfg.StallTimeout, s.stalled, s.over)
 	if err != nil {
-		say.Line("cannot watch for connections that nobody accepts: %v", err)
+		s.line("cannot watch for connections that nobody accepts: %v", err)
 		return
 	}
 	s.watch = w
+}
+
+// stop ends the watch, until the sockets change again.
+func (s *queues) stop() {
+	if s.watch != nil {
+		s.watch.Close()
+		s.watch = nil
+	}
 }
 
 // resume is for a generation that had stalled when the last handoff was lost: if
@@ -136,7 +143,7 @@ func (s *queues) serves(n int) {
 // app has closed are none that it leaves waiting: they are refused.
 func (s *queues) stalled(st serving.Stall) {
 	if s.letGo() {
-		s.watch.Changed()
+		s.engine.do(s.changed)
 		return
 	}
 	s.post(machine.Stalled, stallText(st))

@@ -12,7 +12,6 @@ import (
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/safepath"
-	"github.com/hotinit/hotinit/internal/say"
 )
 
 // A command that is a shell script runs the server as a child of the shell, unless
@@ -38,12 +37,13 @@ func (s *program) hintShell(n int, ok bool) {
 	if ok && pid == 0 {
 		return
 	}
+	pl := s.plan
 	go func() {
 		hint := ""
 		if ok {
 			hint = shellThatWaits(n, pid)
 		} else {
-			hint = s.shellCommand()
+			hint = pl.shellCommand()
 		}
 		if hint == "" {
 			return
@@ -51,7 +51,7 @@ func (s *program) hintShell(n int, ok bool) {
 		s.engine.do(func() {
 			if !s.shellHinted {
 				s.shellHinted = true
-				say.Note("hint: %s: %s", hint, shellHint)
+				s.note("hint: %s: %s", hint, shellHint)
 			}
 		})
 	}()
@@ -77,18 +77,18 @@ func shellThatWaits(n, pid int) string {
 
 // shellCommand says that the command is a shell script without exec, "" where it is
 // none.
-func (s *program) shellCommand() string {
-	argv := s.cfg.Command
+func (p *plan) shellCommand() string {
+	argv := p.cfg.Command
 	text, what := "", argv[0]
 	if slices.Contains(shells, filepath.Base(argv[0])) {
 		switch {
 		case len(argv) > 2 && argv[1] == "-c":
 			text, what = argv[2], argv[0]+" -c"
 		case len(argv) > 1 && !strings.HasPrefix(argv[1], "-"):
-			text, what = s.script(argv[1]), argv[1]
+			text, what = p.script(argv[1]), argv[1]
 		}
 	} else if strings.Contains(argv[0], "/") {
-		text = s.script(argv[0])
+		text = p.script(argv[0])
 		first, _, _ := strings.Cut(text, "\n")
 		words := strings.Fields(strings.TrimPrefix(first, "#!"))
 		if !strings.HasPrefix(first, "#!") || !slices.ContainsFunc(words, func(w string) bool { return slices.Contains(shells, filepath.Base(w)) }) {
@@ -104,8 +104,8 @@ func (s *program) shellCommand() string {
 }
 
 // script returns the text of a script, "" where it cannot be read.
-func (s *program) script(path string) string {
-	b, err := safepath.ReadFile(absolute(s.dir, path), 64<<10)
+func (p *plan) script(path string) string {
+	b, err := safepath.ReadFile(absolute(p.dir, path), 64<<10)
 	if err != nil {
 		return ""
 	}
@@ -115,6 +115,9 @@ func (s *program) script(path string) string {
 // outcome tells whoever waits for a generation what became of it.
 func (s *program) outcome(e machine.Effect) {
 	s.counts.decided(e, &s.engine.state)
+	if s.member {
+		s.outcomeOf(e)
+	}
 	s.probes.decided(s.processes.all[e.N])
 	s.clients.outcome(e)
 	if !e.None {

@@ -3,13 +3,13 @@ package handoff
 import (
 	"encoding/binary"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
@@ -28,10 +28,11 @@ type socketFiles struct {
 
 type socketFile struct {
 	*sockets.File
-	fault string    // why the path does not lead to the socket, "" where it does
-	said  string    // the last error that was printed
-	back  time.Time // when it was last put back
-	tries int       // how often in a row that was soon after the time before
+	fault    string    // why the path does not lead to the socket, "" where it does
+	said     string    // the last error that was printed
+	back     time.Time // when it was last put back
+	released bool      // it is none of hotinit's any more; guarded by work
+	tries    int       // how often in a row that was soon after the time before
 }
 
 // A path that is removed again and again is put back after delays that grow, so
@@ -53,7 +54,7 @@ func (s *socketFiles) add(spec sockets.Spec) {
 	}
 	f, err := sockets.KeepFile(path)
 	if err != nil {
-		say.Detail("%v: if the app removes the file, it cannot be put back", err)
+		s.detail("%v: if the app removes the file, it cannot be put back", err)
 	}
 	if f != nil {
 		s.files = append(s.files, &socketFile{File: f})
@@ -74,7 +75,7 @@ func (s *socketFiles) watch() {
 func (s *socketFiles) follow() {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		say.Line("cannot watch the files of unix sockets (inotify: %v): one that is removed is not put back", err)
+		s.line("cannot watch the files of unix sockets (inotify: %v): one that is removed is not put back", err)
 		return
 	}
 	in := os.NewFile(uintptr(fd), "inotify")
@@ -116,6 +117,9 @@ func reported(b []byte, names map[string]bool) bool {
 // look puts back what is lost. It reports whether there is more to do.
 func (s *socketFiles) look() bool {
 	for _, f := range s.files {
+		if s.isReleased(f) {
+			continue
+		}
 		lost := f.Lost()
 		s.setFault(f, lost)
 		if lost == "" {
@@ -134,12 +138,21 @@ func (s *socketFiles) look() bool {
 	return true
 }
 
+func (s *socketFiles) isReleased(f *socketFile) bool {
+	s.work.Lock()
+	defer s.work.Unlock()
+	return f.released
+}
+
 // putBack puts a file back, if it is lost still. It reports whether hotinit goes on.
 func (s *socketFiles) putBack(f *socketFile) bool {
 	s.work.Lock()
 	defer s.work.Unlock()
 	if s.closed {
 		return false
+	}
+	if f.released {
+		return true
 	}
 	lost := f.Lost()
 	if lost == "" {
@@ -151,14 +164,63 @@ func (s *socketFiles) putBack(f *socketFile) bool {
 		s.setFault(f, fault)
 		if f.said != fault {
 			f.said = fault
-			say.Line("the socket file %s %s; clients that connect by its path do not reach the app", f.Path, fault)
+			s.line("the socket file %s %s; clients that connect by its path do not reach the app", f.Path, fault)
 		}
 		return true
 	}
 	f.back, f.said = time.Now(), ""
 	s.setFault(f, "")
-	say.Note("the socket file %s %s; it was put back (the app should leave it alone: hotinit removes it)", f.Path, lost)
+	s.note("the socket file %s %s; it was put back (the app should leave it alone: hotinit removes it)", f.Path, lost)
 	return true
+}
+
+// release lets go of the file of one socket, before it is removed for good.
+func (s *socketFiles) release(spec sockets.Spec) {
+	s.work.Lock()
+	defer s.work.Unlock()
+	path := s.fromStart(spec.Path)
+	left := false
+	for _, f := range s.files {
+		if f.Path == path && !f.released {
+			f.released = true
+			f.Forget()
+			s.setFault(f, "")
+		}
+		left = left || !f.released
+	}
+	s.closed = s.closed || !left
+}
+
+// watchFiles begins to watch the files of sockets that were bound since.
+func (s *program) watchFiles() {
+	if len(s.newFiles.files) == 0 {
+		return
+	}
+	s.filesMu.Lock()
+	s.files = append(slices.DeleteFunc(s.files, (*socketFiles).over), s.newFiles)
+	s.filesMu.Unlock()
+	s.newFiles.watch()
+	s.newFiles = &socketFiles{common: s.common}
+}
+
+// over reports whether there is nothing left to take care of.
+func (s *socketFiles) over() bool {
+	s.work.Lock()
+	defer s.work.Unlock()
+	return s.closed
+}
+
+// fileFault says which path of the program does not lead to its socket, "" where all
+// do. It may be called from any goroutine.
+func (s *program) fileFault() string {
+	s.filesMu.Lock()
+	defer s.filesMu.Unlock()
+	for _, files := range s.files {
+		if fault := files.fault(); fault != "" {
+			return fault
+		}
+	}
+	return ""
 }
 
 func (s *socketFiles) setFault(f *socketFile, fault string) {

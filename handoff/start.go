@@ -16,6 +16,16 @@ func absolute(home, path string) string {
 	return filepath.Join(home, path)
 }
 
+// std returns the first three descriptors of a generation. Of the programs that files
+// made none reads what hotinit was given to read: they would take it from one another.
+func (s *common) std() [3]int {
+	std := std()
+	if s.member {
+		std[0] = s.null
+	}
+	return std
+}
+
 // std returns hotinit's own first three descriptors, -1 for a closed one.
 func std() [3]int {
 	std := [3]int{0, 1, 2}

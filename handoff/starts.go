@@ -10,7 +10,6 @@ import (
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
-	"github.com/hotinit/hotinit/internal/say"
 )
 
 // A start goes through these steps, each a method:
@@ -46,6 +45,7 @@ type job struct {
 	source     machine.Source
 	key        string // of a Held release
 	cause      machine.Cause
+	fresh      bool // its settings were not tried yet
 	foreground bool // it gets the terminal, if there is one
 	forked     bool // the machine knows of a process of it
 	env        []string
@@ -84,8 +84,17 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-func (s *starts) prepare(e machine.Effect) (machine.Event, bool) {
-	j := &job{n: e.N, source: e.Source, key: e.Release, cause: e.Cause, foreground: e.Foreground, script: -1, cancel: make(chan struct{}), before: s.releases.before()}
+// with returns the same for generations of another plan. What goes on beside the loop
+// goes by this copy.
+func (s *starts) with(pl *plan) *starts {
+	c := *s
+	c.common = s.as(pl)
+	c.probes = &probes{c.common, s.probes.sockets, s.probes.adopted}
+	return &c
+}
+
+func (s *starts) prepare(e machine.Effect, fresh bool) (machine.Event, bool) {
+	j := &job{n: e.N, fresh: fresh, source: e.Source, key: e.Release, cause: e.Cause, foreground: e.Foreground, script: -1, cancel: make(chan struct{}), before: s.releases.before()}
 	if e.Source == machine.Held {
 		r := s.releases.held[j.key]
 		if r == nil || r.file == nil {
@@ -154,6 +163,9 @@ func (s *starts) chosen(j *job) (machine.Event, bool) {
 		return s.launch(j)
 	default:
 		j.file = s.releases.takeOffered(s.target(j), j.found.target)
+		if j.file != nil {
+			j.file.Settings = s.plan.hash
+		}
 		if j.file != nil && s.trust == nil && s.cfg.Check == "" && !s.copies(j) && !j.found.tree {
 			return s.launch(j)
 		}
@@ -199,7 +211,7 @@ func (s *starts) examined(j *job, err error) (machine.Event, bool) {
 
 // rejectedBefore reports whether a change led to content that was rejected before.
 func (s *starts) rejectedBefore(j *job) bool {
-	return j.cause == machine.ByChange && s.named(j) && s.engine.state.Rejection(j.file.Name()) != nil
+	return j.cause == machine.ByChange && s.named(j) && !j.fresh && s.engine.state.Rejection(j.file.Name()) != nil
 }
 
 // runsAlready reports whether a change led to what runs: somebody put it there and
@@ -253,7 +265,7 @@ func (s *starts) again(j *job, anew bool, err error) (machine.Event, bool) {
 	delay := min(20*time.Millisecond<<min(j.tries-1, 8), 2*time.Second)
 	if !j.said && j.tries > 3 {
 		j.said = true
-		say.Note("generation %d cannot be started yet: %v; it is tried again", j.n, err)
+		s.note("generation %d cannot be started yet: %v; it is tried again", j.n, err)
 	}
 	if j.forked {
 		j.forked = false

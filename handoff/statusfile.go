@@ -15,6 +15,7 @@ type statusFile struct {
 	text   []byte // what it holds
 	failed bool   // the last write failed, and that was said
 	aside  aside
+	called string // the program, for errors
 	again  func() // makes the loop call write once a write that took too long is done
 }
 
@@ -41,7 +42,7 @@ func (f *statusFile) write(st machine.State) {
 	}
 	if err != nil {
 		if !f.failed {
-			say.Line("cannot write --status-file %s: %v; hotinit goes on without", f.path, err)
+			say.Line(f.called+"cannot write --status-file %s: %v; hotinit goes on without", f.path, err)
 		}
 		f.failed = true
 		return

@@ -1,7 +1,6 @@
 package handoff
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -29,8 +28,13 @@ const programName = "app"
 type supervisor struct {
 	*shared
 	cfg      *settings.Config
-	programs []*program
-	daemon   bool // started by --daemonize
+	app      *program      // that of the command line, nil for none
+	programs []*program    // all of them
+	members                // those of them that files made
+	daemon   bool          // started by --daemonize
+	stopping bool          // everything is told to stop
+	done     bool          // the verdict is given
+	told     time.Duration // how long init was told that everything may take to end
 	reaped   reaped
 }
 
@@ -59,6 +63,8 @@ func Run(argv []string) {
 		logs:     &logs{link: l, loop: loop, home: dir},
 		manager:  &manager{},
 		trim:     trim.Timer{Collect: 12}, // about every second swap
+		trees:    make(cgroupTrees),
+		null:     -1,
 	}}
 	cfg, err := settings.Parse(argv, os.Environ())
 	if err != nil {
@@ -105,17 +111,28 @@ func (s *supervisor) verdict(status int, grace time.Duration) {
 	os.Exit(0) // init reads what is in the socket still
 }
 
-// ended gives the verdict once every program is over. Its status is that of the
-// first program.
+// ended is called when a program is over. Once all have to be, it gives the verdict.
+// Its status is that of the command line's program; without one, hotinit has done
+// what it was told.
 func (s *supervisor) ended() {
-	if !s.loop.over() {
+	if s.app != nil && s.app.engine.state.Over {
+		s.stopAll("the command has ended")
+	}
+	if s.done || !s.finished() {
 		return
 	}
+	s.done = true
 	s.removeFiles()
-	exit := message.Exit{Status: s.programs[0].verdict}
+	exit := message.Exit{}
+	if s.app != nil {
+		exit.Status = s.app.verdict
+	}
 	for _, p := range s.programs {
 		exit.Grace = max(exit.Grace, p.grace())
 		exit.Terminated = append(exit.Terminated, p.processes.terminated()...)
+	}
+	if len(exit.Terminated) > mostTerminated {
+		exit.Terminated = exit.Terminated[:mostTerminated]
 	}
 	for _, p := range s.programs {
 		p.adoption.end()
@@ -125,6 +142,17 @@ func (s *supervisor) ended() {
 	// that is the whole machine, and the signal 0 finds it.
 	exit.Alone = os.Getppid() == 1 && unix.Kill(-1, 0) == unix.ESRCH
 	_ = s.link.SendWait(&exit)
+}
+
+// finished reports whether hotinit is to end: it runs until its command has ended, or
+// where files make programs, until it is stopped.
+func (s *supervisor) finished() bool {
+	for _, p := range s.programs {
+		if !p.engine.state.Over {
+			return false
+		}
+	}
+	return s.stopping || s.cfg.Programs == ""
 }
 
 // removeFiles removes the files that hotinit has made for as long as it runs.
@@ -149,32 +177,28 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	if !resumed {
 		s.warn()
 	}
-	hello := message.Hello{
-		Warn: s.cfg.WarnOnReap && s.cfg.Verbosity > 0,
-		// The app has no terminal of its own, so job control means hotinit.
-		Suspend:     s.cfg.Session || s.cfg.Compat == "dumb-init",
-		ParentDeath: int(s.cfg.ParentDeath),
-		Stops:       s.cfg.Compat == "" || s.cfg.Compat == "start_server",
-		StopTimeout: s.cfg.StopTimeout,
-	}
-	if err := s.link.SendWait(&hello); err != nil {
+	if err := s.hello(s.cfg.StopTimeout); err != nil {
 		return err
 	}
 	if s.cfg.Pause {
 		s.pause()
 	}
-	app := newProgram(s.shared, programName, s.cfg, s.ended)
-	s.programs = append(s.programs, app)
+	s.loop.ends = func() bool { return s.done }
+	if len(s.cfg.Command) > 0 {
+		s.app = newApp(s.shared, s.cfg, s.ended)
+		s.programs = append(s.programs, s.app)
+	}
 	if err := s.openPidFile(); err != nil {
 		return err
 	}
-	for _, p := range s.programs {
+	app := s.app
+	if app != nil {
 		if !resumed {
-			if err := p.checkTrust(); err != nil {
+			if err := app.checkTrust(); err != nil {
 				return err
 			}
 		}
-		if err := p.bindAll(s.inherited(), records[p.name]); err != nil {
+		if err := app.open(app.plan, s.inherited(), records[app.name]); err != nil {
 			return err
 		}
 	}
@@ -182,27 +206,32 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	if err := s.logs.open(s.cfg.LogFile); err != nil {
 		return err
 	}
-	for _, p := range s.programs {
-		if err := p.adoption.start(); err != nil {
+	if app != nil {
+		if err := app.adoption.start(app.plan); err != nil {
 			return err
 		}
-		p.cgroups.find(resumed)
+		app.retune()
+		app.cgroups.find(resumed)
+	}
+	if err := s.openPrograms(); err != nil && !resumed {
+		return err
 	}
 	s.reportUp(report)
 	s.startServices()
 	s.terminal.find(false, s.cfg.Session)
-	for _, p := range s.programs {
-		if recorded := records[p.name]; len(recorded) > 0 {
-			if err := p.resume(recorded); err != nil {
+	if app != nil {
+		if recorded := records[app.name]; len(recorded) > 0 {
+			if err := app.resume(recorded); err != nil {
 				// Nothing is known about the generations. Starting over would
 				// run every one of them twice.
 				return err
 			}
 		}
-		p.listen()
+		app.listen()
+		app.starts.recall()
 	}
-	for _, p := range s.programs {
-		p.starts.recall()
+	if err := s.startPrograms(records); err != nil {
+		return err
 	}
 	go s.link.receive(s.signal)
 	end := make(chan struct{})
@@ -212,6 +241,20 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	}()
 	s.thread.serve(end)
 	return nil
+}
+
+// hello tells init what the command line asks of it. stop is how long everything may
+// take to end.
+func (s *supervisor) hello(stop time.Duration) error {
+	s.told = stop
+	return s.link.SendWait(&message.Hello{
+		Warn: s.cfg.WarnOnReap && s.cfg.Verbosity > 0,
+		// The app has no terminal of its own, so job control means hotinit.
+		Suspend:     s.cfg.Session || s.cfg.Compat == "dumb-init",
+		ParentDeath: int(s.cfg.ParentDeath),
+		Stops:       s.cfg.Compat == "" || s.cfg.Compat == "start_server",
+		StopTimeout: stop,
+	})
 }
 
 // warn says what the user should know at the start.
@@ -262,18 +305,13 @@ func (s *supervisor) inherited() map[int]int {
 // startServices opens what the app and the command line talk to. Neither is worth
 // an app that does not run, so errors are only printed.
 func (s *supervisor) startServices() {
-	plain := true
-	for _, p := range s.programs {
-		if p.contract.Plain {
-			continue
-		}
-		plain = false
-		if err := p.openNotifier(); err != nil {
+	if s.app != nil && s.app.contract.Plain {
+		return
+	}
+	if s.app != nil {
+		if err := s.app.openNotifier(); err != nil {
 			say.Line("%v; generations count as ready by --interval", err)
 		}
-	}
-	if plain {
-		return
 	}
 	if !s.daemon {
 		s.manager.address = os.Getenv("NOTIFY_SOCKET")
@@ -310,18 +348,21 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		case <-gone:
 		case <-time.After(time.Second):
 		}
-		s.loop.submit(input{each: func(*engine) machine.Event {
-			return machine.Event{Kind: machine.Halt, Signal: int(unix.SIGTERM), Reason: "hotinit stop"}
-		}})
+		s.loop.ask(func() {
+			s.stopAll("hotinit stop")
+			s.ended()
+		})
 		return
 	}
 	if r.Op == "metrics" {
 		s.answerMetrics(r, reply)
 		return
 	}
-	p := s.find(r.Program)
-	if p == nil {
-		reply(control.Response{Text: fmt.Sprintf("there is no program %q", r.Program)})
+	var p *program
+	var err error
+	s.loop.ask(func() { p, err = s.named(r.Program) })
+	if err != nil {
+		reply(control.Response{Text: err.Error()})
 		return
 	}
 	p.clients.answer(r, reply, gone)
@@ -333,10 +374,11 @@ func (s *supervisor) find(name string) *program {
 	if name == "" && len(s.programs) == 1 {
 		return s.programs[0]
 	}
-	for _, p := range s.programs {
-		if p.name == name {
-			return p
-		}
+	if p := s.byName[name]; p != nil {
+		return p
+	}
+	if s.app != nil && name == s.app.name {
+		return s.app
 	}
 	return nil
 }
@@ -349,9 +391,26 @@ func (s *supervisor) signal(m *message.Signal) {
 		s.loop.ask(func() { s.acted(m.Seq) })
 		return
 	}
+	sig := unix.Signal(m.Signal)
 	s.loop.submit(input{seq: m.Seq, each: func(e *engine) machine.Event {
-		return e.sys.translate(unix.Signal(m.Signal), m.Hangup)
-	}})
+		ev := e.sys.translate(sig, m.Hangup)
+		s.stopping = s.stopping || ev.Kind == machine.Halt
+		return ev
+	}, call: func() { s.signaled(m, sig) }})
+}
+
+// signaled is called once each program has acted upon a signal.
+func (s *supervisor) signaled(m *message.Signal, sig unix.Signal) {
+	if len(s.programs) == 0 {
+		switch {
+		case m.Hangup, sig == unix.SIGTERM, sig == unix.SIGINT, sig == unix.SIGQUIT:
+			s.stopping = true
+		}
+		s.acted(m.Seq)
+	}
+	if s.stopping {
+		s.ended()
+	}
 }
 
 // acted tells init that a signal was acted upon.

@@ -20,18 +20,6 @@ import (
 // is verified, and the copy runs: at each start, and again for a release that is
 // gone back to. All of it is done beside the loop.
 
-// trusted returns whose releases may run, nil where anything may.
-func (s *common) trusted() *release.Trust {
-	if len(s.cfg.TrustedKeys) == 0 {
-		return nil
-	}
-	t := &release.Trust{NoDowngrade: s.cfg.NoDowngrade}
-	for _, path := range s.cfg.TrustedKeys {
-		t.Keys = append(t.Keys, s.fromStart(path))
-	}
-	return t
-}
-
 // checkTrust reports, by its error, why no release can ever be verified.
 func (s *common) checkTrust() error {
 	if s.trust == nil || s.cfg.Pause {

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/watch"
 )
@@ -25,7 +24,7 @@ func (s *releases) watch(command string, script bool) {
 		Ignore:  s.cfg.Ignore,
 		Poll:    poll(s.cfg),
 		Settle:  s.cfg.Settle,
-		Log:     func(text string) { say.Line("%s", text) },
+		Log:     func(text string) { s.line("%s", text) },
 		Command: command,
 	}
 	o.Check.As = s.credential()
@@ -49,8 +48,12 @@ func (s *releases) watch(command string, script bool) {
 		s.paths = append(s.paths, text)
 	}
 	if len(o.Paths) == 0 {
+		watching := s.watching
 		time.AfterFunc(watchAfter, func() {
 			s.engine.do(func() {
+				if s.watching != watching {
+					return
+				}
 				s.beginWatch(o)
 				s.engine.record() // announces it
 			})
@@ -68,13 +71,13 @@ func (s *releases) beginWatch(o watch.Options) {
 		w   *watch.Watcher
 		err error
 	}
-	result := make(chan begun, 1)
+	result, c, watching := make(chan begun, 1), s.as(s.plan), s.watching
 	go func() {
-		if command := o.Command; command != "" && s.cfg.Verbosity > 0 && watch.SingleFileMount(command) {
-			say.Line("%s is mounted as a single file: a file that is renamed over it on the host does not show here. Mount the directory that it is in, or deploy by writing in place", command)
+		if command := o.Command; command != "" && c.cfg.Verbosity > 0 && watch.SingleFileMount(command) {
+			s.line("%s is mounted as a single file: a file that is renamed over it on the host does not show here. Mount the directory that it is in, or deploy by writing in place", command)
 		}
-		if s.trust != nil && !s.signedAsTree(o.Command) {
-			o.Check.Trust = s.trust
+		if c.trust != nil && !c.signedAsTree(o.Command) {
+			o.Check.Trust = c.trust
 		}
 		w, err := watch.New(o)
 		result <- begun{w, err}
@@ -87,10 +90,16 @@ func (s *releases) beginWatch(o watch.Options) {
 		return
 	case <-soon.C:
 	}
-	say.Line("cannot watch for new releases yet: %v; it is waited for, and a new generation is started when asked for", errSlow)
+	s.line("cannot watch for new releases yet: %v; it is waited for, and a new generation is started when asked for", errSlow)
 	go func() {
 		r := <-result
 		s.engine.do(func() {
+			if s.watching != watching {
+				if r.w != nil {
+					go r.w.Close()
+				}
+				return
+			}
 			s.watchBegins(r.w, r.err)
 			s.engine.record()
 		})
@@ -99,7 +108,7 @@ func (s *releases) beginWatch(o watch.Options) {
 
 func (s *releases) watchBegins(w *watch.Watcher, err error) {
 	if err != nil {
-		say.Line("cannot watch for new releases: %v; a new generation is started when asked for", err)
+		s.line("cannot watch for new releases: %v; a new generation is started when asked for", err)
 		s.watches = false // the next start tries again
 		s.readLater()
 		return
@@ -111,10 +120,31 @@ func (s *releases) watchBegins(w *watch.Watcher, err error) {
 	s.readLater()
 	s.tellWatcher(s.engine.state)
 	go func() {
-		for ev := range w.Events() {
-			s.engine.do(func() { s.changed(ev) })
+		for {
+			select {
+			case ev := <-w.Events():
+				s.engine.do(func() {
+					if s.watcher == w {
+						s.changed(ev)
+					} else {
+						ev.File.Close()
+					}
+				})
+			case <-w.Closed():
+				return
+			}
 		}
 	}()
+}
+
+// unwatch ends the watch: another plan watches something else.
+func (s *releases) unwatch() {
+	if s.watcher != nil {
+		go s.watcher.Close()
+	}
+	s.withdraw()
+	s.watcher, s.watches, s.paths, s.watched, s.passedOver = nil, false, nil, "", nil
+	s.watching++
 }
 
 func poll(cfg *settings.Config) time.Duration {
@@ -131,15 +161,16 @@ func poll(cfg *settings.Config) time.Duration {
 func (s *releases) changed(ev watch.Event) {
 	switch {
 	case ev.Kind == watch.PathsChanged && ev.Signal != 0:
-		say.Note("%s changed; %s is sent", ev.What, machine.SignalName(int(ev.Signal)))
+		s.note("%s changed; %s is sent", ev.What, machine.SignalName(int(ev.Signal)))
 		s.engine.act(machine.Event{Kind: machine.Relay, Signal: int(ev.Signal)})
 	case ev.Kind == watch.PathsChanged:
-		say.Note("%s changed", ev.What)
+		s.note("%s changed", ev.What)
 		s.engine.act(machine.Event{Kind: machine.Changed, Path: ev.What})
 	default:
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()
 		s.offered = ev.File
+		ev.Release.Settings = s.settings()
 		s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
 		// The watcher takes what it found for what is started. Where that was not
 		// done, it has to learn that the other one runs still.

@@ -1,0 +1,314 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/programs"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/watch"
+)
+
+// members are the programs that files made, and the directory that the files are in.
+// What the directory says is the truth: apply makes it so. It is read beside the loop.
+type members struct {
+	byName map[string]*program
+	dir    *programs.Dir
+	set    *programs.Set    // what the directory said last
+	faults map[string]error // files that cannot be used, as was said
+}
+
+// openPrograms reads the directory for the first time.
+func (s *supervisor) openPrograms() error {
+	if s.cfg.Programs == "" {
+		return nil
+	}
+	s.byName, s.faults = make(map[string]*program), make(map[string]error)
+	s.set = &programs.Set{}
+	s.dir = &programs.Dir{Path: absolute(s.home, s.cfg.Programs), Base: s.cfg}
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("cannot open /dev/null: %w", err)
+	}
+	s.null = null
+	set, err := s.dir.Read()
+	if err != nil {
+		say.Line("%v", err)
+		return err
+	}
+	s.set = set
+	return nil
+}
+
+// startPrograms makes the programs that the files say, and takes over those that the
+// last handoff left.
+func (s *supervisor) startPrograms(records map[string][]byte) error {
+	if s.cfg.Programs == "" {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(records)) {
+		if s.app != nil && name == s.app.name {
+			continue
+		}
+		if err := s.takeOver(name, records[name]); err != nil {
+			return err
+		}
+	}
+	set := s.set
+	if len(records) > 0 {
+		// What runs has to act upon its first event before it is compared.
+		s.loop.begun = func() { s.apply(set) }
+	} else {
+		s.apply(set)
+	}
+	s.watchPrograms()
+	return nil
+}
+
+// takeOver goes on with a program that the last handoff ran.
+func (s *supervisor) takeOver(name string, recorded []byte) error {
+	var r snapshot
+	if err := r.decode(recorded); err != nil {
+		return fmt.Errorf("cannot read the record of the last handoff about program %s: %w", name, err)
+	}
+	var first *plan
+	unread := errors.New("its record is empty")
+	for _, hash := range append([]string{r.Next}, slices.Sorted(maps.Keys(r.Plans))...) {
+		d, err := s.parse(name, r.Plans[hash].Text)
+		if err == nil {
+			first = planOf(s.home, d)
+			first.hash = hash
+			break
+		}
+		unread = err
+	}
+	if d := s.set.Programs[name]; first == nil && d != nil {
+		first = planOf(s.home, d)
+	}
+	if first == nil {
+		// Another version of hotinit wrote it, and the file is gone.
+		return fmt.Errorf("the settings of program %s cannot be read any more (%w), and it has no file", name, unread)
+	}
+	p := s.newMember(name, first)
+	return p.resumeMember(&r, recorded, func(text string) (*programs.Definition, error) { return s.parse(name, text) })
+}
+
+func (s *supervisor) parse(name, text string) (*programs.Definition, error) {
+	return programs.Parse(s.cfg, name, s.dir.Path+"/"+name+programs.Suffix, []byte(text))
+}
+
+// newMember adds a program. It is not started yet.
+func (s *supervisor) newMember(name string, pl *plan) *program {
+	var p *program
+	p = newProgram(s.shared, name, pl, true, func() { s.memberEnded(p) })
+	p.inherited = s.inherited
+	p.settled = func() { s.leave(p) }
+	s.byName[name] = p
+	s.programs = append(s.programs, p)
+	p.cgroups.find(false)
+	if err := p.openNotifier(); err != nil {
+		p.line("%v; generations count as ready by --interval", err)
+	}
+	return p
+}
+
+// apply has the programs follow the files.
+func (s *supervisor) apply(set *programs.Set) {
+	if s.stopping {
+		return
+	}
+	for _, note := range set.Notes {
+		say.Line("%s", note)
+	}
+	s.sayFaults(set)
+	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
+		_, bad := set.Bad[name]
+		if p := s.byName[name]; set.Programs[name] == nil && !bad && !p.gone {
+			s.remove(p)
+		}
+	}
+	for _, name := range set.Names() {
+		d := set.Programs[name]
+		switch p := s.byName[name]; {
+		case s.app != nil && name == s.app.name:
+			// said by sayFaults
+		case p == nil:
+			s.add(d)
+		case p.gone:
+			p.gone = false
+			p.next = planOf(s.home, d)
+			p.plans[d.Hash] = p.next
+			p.failed, p.fresh, p.again = "", true, true
+		case d.Hash != p.next.hash:
+			p.revise(planOf(s.home, d))
+		}
+	}
+	s.set = set
+	s.tellStopTimeout()
+}
+
+// tellStopTimeout tells init how long the programs may take to end: the longest of
+// their --stop-timeout, 0 if one of them may take for ever.
+func (s *supervisor) tellStopTimeout() {
+	longest := s.cfg.StopTimeout
+	for _, p := range s.programs {
+		for _, pl := range p.plans {
+			if longest != 0 && (pl.cfg.StopTimeout == 0 || pl.cfg.StopTimeout > longest) {
+				longest = pl.cfg.StopTimeout
+			}
+		}
+	}
+	if longest != s.told {
+		_ = s.hello(longest)
+	}
+}
+
+// sayFaults says once what is wrong with the files.
+func (s *supervisor) sayFaults(set *programs.Set) {
+	if s.app != nil && set.Programs[s.app.name] != nil {
+		set.Bad[s.app.name] = fmt.Errorf("%s/%s%s is not read: the command beside it is the program %s", s.dir.Path, s.app.name, programs.Suffix, s.app.name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(set.Bad)) {
+		err, p := set.Bad[name], s.byName[name]
+		if p != nil {
+			p.fault = err
+		}
+		if before := s.faults[name]; before != nil && before.Error() == err.Error() {
+			continue
+		}
+		what := "; the program is not started"
+		if p != nil {
+			what = "; the program stays as it is"
+		}
+		say.Line("%v%s", err, what)
+	}
+	for name, p := range s.byName {
+		if set.Bad[name] == nil {
+			p.fault = nil
+		}
+	}
+	s.faults = set.Bad
+}
+
+// add starts a program that has a file now.
+func (s *supervisor) add(d *programs.Definition) {
+	p := s.newMember(d.Name, planOf(s.home, d))
+	p.fresh = true
+	p.listen()
+	if s.loop.running {
+		p.engine.act(p.engine.first)
+	}
+}
+
+// remove stops a program whose file is gone.
+func (s *supervisor) remove(p *program) {
+	p.gone = true
+	if p.empty() {
+		s.leave(p)
+		return
+	}
+	if !p.engine.state.Over {
+		p.halt("its file was removed")
+	}
+}
+
+// leave is called when nothing of a program is left. One whose file is gone leaves.
+func (s *supervisor) leave(p *program) {
+	if p.again && !s.stopping {
+		p.again = false
+		p.start()
+		return
+	}
+	if !p.gone || s.done || s.byName[p.name] != p {
+		return
+	}
+	delete(s.byName, p.name)
+	s.programs = slices.DeleteFunc(s.programs, func(o *program) bool { return o == p })
+	s.loop.remove(p.engine)
+	p.dispose()
+	p.note("is gone, as its file is")
+}
+
+// memberEnded is called when a program that a file made is over.
+func (s *supervisor) memberEnded(p *program) {
+	p.over()
+	if s.stopping {
+		s.ended()
+	}
+}
+
+// stopAll tells everything to stop.
+func (s *supervisor) stopAll(why string) {
+	if s.stopping {
+		return
+	}
+	s.stopping = true
+	for _, p := range slices.Clone(s.programs) {
+		if !p.engine.state.Over {
+			p.halt(why)
+		}
+	}
+}
+
+// watchPrograms has what the directory says followed.
+func (s *supervisor) watchPrograms() {
+	begun := make(chan struct{}, 1)
+	w, err := watch.New(watch.Options{
+		Paths:  []watch.Path{{Pattern: s.dir.Path}},
+		Poll:   poll(s.cfg),
+		Settle: s.cfg.Settle,
+		Log:    func(text string) { say.Line("%s", text) },
+		Begun:  func() { begun <- struct{}{} },
+	})
+	if err != nil {
+		say.Line("cannot watch --programs %s: %v; its files are read when hotinit starts", s.dir.Path, err)
+		return
+	}
+	go func() {
+		said := ""
+		for {
+			select {
+			case <-begun: // and what changed before that was not seen
+			case <-w.Events():
+			}
+			set, err := s.dir.Read()
+			if err != nil {
+				if said != err.Error() {
+					said = err.Error()
+					say.Line("%v; the programs stay as they are", err)
+				}
+				continue
+			}
+			said = ""
+			s.loop.do(func() { s.apply(set) })
+		}
+	}()
+}
+
+// named returns the program that a client means.
+func (s *supervisor) named(name string) (*program, error) {
+	if p := s.find(name); p != nil {
+		return p, nil
+	}
+	var names []string
+	for _, p := range s.programs {
+		names = append(names, p.name)
+	}
+	slices.Sort(names)
+	switch {
+	case name != "" && s.faults[name] != nil:
+		return nil, fmt.Errorf("program %s does not run: %v", name, s.faults[name])
+	case name != "" && len(names) > 0 && s.cfg.Programs != "":
+		return nil, fmt.Errorf("there is no program %q (there are: %s)", name, strings.Join(names, ", "))
+	case name != "":
+		return nil, fmt.Errorf("there is no program %q", name)
+	case len(names) == 0:
+		return nil, fmt.Errorf("there is no program in %s", s.dir.Path)
+	}
+	return nil, fmt.Errorf("several programs run: name one of %s", strings.Join(names, ", "))
+}
