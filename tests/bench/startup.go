@@ -7,17 +7,19 @@ import (
 
 // measureStartup takes two times from the instant before the init is
 // executed: to the command's first instruction, and to the end of it all for a
-// command that ends at once. The same without an init is subtracted; done once
-// more under another name, it shows how much of a difference is chance.
+// command that ends at once. What is between the two is the command's end, and
+// the init's. The same without an init is subtracted; done once more under another
+// name, it shows how much of a difference is chance.
 func measureStartup(ctx context.Context, b *bench, r *report) error {
 	first := r.figure(firstInstruction, "%.2f ms")
+	end := r.figure("added from the command's exit to the init's", "%.2f ms")
 	whole := r.figure(wholeRun, "%.2f ms")
 	again := tool{name: nameDirectAgain}
 	tools := append(append([]tool{direct()}, b.plain...), again)
 
 	var floor []float64
 	for run := -1; run < b.runs; run++ {
-		firsts, wholes := make(map[string][]float64), make(map[string][]float64)
+		firsts, ends, wholes := make(map[string][]float64), make(map[string][]float64), make(map[string][]float64)
 		for range b.scale.starts {
 			for _, t := range tools {
 				f, w, err := b.startOnce(ctx, t)
@@ -25,6 +27,7 @@ func measureStartup(ctx context.Context, b *bench, r *report) error {
 					return fmt.Errorf("%s: %w", t.name, err)
 				}
 				firsts[t.name] = append(firsts[t.name], f)
+				ends[t.name] = append(ends[t.name], w-f)
 				wholes[t.name] = append(wholes[t.name], w)
 			}
 		}
@@ -34,6 +37,7 @@ func measureStartup(ctx context.Context, b *bench, r *report) error {
 		floor = append(floor, median(firsts[nameDirect]))
 		for _, t := range tools[1:] {
 			first.add(t.name, median(firsts[t.name])-median(firsts[nameDirect]))
+			end.add(t.name, median(ends[t.name])-median(ends[nameDirect]))
 			whole.add(t.name, median(wholes[t.name])-median(wholes[nameDirect]))
 		}
 	}
