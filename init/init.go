@@ -48,6 +48,7 @@ type pid1 struct {
 	kept    map[string]int    // the descriptors that init holds for the handoff, by name
 	records map[string][]byte // what the handoff needs to know of each program if it is started again
 
+	closer   closer
 	hand     *handoff // nil while there is none
 	attempts attempts
 	retry    *time.Timer // starts a handoff
@@ -271,25 +272,36 @@ func (p *pid1) keep(name string, fd int) {
 
 func (p *pid1) drop(name string) {
 	if fd, ok := p.kept[name]; ok {
-		closeKept(fd)
+		p.closer.close(fd)
 		delete(p.kept, name)
 	}
 }
 
-// closeKept closes a descriptor, and waits only for so long: close(2) asks the server
-// of a file system, which may not answer.
-func closeKept(fd int) {
-	closed := make(chan struct{})
-	go func() {
-		unix.Close(fd)
-		close(closed)
-	}()
-	limit := time.NewTimer(100 * time.Millisecond)
-	defer limit.Stop()
-	select {
-	case <-closed:
-	case <-limit.C:
+// closer closes a descriptor, and waits only for so long: close(2) asks the server
+// of a file system, which may not answer. It is used all the time, and so makes no
+// garbage.
+type closer struct {
+	done  chan struct{}
+	limit *time.Timer
+}
+
+func (c *closer) close(fd int) {
+	if c.done == nil {
+		c.done, c.limit = make(chan struct{}, 1), stopped()
 	}
+	go closeThen(fd, c.done)
+	c.limit.Reset(100 * time.Millisecond)
+	select {
+	case <-c.done:
+		c.limit.Stop()
+	case <-c.limit.C:
+		c.done = nil // whoever waits in close(2) has it
+	}
+}
+
+func closeThen(fd int, done chan<- struct{}) {
+	unix.Close(fd)
+	done <- struct{}{}
 }
 
 // noteReaped notes that go-reap has reaped a process.
@@ -348,9 +360,13 @@ func (p *pid1) flush() {
 	}
 }
 
+// mostSteps is after how many steps of the loop init collects its garbage: some 50
+// bytes for each. A first collection makes it half a megabyte larger for good.
+const mostSteps = 16384
+
 // collect bounds the memory of an init whose periodic collection is off.
 func (p *pid1) collect() {
-	if p.steps++; p.steps >= 2048 {
+	if p.steps++; p.steps >= mostSteps {
 		p.steps = 0
 		runtime.GC()
 	}

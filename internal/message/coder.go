@@ -16,22 +16,34 @@ type coder struct {
 }
 
 func encode(m Message) (b []byte, fd int) {
-	c := coder{b: append(make([]byte, 0, 256), m.kind()), fd: -1}
-	m.fields(&c)
+	var c coder
+	c.write(m)
 	return c.b, c.fd
+}
+
+// write begins anew, in the same memory.
+func (c *coder) write(m Message) {
+	if c.b == nil {
+		c.b = make([]byte, 0, 256)
+	}
+	c.b, c.fd = append(c.b[:0], m.kind()), -1
+	m.fields(c)
 }
 
 // decode reads what encode wrote. fd came with it; where the message has no
 // place for it, or lacks one, ok is false.
-func decode(b []byte, fd int) (m Message, ok bool) {
+func decode(b []byte, fd int) (m Message, ok bool) { return new(inbox).decode(b, fd) }
+
+func (in *inbox) decode(b []byte, fd int) (m Message, ok bool) {
 	if len(b) == 0 {
 		return nil, false
 	}
-	if m = empty(b[0]); m == nil {
+	if m = in.message(b[0]); m == nil {
 		return nil, false
 	}
-	c := coder{b: b[1:], reading: true, fd: fd}
-	m.fields(&c)
+	in.coder = coder{b: b[1:], reading: true, fd: fd}
+	c := &in.coder
+	m.fields(c)
 	return m, !c.bad && len(c.b) == 0 && c.fd < 0
 }
 
@@ -103,7 +115,9 @@ func (c *coder) string(v *string) {
 	}
 	var b []byte
 	c.bytes(&b)
-	*v = string(b)
+	if *v != string(b) { // else it is as in the message before
+		*v = string(b)
+	}
 }
 
 // attached is a descriptor, which goes beside the bytes.

@@ -1,9 +1,11 @@
 package message
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,10 +13,11 @@ import (
 // Link is one end of the socket pair. Send may be called from any goroutine;
 // only one may receive.
 type Link struct {
-	mu     sync.Mutex // guards fd against Close
+	mu     sync.Mutex // guards fd against Close, and out
 	fd     int        // -1 once it is closed
 	file   *os.File   // the same in Go's poller, once Receive was called
 	closed bool
+	out    coder // of the message that is sent, used again
 }
 
 // NewLink is the link over one end of a socket pair, which it takes over.
@@ -51,18 +54,22 @@ func buffer() (buf []byte, free func()) {
 // other side does not read and the socket is full, unix.EPIPE where the other
 // side is gone, and unix.EMSGSIZE for a message of more than Max bytes.
 func (l *Link) Send(m Message) error {
-	b, fd := encode(m)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return unix.EPIPE
+	}
+	l.out.write(m)
+	b, fd := l.out.b, l.out.fd
+	if cap(b) > Max/16 {
+		defer func() { l.out.b = nil }() // a large one is rare
+	}
 	if len(b) > Max {
 		return unix.EMSGSIZE
 	}
 	var rights []byte
 	if fd >= 0 {
 		rights = unix.UnixRights(fd)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return unix.EPIPE
 	}
 	for {
 		err := sendmsg(l.fd, b, rights)
@@ -183,7 +190,8 @@ func (l *Link) Next(handle func(Message)) error {
 }
 
 // Receive calls handle with each message, until handle returns false or the
-// other side is gone and all that it sent is read. odd is called for what is no
+// other side is gone and all that it sent is read. A message is handle's only until
+// it returns. odd is called for what is no
 // message.
 func (l *Link) Receive(handle func(Message) bool, odd func(error)) {
 	buf, free := buffer()
@@ -196,13 +204,15 @@ func (l *Link) Receive(handle func(Message) bool, odd func(error)) {
 	l.file = os.NewFile(uintptr(l.fd), "link")
 	raw, err := l.file.SyscallConn()
 	l.mu.Unlock()
+	var in inbox
+	var m Message
+	var failed error
+	read := func(fd uintptr) bool {
+		m, failed = in.receive(int(fd), buf)
+		return failed != unix.EAGAIN
+	}
 	for err == nil {
-		var m Message
-		var failed error
-		err = raw.Read(func(fd uintptr) bool {
-			m, failed = receive(int(fd), buf)
-			return failed != unix.EAGAIN
-		})
+		err = raw.Read(read)
 		switch {
 		case err != nil || failed == unix.EPIPE:
 			return
@@ -232,11 +242,36 @@ func (l *Link) Close() {
 	}
 }
 
+// inbox is what messages are received with. Those that come often lie in it, since
+// init hardly ever collects its garbage: there should be none.
+type inbox struct {
+	oob    [24]byte // unix.CmsgSpace(4), or more
+	coder  coder
+	signal Signal
+	keep   Keep
+	drop   Drop
+	record Record
+	acted  Acted
+}
+
+// message returns what a message of a kind is read into. It may hold an earlier one:
+// each field is read anew.
+func (in *inbox) message(kind byte) Message {
+	for _, m := range [...]Message{&in.signal, &in.keep, &in.drop, &in.record, &in.acted} {
+		if m.kind() == kind {
+			return m
+		}
+	}
+	return empty(kind)
+}
+
+func receive(fd int, buf []byte) (Message, error) { return new(inbox).receive(fd, buf) }
+
 // receive reads one message from the socket fd into buf, which is Max bytes
 // long. It returns unix.EAGAIN where there is none yet and unix.EPIPE where the
 // other side is gone.
-func receive(fd int, buf []byte) (Message, error) {
-	oob := make([]byte, unix.CmsgSpace(4))
+func (in *inbox) receive(fd int, buf []byte) (Message, error) {
+	oob := in.oob[:unix.CmsgSpace(4)]
 	var n, oobn, flags int
 	var err error
 	for {
@@ -253,7 +288,7 @@ func receive(fd int, buf []byte) (Message, error) {
 		return nil, err
 	}
 	attached := attachedTo(oob[:oobn])
-	m, ok := decode(buf[:n], attached)
+	m, ok := in.decode(buf[:n], attached)
 	switch {
 	// The kernel cuts what does not fit, recvmsg(2): bytes beyond the buffer, and
 	// a descriptor where this process cannot have any more.
@@ -272,14 +307,14 @@ func receive(fd int, buf []byte) (Message, error) {
 	return nil, err
 }
 
+// attachedTo returns the descriptor of a control message, see cmsg(3), -1 for none.
 func attachedTo(oob []byte) int {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(msgs) == 0 {
+	if len(oob) < unix.CmsgLen(4) {
 		return -1
 	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) == 0 {
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	if h.Level != unix.SOL_SOCKET || h.Type != unix.SCM_RIGHTS || uint64(h.Len) < uint64(unix.CmsgLen(4)) {
 		return -1
 	}
-	return fds[0]
+	return int(int32(binary.NativeEndian.Uint32(oob[unix.CmsgLen(0):])))
 }

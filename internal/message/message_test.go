@@ -299,3 +299,28 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// Init hardly ever collects its garbage.
+func TestWhatInitReceivesAllTheTimeMakesNoGarbage(t *testing.T) {
+	a, b := pair(t)
+	buf, in := make([]byte, Max), new(inbox)
+	for _, m := range []Message{
+		&Record{Program: "app", Seq: 3, State: []byte("state")}, &Acted{Seq: 4}, &Drop{Name: "app/pidfd/3"},
+	} {
+		if n := testing.AllocsPerRun(100, func() {
+			if err := sendmsg(a.fd, wire(m), nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.receive(b.fd, buf); err != nil {
+				t.Fatal(err)
+			}
+		}) - testing.AllocsPerRun(100, func() { wire(m) }); n >= 1 {
+			t.Errorf("%T: %v allocations for each", m, n)
+		}
+	}
+}
+
+func wire(m Message) []byte {
+	b, _ := encode(m)
+	return b
+}
