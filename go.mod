@@ -6,6 +6,7 @@ require (
 	aead.dev/minisign v0.3.0
 	github.com/hashicorp/go-reap v0.0.0-20170704170343-bf58d8a43e7b
 	github.com/kelseyhightower/envconfig v1.4.0
+	github.com/netresearch/go-cron v0.9.1
 	github.com/rogpeppe/go-internal v1.16.0
 	golang.org/x/sys v0.43.0
 	gonum.org/v1/plot v0.17.0

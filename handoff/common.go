@@ -20,6 +20,7 @@ type shared struct {
 	terminal *terminal
 	logs     *logs
 	manager  *manager
+	killer   killer
 	trim     trim.Timer
 	trees    cgroupTrees
 	null     int // /dev/null, the standard input of a program that a file made

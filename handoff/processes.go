@@ -34,6 +34,7 @@ type process struct {
 	status     string          // its last STATUS=
 	note       string          // stopping or reloading, as it said
 	ended      bool
+	killed     bool          // hotinit sent SIGKILL to its main process
 	awaited    bool          // something waits for it to accept on sockets of its own
 	done       chan struct{} // closed by stop
 	stop       func()        // ends the wait for its readiness, nil where nothing waits
@@ -56,6 +57,7 @@ func (s *processes) attach(p *process) {
 	s.reserve.Do(func() {
 		go func() {
 			threads.Reserve(spareThreads + signalThreads)
+			s.engine.do(s.killer.look)
 			s.releaseTraced()
 		}()
 	})
@@ -94,8 +96,9 @@ func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {
 	if p.ended {
 		return // it ended after it was given up
 	}
-	s.notePast(p, exit)
-	s.ended(p, statusOf(exit), exit.String())
+	how := exit.String() + s.killer.say(exit, p.killed)
+	s.notePast(p, exit, how)
+	s.ended(p, statusOf(exit), how)
 }
 
 func (s *processes) ended(p *process, status int, how string) {
@@ -148,6 +151,7 @@ func (s *processes) tell(n, sig int) {
 		return
 	}
 	signal := unix.Signal(sig)
+	p.killed = p.killed || signal == unix.SIGKILL
 	if s.cfg.Verbosity > 2 {
 		s.line("generation %d gets %s", n, machine.SignalName(sig))
 	}
@@ -228,6 +232,7 @@ func (s *processes) kill(n int) {
 	}
 	var failed error
 	if !p.ended {
+		p.killed = true
 		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
 		failed = p.main.Signal(unix.SIGKILL)
 	}
@@ -479,8 +484,8 @@ func (s *processes) mayTake(t *terminal, n int) bool {
 // mostPast is how many ended generations are remembered for status.
 const mostPast = 10
 
-func (s *processes) notePast(p *process, exit reaper.Exit) {
-	s.past = append(s.past, control.Past{N: p.n, Since: p.since, Ended: time.Now(), How: exit.String(), Status: statusOf(exit)})
+func (s *processes) notePast(p *process, exit reaper.Exit, how string) {
+	s.past = append(s.past, control.Past{N: p.n, Since: p.since, Ended: time.Now(), How: how, Status: statusOf(exit)})
 	if len(s.past) > mostPast {
 		s.past = s.past[len(s.past)-mostPast:]
 	}
