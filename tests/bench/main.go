@@ -46,6 +46,7 @@ var measurements = []measurement{
 	{"idle", "what idleness costs", measureIdle},
 	{"swap", "hot deploys under load", measureSwap},
 	{"adopt", "what it costs to take over a server's own socket", measureAdopt},
+	{"programs", "many programs from files", measurePrograms},
 	{"watch", "from a rename to a new generation", measureWatch},
 }
 

@@ -19,6 +19,9 @@ type scale struct {
 	clients      int
 	appStartup   time.Duration // what the served app does before it is ready
 	betweenSwaps time.Duration
+	programs     int
+	programsRuns int           // at most
+	programsIdle time.Duration // for how long they are left alone
 	rush         time.Duration // of requests without a pause
 }
 
@@ -28,6 +31,7 @@ func fullScale() scale {
 		rest: 3 * time.Second, calm: 14 * time.Second, idle: 60 * time.Second, idleRuns: 2,
 		swaps: 60, swapRuns: 5, renames: 20, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 5 * time.Second,
+		programs: 1000, programsRuns: 3, programsIdle: 60 * time.Second,
 	}
 }
 
@@ -39,11 +43,12 @@ func quickScale() scale {
 		rest: 2 * time.Second, calm: 13 * time.Second, idle: 3 * time.Second, idleRuns: 1,
 		swaps: 3, swapRuns: 1, renames: 5, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: time.Second,
+		programs: 100, programsRuns: 1, programsIdle: 3 * time.Second,
 	}
 }
 
 // withRuns has every measurement made so often.
 func (s scale) withRuns(n int) scale {
-	s.runs, s.idleRuns, s.swapRuns = n, n, n
+	s.runs, s.idleRuns, s.swapRuns, s.programsRuns = n, n, n, n
 	return s
 }
