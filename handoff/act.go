@@ -62,7 +62,11 @@ func (s *supervisor) pause() {
 // where there is garbage.
 func tune() {
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(24 << 20)
+	tuneFor(0)
 }
+
+// tuneFor sets the limit for so many programs of files. Beyond it the collector would
+// run all the time.
+func tuneFor(programs int) { debug.SetMemoryLimit(24<<20 + int64(programs)*128<<10) }
 
 func uintptrOf(b *byte) uintptr { return uintptr(unsafe.Pointer(b)) }

@@ -26,6 +26,7 @@ type clients struct {
 	processes *processes
 	releases  *releases
 	adoption  *adoption
+	order     func() string // its place among several programs, nil for the command's
 	fault     func() string // which socket file does not lead to its socket
 	queues    *queues
 	// more answers what only the parts above can, and reports whether it did.
@@ -189,6 +190,9 @@ func (s *clients) status() *control.Status {
 	// What is at the path by now may be another release, and a good one.
 	if st.Reason != "" && st.Rejection(st.Newest) != nil && s.releases.memory.store == nil {
 		out.Reason += "; a restart of hotinit starts it again (see --state-dir)"
+	}
+	if s.order != nil {
+		out.Order = s.order()
 	}
 	if fault := s.fault(); fault != "" {
 		out.Reason = strings.TrimPrefix(out.Reason+"; "+fault, "; ")

@@ -1,6 +1,8 @@
 package handoff
 
 import (
+	"sync"
+
 	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/hook"
@@ -21,6 +23,7 @@ type shared struct {
 	logs     *logs
 	manager  *manager
 	killer   killer
+	reserve  sync.Once // threads are kept in reserve, and traced processes let go, once an app runs
 	trim     trim.Timer
 	trees    cgroupTrees
 	null     int // /dev/null, the standard input of a program that a file made

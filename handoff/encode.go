@@ -5,6 +5,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/order"
 	"github.com/hotinit/hotinit/internal/record"
 	"github.com/hotinit/hotinit/internal/release"
 )
@@ -32,7 +33,8 @@ type snapshot struct {
 	Runs   map[int]string        // which of them each generation runs with
 	Next   string                // which of them is for the next generation
 	Failed string                // why that one failed, "" where it did not
-	ByHand bool                  // somebody stopped it
+	Order  order.Facts           // its place among the others
+	Ticked int64                 // from when on its schedule counts
 }
 
 // planRecord is one version of a program's settings.
@@ -74,7 +76,18 @@ func (s *snapshot) fields(c *record.Codec) {
 	record.Map(c, "Runs", &s.Runs, func(c *record.Codec, name string, plan *string) { c.String(name, plan) })
 	c.String("Next", &s.Next)
 	c.String("Failed", &s.Failed)
-	c.Bool("ByHand", &s.ByHand)
+	c.Object("Order", func(c *record.Codec) { orderFields(c, &s.Order) })
+	record.Int(c, "Ticked", &s.Ticked)
+}
+
+func orderFields(c *record.Codec, f *order.Facts) {
+	record.Int(c, "Phase", &f.Phase)
+	c.Bool("Held", &f.Held)
+	c.Bool("Done", &f.Done)
+	c.Bool("Again", &f.Again)
+	record.Int(c, "Result", &f.Result)
+	record.Int(c, "Status", &f.Status)
+	c.String("Reason", &f.Reason)
 }
 
 func planFields(c *record.Codec, p *planRecord) {

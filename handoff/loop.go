@@ -65,7 +65,8 @@ type loop struct {
 	ends func() bool
 	// begun, if not nil, is called once every program has acted upon its first event.
 	begun   func()
-	running bool // the first events are acted upon, or are about to be
+	after   func() // called once the loop is done with an input, nil for nothing
+	running bool   // the first events are acted upon, or are about to be
 }
 
 func newLoop() *loop { return &loop{inputs: make(chan input)} }
@@ -94,8 +95,15 @@ func (l *loop) run() {
 	if l.begun != nil {
 		l.begun()
 	}
+	l.settle()
 	for !l.over() {
 		l.take(<-l.inputs)
+	}
+}
+
+func (l *loop) settle() {
+	if l.after != nil {
+		l.after()
 	}
 }
 
@@ -130,6 +138,7 @@ func (l *loop) take(in input) {
 		l.acknowledge(in.seq)
 		in.engine.act(in.event)
 	}
+	l.settle()
 	if in.done != nil {
 		close(in.done)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/order"
 	"github.com/hotinit/hotinit/internal/programs"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
@@ -28,11 +29,14 @@ type membership struct {
 	plans map[string]*plan // those that may be needed, by hash
 	uses  map[int]*plan    // which one each generation runs with
 
-	fresh  bool   // next was not tried yet
-	failed string // why next failed, "" where it did not
-	byHand bool   // somebody stopped it: it stays so until somebody starts it
-	gone   bool   // its file was removed
-	again  bool   // and there is another one by now, for when nothing of it is left
+	fresh  bool      // next was not tried yet
+	failed string    // why next failed, "" where it did not
+	gone   bool      // its file was removed
+	why    string    // the last line about its end
+	ticked time.Time // from when on its schedule counts
+
+	facts func(*program) order.Facts     // its place in the order, for the record
+	place func(*program, *machine.State) // tells the order where it is
 
 	disposed bool  // there is no such program any more
 	fault    error // why its file cannot be used as it is now
@@ -173,6 +177,7 @@ func (s *program) tune(st machine.State) {
 	}
 	s.retune()
 	s.freePlans(st)
+	s.place(s, &st)
 }
 
 // freePlans lets go of plans that nothing leads to, and of sockets that no generation
@@ -241,15 +246,11 @@ func (s *program) revise(pl *plan) {
 	}
 	s.plans[pl.hash] = pl
 	s.next, s.failed, s.fresh = pl, "", true
-	if s.byHand {
-		s.engine.record()
-		return
-	}
-	st := &s.engine.state
-	if st.Over {
-		s.start()
-		return
-	}
+}
+
+// swap starts a generation with the settings that the file says now.
+func (s *program) swap() {
+	pl, st := s.next, &s.engine.state
 	ev := machine.Event{Kind: machine.Changed}
 	if current := st.Current(); current != nil && s.planOf(current.N) == pl {
 		// It is as it was: what was being started is not wanted any more.
@@ -265,7 +266,6 @@ func (s *program) revise(pl *plan) {
 
 // start starts a program that is over, or was never started.
 func (s *program) start() {
-	s.byHand = false
 	if s.engine.state.Over {
 		s.engine.state = s.engine.state.Revived()
 		s.stopped = time.Time{}
@@ -333,7 +333,10 @@ func (s *program) outcomeOf(e machine.Effect) {
 
 // recordPlans adds the plans that are in use to the record.
 func (s *program) recordPlans(r *snapshot) {
-	r.ByHand, r.Next, r.Failed = s.byHand, s.next.hash, s.failed
+	r.Order, r.Next, r.Failed = s.facts(s), s.next.hash, s.failed
+	if !s.ticked.IsZero() {
+		r.Ticked = s.ticked.Unix()
+	}
 	r.Plans, r.Runs = make(map[string]planRecord), make(map[int]string)
 	for hash, pl := range s.plans {
 		r.Plans[hash] = planRecord{Text: string(pl.text), User: recordUser(pl.contract.Identity)}
@@ -345,7 +348,7 @@ func (s *program) recordPlans(r *snapshot) {
 
 // resumeMember takes over a program that a file made.
 func (s *program) resumeMember(r *snapshot, recorded []byte, parse func(text string) (*programs.Definition, error)) error {
-	s.byHand, s.failed = r.ByHand, r.Failed
+	s.failed = r.Failed
 	for hash, rec := range r.Plans {
 		pl := s.plans[hash]
 		if pl == nil {
@@ -387,7 +390,7 @@ func (s *program) resumeMember(r *snapshot, recorded []byte, parse func(text str
 	if err := s.resumeFrom(r); err != nil {
 		return err
 	}
-	if s.engine.state.Over || s.byHand {
+	if s.engine.state.Over {
 		s.engine.first = machine.Event{Kind: machine.Noted}
 	}
 	s.retune()

@@ -6,9 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/order"
 	"github.com/hotinit/hotinit/internal/programs"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/watch"
@@ -51,13 +54,23 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 	if s.cfg.Programs == "" {
 		return nil
 	}
+	s.newOrder()
+	ev := order.Event{Kind: order.Files}
 	for _, name := range slices.Sorted(maps.Keys(records)) {
-		if s.app != nil && name == s.app.name {
+		if s.app != nil && name == s.app.name || name == orderRecord {
 			continue
 		}
-		if err := s.takeOver(name, records[name]); err != nil {
+		spec, err := s.takeOver(name, records[name])
+		if err != nil {
 			return err
 		}
+		ev.Set = append(ev.Set, spec)
+	}
+	if len(ev.Set) > 0 {
+		s.happens(ev)
+	}
+	if halted, ok := records[orderRecord]; ok {
+		s.resumeOrder(halted)
 	}
 	set := s.set
 	if len(records) > 0 {
@@ -71,10 +84,10 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 }
 
 // takeOver goes on with a program that the last handoff ran.
-func (s *supervisor) takeOver(name string, recorded []byte) error {
+func (s *supervisor) takeOver(name string, recorded []byte) (spec order.Spec, err error) {
 	var r snapshot
 	if err := r.decode(recorded); err != nil {
-		return fmt.Errorf("cannot read the record of the last handoff about program %s: %w", name, err)
+		return spec, fmt.Errorf("cannot read the record of the last handoff about program %s: %w", name, err)
 	}
 	var first *plan
 	unread := errors.New("its record is empty")
@@ -92,10 +105,19 @@ func (s *supervisor) takeOver(name string, recorded []byte) error {
 	}
 	if first == nil {
 		// Another version of hotinit wrote it, and the file is gone.
-		return fmt.Errorf("the settings of program %s cannot be read any more (%w), and it has no file", name, unread)
+		return spec, fmt.Errorf("the settings of program %s cannot be read any more (%w), and it has no file", name, unread)
 	}
 	p := s.newMember(name, first)
-	return p.resumeMember(&r, recorded, func(text string) (*programs.Definition, error) { return s.parse(name, text) })
+	if err := p.resumeMember(&r, recorded, func(text string) (*programs.Definition, error) { return s.parse(name, text) }); err != nil {
+		return spec, err
+	}
+	if r.Ticked != 0 {
+		p.ticked = time.Unix(r.Ticked, 0)
+	}
+	s.reschedule(p, time.Now())
+	spec = s.spec(p)
+	spec.Was = resumed(r.Order, &r.State)
+	return spec, nil
 }
 
 func (s *supervisor) parse(name, text string) (*programs.Definition, error) {
@@ -107,9 +129,14 @@ func (s *supervisor) newMember(name string, pl *plan) *program {
 	var p *program
 	p = newProgram(s.shared, name, pl, true, func() { s.memberEnded(p) })
 	p.inherited = s.inherited
+	p.engine.state.Over = true // until the order has it start
+	p.engine.first = machine.Event{Kind: machine.Noted}
+	p.facts, p.place = s.facts, s.place
+	p.clients.order = func() string { return s.whyNot(p) }
 	p.settled = func() { s.leave(p) }
 	s.byName[name] = p
 	s.programs = append(s.programs, p)
+	tuneFor(len(s.byName))
 	p.cgroups.find(false)
 	if err := p.openNotifier(); err != nil {
 		p.line("%v; generations count as ready by --interval", err)
@@ -117,7 +144,7 @@ func (s *supervisor) newMember(name string, pl *plan) *program {
 	return p
 }
 
-// apply has the programs follow the files.
+// apply has the programs follow the files. What starts, and when, is the order's.
 func (s *supervisor) apply(set *programs.Set) {
 	if s.stopping {
 		return
@@ -126,45 +153,41 @@ func (s *supervisor) apply(set *programs.Set) {
 		say.Line("%s", note)
 	}
 	s.sayFaults(set)
+	ev := order.Event{Kind: order.Files}
 	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
 		_, bad := set.Bad[name]
 		if p := s.byName[name]; set.Programs[name] == nil && !bad && !p.gone {
-			s.remove(p)
+			p.gone = true
+			s.table.Set(name, nil, time.Time{})
+			ev.Gone = append(ev.Gone, name)
 		}
 	}
+	now := time.Now()
 	for _, name := range set.Names() {
 		d := set.Programs[name]
-		switch p := s.byName[name]; {
+		p := s.byName[name]
+		switch {
 		case s.app != nil && name == s.app.name:
-			// said by sayFaults
+			continue // said by sayFaults
 		case p == nil:
-			s.add(d)
+			p = s.newMember(d.Name, planOf(s.home, d))
+			p.fresh = true
+			p.listen()
 		case p.gone:
 			p.gone = false
-			p.next = planOf(s.home, d)
-			p.plans[d.Hash] = p.next
-			p.failed, p.fresh, p.again = "", true, true
+			p.revise(planOf(s.home, d))
 		case d.Hash != p.next.hash:
 			p.revise(planOf(s.home, d))
+			p.ticked = time.Time{}
+		default:
+			continue
 		}
+		s.reschedule(p, now)
+		ev.Set = append(ev.Set, s.spec(p))
 	}
 	s.set = set
-	s.tellStopTimeout()
-}
-
-// tellStopTimeout tells init how long the programs may take to end: the longest of
-// their --stop-timeout, 0 if one of them may take for ever.
-func (s *supervisor) tellStopTimeout() {
-	longest := s.cfg.StopTimeout
-	for _, p := range s.programs {
-		for _, pl := range p.plans {
-			if longest != 0 && (pl.cfg.StopTimeout == 0 || pl.cfg.StopTimeout > longest) {
-				longest = pl.cfg.StopTimeout
-			}
-		}
-	}
-	if longest != s.told {
-		_ = s.hello(longest)
+	if len(ev.Set) > 0 || len(ev.Gone) > 0 {
+		s.happens(ev)
 	}
 }
 
@@ -195,36 +218,9 @@ func (s *supervisor) sayFaults(set *programs.Set) {
 	s.faults = set.Bad
 }
 
-// add starts a program that has a file now.
-func (s *supervisor) add(d *programs.Definition) {
-	p := s.newMember(d.Name, planOf(s.home, d))
-	p.fresh = true
-	p.listen()
-	if s.loop.running {
-		p.engine.act(p.engine.first)
-	}
-}
-
-// remove stops a program whose file is gone.
-func (s *supervisor) remove(p *program) {
-	p.gone = true
-	if p.empty() {
-		s.leave(p)
-		return
-	}
-	if !p.engine.state.Over {
-		p.halt("its file was removed")
-	}
-}
-
 // leave is called when nothing of a program is left. One whose file is gone leaves.
 func (s *supervisor) leave(p *program) {
-	if p.again && !s.stopping {
-		p.again = false
-		p.start()
-		return
-	}
-	if !p.gone || s.done || s.byName[p.name] != p {
+	if !p.gone || s.done || s.byName[p.name] != p || s.order.Find(p.name) != nil {
 		return
 	}
 	delete(s.byName, p.name)
@@ -237,22 +233,7 @@ func (s *supervisor) leave(p *program) {
 // memberEnded is called when a program that a file made is over.
 func (s *supervisor) memberEnded(p *program) {
 	p.over()
-	if s.stopping {
-		s.ended()
-	}
-}
-
-// stopAll tells everything to stop.
-func (s *supervisor) stopAll(why string) {
-	if s.stopping {
-		return
-	}
-	s.stopping = true
-	for _, p := range slices.Clone(s.programs) {
-		if !p.engine.state.Over {
-			p.halt(why)
-		}
-	}
+	s.endedInOrder(p)
 }
 
 // watchPrograms has what the directory says followed.

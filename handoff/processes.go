@@ -46,7 +46,6 @@ type processes struct {
 	cgroups *cgroups
 	all     map[int]*process // by the generation's number
 	past    []control.Past   // generations that have ended, for status
-	reserve sync.Once        // threads are kept in reserve once an app runs
 	without sync.Once        // endWithout is under way
 }
 
@@ -54,7 +53,7 @@ type processes struct {
 func (s *processes) attach(p *process) {
 	s.all[p.n] = p
 	s.await(p)
-	s.reserve.Do(func() {
+	s.shared.reserve.Do(func() {
 		go func() {
 			threads.Reserve(spareThreads + signalThreads)
 			s.engine.do(s.killer.look)

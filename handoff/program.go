@@ -140,7 +140,7 @@ func (s *program) exit(e machine.Effect) {
 	if s.cfg.Compat == "start_server" && e.Stopped {
 		status = 0 // whatever its workers ended with
 	}
-	s.verdict = status
+	s.verdict, s.why = status, e.Text
 	if e.Text != "" {
 		s.announce()
 		verb := "ends"
@@ -196,6 +196,10 @@ func newPolicy(cfg *settings.Config, sockets bool) *machine.Policy {
 		StopTimeout:  cfg.StopTimeout,
 		Probation:    cfg.Probation,
 		Watchdog:     cfg.Watchdog,
+		MaxRuntime:   cfg.MaxRuntime,
+		Once:         cfg.Once,
+		Retries:      cfg.Retries,
+		RetryLater:   cfg.Program != "",
 		StallTimeout: cfg.StallTimeout,
 		OnStall:      cfg.RestartOnStall,
 		MaxOld:       cfg.MaxOld,

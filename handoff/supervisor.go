@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"cmp"
 	"os"
 	"runtime"
 	"slices"
@@ -28,9 +29,10 @@ const programName = "app"
 type supervisor struct {
 	*shared
 	cfg      *settings.Config
-	app      *program      // that of the command line, nil for none
-	programs []*program    // all of them
-	members                // those of them that files made
+	app      *program   // that of the command line, nil for none
+	programs []*program // all of them
+	members             // those of them that files made
+	ordering
 	daemon   bool          // started by --daemonize
 	stopping bool          // everything is told to stop
 	done     bool          // the verdict is given
@@ -124,7 +126,10 @@ func (s *supervisor) ended() {
 	s.done = true
 	s.removeFiles()
 	exit := message.Exit{}
-	if s.app != nil {
+	switch {
+	case s.order != nil && s.order.Decided:
+		exit.Status = s.order.Status
+	case s.app != nil:
 		exit.Status = s.app.verdict
 	}
 	for _, p := range s.programs {
@@ -152,7 +157,7 @@ func (s *supervisor) finished() bool {
 			return false
 		}
 	}
-	return s.stopping || s.cfg.Programs == ""
+	return s.cfg.Programs == "" || s.stopping && s.order.Over
 }
 
 // removeFiles removes the files that hotinit has made for as long as it runs.
@@ -350,6 +355,7 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		}
 		s.loop.ask(func() {
 			s.stopAll("hotinit stop")
+			s.loop.settle()
 			s.ended()
 		})
 		return
@@ -392,23 +398,35 @@ func (s *supervisor) signal(m *message.Signal) {
 		return
 	}
 	sig := unix.Signal(m.Signal)
+	halts := "" // why everything stops
 	s.loop.submit(input{seq: m.Seq, each: func(e *engine) machine.Event {
 		ev := e.sys.translate(sig, m.Hangup)
-		s.stopping = s.stopping || ev.Kind == machine.Halt
+		if ev.Kind == machine.Halt && s.order != nil && (s.app == nil || e != s.app.engine) {
+			// Programs stop in their order; what is told to stop gets it once more.
+			if e.state.Stop == 0 || e.state.Over {
+				ev = machine.Event{Kind: machine.Dropped}
+			}
+			halts = cmp.Or(ev.Reason, machine.SignalName(int(sig)))
+		}
+		if ev.Kind == machine.Halt && s.order != nil {
+			halts = cmp.Or(ev.Reason, machine.SignalName(int(sig)))
+		}
 		return ev
-	}, call: func() { s.signaled(m, sig) }})
+	}, call: func() { s.signaled(m, sig, halts) }})
 }
 
 // signaled is called once each program has acted upon a signal.
-func (s *supervisor) signaled(m *message.Signal, sig unix.Signal) {
+func (s *supervisor) signaled(m *message.Signal, sig unix.Signal, halts string) {
 	if len(s.programs) == 0 {
 		switch {
 		case m.Hangup, sig == unix.SIGTERM, sig == unix.SIGINT, sig == unix.SIGQUIT:
-			s.stopping = true
+			halts = machine.SignalName(int(sig))
 		}
 		s.acted(m.Seq)
 	}
-	if s.stopping {
+	if halts != "" {
+		s.stopAll(halts)
+		s.loop.settle()
 		s.ended()
 	}
 }

@@ -161,6 +161,9 @@ func Print(w io.Writer, s *Status) {
 		p := s.Past[i]
 		fmt.Fprintf(w, "generation %d %s, %s ago\n", p.N, p.How, time.Since(p.Ended).Round(time.Second))
 	}
+	if s.Order != "" {
+		fmt.Fprintf(w, "order: %s\n", s.Order)
+	}
 	if s.Reason != "" {
 		fmt.Fprintf(w, "the last release that failed: %s\n", s.Reason)
 	}

@@ -73,6 +73,7 @@ type Status struct {
 	Version     string       `json:"version"`
 	PID         int          `json:"pid"` // hotinit's own
 	Situation   string       `json:"situation"`
+	Order       string       `json:"order,omitempty"` // of one of several programs: what it waits for, how it ended, when it is due
 	Command     []string     `json:"command"`
 	Sockets     []string     `json:"sockets,omitempty"`
 	Generations []Generation `json:"generations"`

@@ -34,6 +34,23 @@ type Config struct {
 	// command line; Environment is what its file adds to hotinit's environment.
 	Program     string
 	Environment []string
+	// StartSpacing is the time between two programs' starts. MaxStarts is how many may
+	// be starting at once: 0 for any number, -1 for twice the processors.
+	StartSpacing time.Duration
+	MaxStarts    int
+	// After are the programs that have to be ready before this one is started.
+	After []string
+	// Once: the program runs to its end, and is tried again Retries times.
+	Once    bool
+	Retries int
+	// Schedule is when it does so; "" for once, at the start.
+	Schedule string
+	// Zone is the time zone of Schedule.
+	Zone *time.Location
+	// Essential: everything ends when this program has ended for good.
+	Essential bool
+	// MaxRuntime ends a generation that has run for so long; 0 for none.
+	MaxRuntime time.Duration
 	// Compat is the tool whose command line was read: "" (hotinit itself),
 	// "tini", "dumb-init", "catatonit" or "start_server".
 	Compat string

@@ -46,6 +46,7 @@ type environment struct {
 	OnStall             *string `envconfig:"HOTINIT_ON_STALL" ignored:"0" split_words:"0"`
 	AutoRestart         *string `envconfig:"HOTINIT_ENABLE_AUTO_RESTART" ignored:"0" split_words:"0"`
 	AutoRestartInterval *string `envconfig:"HOTINIT_AUTO_RESTART_INTERVAL" ignored:"0" split_words:"0"`
+	MaxRuntime          *string `envconfig:"HOTINIT_MAX_RUNTIME" ignored:"0" split_words:"0"`
 	Watchdog            *string `envconfig:"HOTINIT_WATCHDOG" ignored:"0" split_words:"0"`
 	SignalOnHUP         *string `envconfig:"HOTINIT_SIGNAL_ON_HUP" ignored:"0" split_words:"0"`
 	SignalOnTERM        *string `envconfig:"HOTINIT_SIGNAL_ON_TERM" ignored:"0" split_words:"0"`
@@ -67,6 +68,13 @@ type environment struct {
 	TrustedKey          *string `envconfig:"HOTINIT_TRUSTED_KEY" ignored:"0" split_words:"0"`
 	NoDowngrade         *string `envconfig:"HOTINIT_NO_DOWNGRADE" ignored:"0" split_words:"0"`
 	Programs            *string `envconfig:"HOTINIT_PROGRAMS" ignored:"0" split_words:"0"`
+	StartSpacing        *string `envconfig:"HOTINIT_START_SPACING" ignored:"0" split_words:"0"`
+	MaxStarts           *string `envconfig:"HOTINIT_MAX_STARTS" ignored:"0" split_words:"0"`
+	After               *string `envconfig:"HOTINIT_AFTER" ignored:"0" split_words:"0"`
+	Run                 *string `envconfig:"HOTINIT_RUN" ignored:"0" split_words:"0"`
+	Retries             *string `envconfig:"HOTINIT_RETRIES" ignored:"0" split_words:"0"`
+	Schedule            *string `envconfig:"HOTINIT_SCHEDULE" ignored:"0" split_words:"0"`
+	Essential           *string `envconfig:"HOTINIT_ESSENTIAL" ignored:"0" split_words:"0"`
 	PidFile             *string `envconfig:"HOTINIT_PID_FILE" ignored:"0" split_words:"0"`
 	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE" ignored:"0" split_words:"0"`
 	LogFile             *string `envconfig:"HOTINIT_LOG_FILE" ignored:"0" split_words:"0"`

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"github.com/hotinit/hotinit/internal/schedule"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
@@ -33,6 +34,8 @@ const (
 	oneProgram
 	// hotinits own: no program's file may set it.
 	hotinits
+	// files': only a program's file may set it.
+	files
 )
 
 // flag is how the help and errors call o.
@@ -134,6 +137,9 @@ var options = [...]option{
 	{name: "auto-restart-interval", env: "AUTO_RESTART_INTERVAL", arg: "TIME", def: "360s",
 		help:    "how often --enable-auto-restart does so",
 		allowed: aSpan, set: setAutoRestartInterval},
+	{name: "max-runtime", env: "MAX_RUNTIME", arg: "TIME", def: "0, any",
+		help:    "end a generation that has run for this long: TERM, KILL after --drain-timeout; what follows is as after any end",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.MaxRuntime, v) }},
 	{name: "watchdog", env: "WATCHDOG", arg: "TIME", def: "0, off",
 		help:    "replace a generation that sends no WATCHDOG=1 for this long",
 		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.Watchdog, v) }},
@@ -201,6 +207,28 @@ var options = [...]option{
 	{name: "programs", env: "PROGRAMS", arg: "DIR", group: "Several programs",
 		help:    "run a program for each file NAME.env in this directory: its command (HOTINIT_COMMAND), its settings and its environment; a new file starts one, a changed one swaps it, a removed one stops it",
 		allowed: aPath, set: func(c *Config, v string) error { return setText(&c.Programs, v) }, of: hotinits},
+	{name: "start-spacing", env: "START_SPACING", arg: "TIME", def: "0",
+		help:    "time between the starts of two programs",
+		allowed: aTime, set: func(c *Config, v string) error { return setTime(&c.StartSpacing, v) }, of: hotinits},
+	{name: "max-starts", env: "MAX_STARTS", arg: "N", def: "twice the processors",
+		help:    "how many programs may be starting at once: until they are ready, or where time decides that, until they execute; 0: any number",
+		allowed: aCount, set: setMaxStarts, of: hotinits},
+
+	{name: "after", env: "AFTER", arg: "NAMES", group: "One of several programs (in its file, as HOTINIT_AFTER and so on; not as flags)",
+		help:    "start once these programs are ready, and end before them; one that runs once is ready once it has ended with 0",
+		allowed: "names of programs, with spaces or commas between", set: setAfter, of: files},
+	{name: "run", env: "RUN", arg: "HOW", def: "always",
+		help:    "always, or once: it runs to its end, and is done when it ends with 0; it runs again when its file changes",
+		allowed: "always or once", set: setRun, of: files},
+	{name: "retries", env: "RETRIES", arg: "N", def: "0",
+		help:    "how often a program that runs once is tried again, after 1 s, 2 s, 4 s up to 30 s",
+		allowed: aCount, set: func(c *Config, v string) error { return setInt(&c.Retries, v, 0, 1<<30) }, of: files},
+	{name: "schedule", env: "SCHEDULE", arg: "WHEN",
+		help:    "run once at each of these times, in the time zone of the program's TZ, and never twice at a time: " + schedule.Syntax,
+		allowed: schedule.Syntax, set: setSchedule, of: files},
+	{name: "essential", env: "ESSENTIAL", def: "no",
+		help: "when it ends for good, hotinit ends everything with its status; one that runs once may end with 0",
+		set:  func(c *Config, v string) error { return setBool(&c.Essential, v) }, of: files},
 
 	{name: "pid-file", env: "PID_FILE", arg: "PATH", group: "Files and remote control",
 		help:    "write hotinit's PID to this file; a second hotinit with the same file is refused",

@@ -97,6 +97,7 @@ func defaults() *Config {
 		Settle:              500 * time.Millisecond,
 		CheckTimeout:        30 * time.Second,
 		Verbosity:           1,
+		MaxStarts:           -1,
 	}
 }
 
@@ -143,6 +144,14 @@ func (c *Config) check(d *dialect) error {
 	}
 	if c.Daemonize && c.LogFile == "" {
 		return fmt.Errorf("--daemonize needs --log-file: there is no terminal to write to")
+	}
+	if c.Programs == "" && (c.StartSpacing > 0 || c.MaxStarts >= 0) {
+		return fmt.Errorf("--start-spacing and --max-starts have no meaning without --programs")
+	}
+	for _, s := range c.applied {
+		if s.option.of == files {
+			return fmt.Errorf("%s%q: this is for one of several programs: set %s in its file, NAME.env in the directory of --programs", s.where, s.value, s.option.variable())
+		}
 	}
 	return c.checkProgram()
 }

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kelseyhightower/envconfig"
 
+	"github.com/hotinit/hotinit/internal/schedule"
 	"github.com/hotinit/hotinit/internal/words"
 )
 
@@ -82,6 +84,9 @@ func (c *Config) ForProgram(name string, variables []Variable) (*Config, error) 
 	}
 	p.Command = argv
 	p.RetryFirst = p.OnExit != Exit
+	if err := p.checkOnce(last); err != nil {
+		return nil, err
+	}
 	if p.AutoRestart && !p.killOldDelaySet {
 		p.KillOldDelay = autoRestartDelay
 	}
@@ -92,6 +97,57 @@ func (c *Config) ForProgram(name string, variables []Variable) (*Config, error) 
 		return nil, &VariableError{Text: err.Error()}
 	}
 	return p, nil
+}
+
+// checkOnce looks at the settings of a program that runs once.
+func (p *Config) checkOnce(file map[string]Variable) error {
+	if p.Schedule != "" {
+		if run, ok := file[prefix+"RUN"]; ok && !p.Once && run.Value != "" {
+			return &VariableError{run.Line, fmt.Sprintf("%s=%q: what HOTINIT_SCHEDULE starts runs once", run.Name, run.Value)}
+		}
+		p.Once = true
+		line := file[prefix+"SCHEDULE"].Line
+		zone, err := zoneOf(p.Environment)
+		if err != nil {
+			return &VariableError{line, err.Error()}
+		}
+		if _, err := schedule.Parse(p.Schedule, zone); err != nil {
+			return &VariableError{line, fmt.Sprintf("HOTINIT_SCHEDULE=%q: %v", p.Schedule, err)}
+		}
+		p.Zone = zone
+	}
+	if !p.Once {
+		if retries, ok := file[prefix+"RETRIES"]; ok && p.Retries > 0 {
+			return &VariableError{retries.Line, fmt.Sprintf("%s=%q has no meaning without HOTINIT_RUN=once (see HOTINIT_ON_EXIT)", retries.Name, retries.Value)}
+		}
+		return nil
+	}
+	if onExit, ok := file[prefix+"ON_EXIT"]; ok && onExit.Value != "" {
+		return &VariableError{onExit.Line, fmt.Sprintf("%s=%q has no meaning with HOTINIT_RUN=once (see HOTINIT_RETRIES)", onExit.Name, onExit.Value)}
+	}
+	p.Watch, p.RetryFirst, p.OnExit = false, false, Exit // each run takes what is there
+	if len(p.WatchPaths) > 0 {
+		return &VariableError{file[prefix+"WATCH"].Line, "HOTINIT_WATCH has no meaning with HOTINIT_RUN=once: each run takes what is there"}
+	}
+	return nil
+}
+
+// zoneOf returns the time zone that an environment says, over hotinit's own.
+func zoneOf(environment []string) (*time.Location, error) {
+	name, ok := "", false
+	for _, v := range environment {
+		if value, is := strings.CutPrefix(v, "TZ="); is {
+			name, ok = value, true
+		}
+	}
+	if !ok {
+		return time.Local, nil
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("HOTINIT_SCHEDULE needs the time zone TZ=%q: %v (package tzdata has the zones)", name, err)
+	}
+	return zone, nil
 }
 
 // inherit applies what hotinit itself was given and the file does not set.

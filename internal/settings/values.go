@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/schedule"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
@@ -369,4 +370,35 @@ func setVerbosity(c *Config, v string) error {
 		return nil
 	}
 	return setInt(&c.Verbosity, v, 0, 1<<10)
+}
+
+func setMaxStarts(c *Config, v string) error { return setInt(&c.MaxStarts, v, 0, 1<<20) }
+
+func setAfter(c *Config, v string) error {
+	names := strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })
+	if len(names) == 0 {
+		return errMust
+	}
+	c.After = names
+	return nil
+}
+
+func setRun(c *Config, v string) error {
+	switch v {
+	case "once":
+		c.Once = true
+	case "always":
+		c.Once = false
+	default:
+		return errMust
+	}
+	return nil
+}
+
+func setSchedule(c *Config, v string) error {
+	if _, err := schedule.Parse(v, time.UTC); err != nil {
+		return err
+	}
+	c.Schedule = v
+	return nil
 }

@@ -1,0 +1,217 @@
+package programs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// sh is a file of a program that a shell runs.
+func sh(script string, settings ...string) string {
+	return fmt.Sprintf("HOTINIT_COMMAND=[\"/bin/sh\",\"-c\",%q]\nHOTINIT_INTERVAL=10ms\n%s\n", script, strings.Join(settings, "\n"))
+}
+
+// lives says when it starts, and when it is told to end.
+func lives(name string) string {
+	return "trap 'echo " + name + " ends; exit 0' TERM; echo " + name + " runs; while :; do sleep 1000 & wait $!; done"
+}
+
+// said are the lines that programs have printed, without hotinit's own.
+func (y *yard) said() (lines []string) {
+	for _, line := range y.Output.All() {
+		if !strings.HasPrefix(line, "hotinit") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestProgramsStartInOrderAndStopInReverse(t *testing.T) {
+	y := open(t, map[string]string{
+		"web":     sh(lives("web"), "HOTINIT_AFTER=db, migrate"),
+		"migrate": sh("echo migrate runs", "HOTINIT_RUN=once", "HOTINIT_AFTER=db"),
+		"db":      sh(lives("db")),
+		"lost":    sh(lives("lost"), "HOTINIT_AFTER=nosuch"),
+		"a":       sh(lives("a"), "HOTINIT_AFTER=b"),
+		"b":       sh(lives("b"), "HOTINIT_AFTER=a"),
+	})
+	y.Line("^web runs")
+	y.stop(0)
+	if got, want := y.said(), []string{"db runs", "migrate runs", "web runs", "web ends", "db ends"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q; output:\n%s", got, want, y.Output)
+	}
+	for _, line := range []string{
+		"lost is not started: HOTINIT_AFTER names nosuch, of which there is no file",
+		"a: HOTINIT_AFTER leads in a circle",
+	} {
+		if y.Output.Count(regexp.MustCompile(regexp.QuoteMeta(line))) != 1 {
+			t.Errorf("not said once: %s; output:\n%s", line, y.Output)
+		}
+	}
+}
+
+func TestAFileMendsACircleAndAnUnknownName(t *testing.T) {
+	y := open(t, map[string]string{
+		"lost": sh(lives("lost"), "HOTINIT_AFTER=late"),
+		"a":    sh(lives("a"), "HOTINIT_AFTER=b"),
+		"b":    sh(lives("b"), "HOTINIT_AFTER=a"),
+	})
+	y.Line("leads in a circle")
+	y.Line("lost is not started")
+	y.write("late", sh(lives("late")))
+	y.Line("^late runs")
+	y.Line("^lost runs")
+	y.write("b", sh(lives("b")))
+	y.Line("^b runs")
+	y.Line("^a runs")
+	y.stop(0)
+}
+
+func TestAnEssentialProgramEndsAllWithItsStatus(t *testing.T) {
+	y := open(t, map[string]string{
+		"db":  sh(lives("db")),
+		"web": sh("echo web runs; read x <&3; exit 7", "HOTINIT_AFTER=db", "HOTINIT_ON_EXIT=exit", "HOTINIT_ESSENTIAL=yes", "HOTINIT_READY=interval"),
+	})
+	if status := y.Wait(); status != 7 {
+		t.Errorf("hotinit ended with %d", status)
+	}
+	if got, want := y.said(), []string{"db runs", "web runs", "db ends"}; !slices.Equal(got, want) && !slices.Contains(got, "db ends") {
+		t.Errorf("%q, not %q; output:\n%s", got, want, y.Output)
+	}
+}
+
+func TestAnEssentialOnceProgramThatFailsForGoodEndsAll(t *testing.T) {
+	y := open(t, map[string]string{
+		"migrate": sh("echo try; exit 9", "HOTINIT_RUN=once", "HOTINIT_RETRIES=1", "HOTINIT_ESSENTIAL=yes"),
+		"web":     sh(lives("web"), "HOTINIT_AFTER=migrate"),
+		"db":      sh(lives("db")),
+	})
+	if status := y.Wait(); status != 9 {
+		t.Errorf("hotinit ended with %d", status)
+	}
+	if got := y.said(); slices.Contains(got, "web runs") || y.Output.Count(regexp.MustCompile("^try")) != 2 {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAOnceProgramIsRunAgainByItsFileAndNotByAKilledHandoff(t *testing.T) {
+	y := open(t, map[string]string{
+		"migrate": sh("echo migrate 1", "HOTINIT_RUN=once"),
+		"web":     sh(lives("web"), "HOTINIT_AFTER=migrate"),
+	})
+	y.Line("^migrate 1")
+	y.Line("^web runs")
+	handoff := y.Handoff().PID
+	y.KillHandoff()
+	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
+	y.write("migrate", sh("echo migrate 2", "HOTINIT_RUN=once"))
+	y.Line("^migrate 2")
+	y.stop(0)
+	if got, want := y.said(), []string{"migrate 1", "web runs", "migrate 2", "web ends"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q; output:\n%s", got, want, y.Output)
+	}
+}
+
+func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "go")
+	y := open(t, map[string]string{
+		"db":  sh(lives("db")),
+		"web": sh("trap 'echo web ends; cat "+fifo+"; exit 0' TERM; echo web runs; while :; do sleep 1000 & wait $!; done", "HOTINIT_AFTER=db"),
+	})
+	if err := mkfifo(fifo); err != nil {
+		t.Fatal(err)
+	}
+	y.Line("^web runs")
+	y.Signal(15)
+	y.Line("^web ends")
+	handoff := y.Handoff().PID
+	y.KillHandoff()
+	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if status := y.Wait(); status != 0 {
+		t.Errorf("hotinit ended with %d", status)
+	}
+	if got := y.said(); got[len(got)-1] != "db ends" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAScheduledProgramRunsAtItsTicksAndNeverTwiceAtATime(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "go")
+	if err := mkfifo(fifo); err != nil {
+		t.Fatal(err)
+	}
+	y := open(t, map[string]string{
+		"job": sh("echo job runs; cat "+fifo+"; echo job ends", "HOTINIT_SCHEDULE=@every 1s"),
+	})
+	y.Line("^job runs")
+	y.Line("job is due, and the run before has not ended")
+	handoff := y.Handoff().PID
+	y.KillHandoff()
+	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
+	y.Line("job is due, and the run before has not ended")
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	y.Line("^job ends")
+	y.Line("^job runs")
+	y.remove("job")
+	y.Line("job: is gone")
+	y.stop(0)
+}
+
+func TestAProgramThatOverstaysIsEnded(t *testing.T) {
+	y := open(t, map[string]string{
+		"job": sh("trap '' TERM; echo job runs; while :; do sleep 1000; done", "HOTINIT_RUN=once", "HOTINIT_MAX_RUNTIME=300ms", "HOTINIT_DRAIN_TIMEOUT=300ms", "HOTINIT_STOP_TIMEOUT=300ms", "HOTINIT_RETRIES=1"),
+	})
+	y.Line("job: generation 1 has run for 300ms.*told to go")
+	y.Line("job: generation 1 did not end in 300ms; it is killed")
+	y.Line("job: generation 1 killed by signal 9 .SIGKILL..*; it is tried again in 1s")
+	y.Line("^job runs")
+	y.stop(0)
+}
+
+func TestADeathThatHotinitDidNotCauseIsSaid(t *testing.T) {
+	y := open(t, map[string]string{"job": sh("echo job runs; kill -9 $$")})
+	y.Line("killed by signal 9 .SIGKILL., (neither by hotinit nor|perhaps) by the out-of-memory killer")
+	y.stop(0)
+}
+
+func TestAFirstStartThatFailsIsTriedAgainAfterGrowingDelays(t *testing.T) {
+	y := open(t, map[string]string{"web": sh("exit 1")})
+	for _, delay := range []string{"100ms", "200ms", "400ms"} {
+		y.Line("web: generation .* failed.*tried again in " + delay)
+	}
+	y.stop(0)
+}
+
+func TestStartsAreSpacedAndBounded(t *testing.T) {
+	files := make(map[string]string)
+	for _, name := range []string{"p0", "p1", "p2", "p3"} {
+		files[name] = sh("echo "+name+"; exec sleep 1000", "HOTINIT_READY=fd:9")
+	}
+	y := open(t, files, "--max-starts", "2", "--start-spacing", "50ms")
+	y.Line("^p0")
+	y.Line("^p1")
+	y.write("p0", sh("echo p0 again; exec sleep 1000"))
+	y.Line("^p0 again")
+	y.Line("^p2")
+	if n := y.Output.Count(regexp.MustCompile("^p[0-3]$")); n != 3 {
+		t.Errorf("%d were started, and two of them are not ready; output:\n%s", n, y.Output)
+	}
+	y.stop(0)
+}
+
+func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
