@@ -22,7 +22,7 @@ func own(s map[string]string) string {
 }
 
 func TestActivatedSocketsArePassedOn(t *testing.T) {
-	b := around(t, []string{"activate", "2", "web:admin"}, "--interval", "50ms", "--", probe(t), "state", "15")
+	b := around(t, []string{"activate", "2", "web:admin"}, "--ready", "interval", "--interval", "50ms", "--", probe(t), "state", "15")
 	var ports []string
 	for generation := range 3 {
 		s := fields(t, b)
