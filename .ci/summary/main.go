@@ -1,12 +1,13 @@
 // Command summary reads what go test -json writes and prints what a person needs:
 // a line for each package, all output of the tests that failed, and at the end
-// each test that was skipped, with its reason. Into the file that its argument
+// those that took longest, and each test that was skipped, with its reason. Into the file that its argument
 // names it writes a line for each test that failed, "PACKAGE TEST", and "PACKAGE -"
 // for a package that failed without one: it was not built, or it crashed.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -20,12 +21,17 @@ type event struct {
 	Package string
 	Test    string
 	Output  string
+	Elapsed float64 // seconds
 }
+
+// slow is what a test takes to be listed, in seconds.
+const slow = 10
 
 func main() {
 	type test struct{ pkg, name string }
 	output := make(map[test]*strings.Builder)
 	var skipped, failed []string
+	var slowest []event
 	failures := make(map[string]int) // tests that failed, by package
 	ran := 0
 	in := bufio.NewScanner(os.Stdin)
@@ -55,6 +61,9 @@ func main() {
 				continue
 			}
 			ran++
+			if e.Elapsed >= slow && !strings.Contains(e.Test, "/") {
+				slowest = append(slowest, e)
+			}
 			if e.Action == "fail" && !strings.Contains(e.Test, "/") {
 				failures[e.Package]++
 				failed = append(failed, e.Package+" "+e.Test)
@@ -87,6 +96,13 @@ func main() {
 			fmt.Fprintln(os.Stderr, "summary:", err)
 			os.Exit(1)
 		}
+	}
+	slices.SortFunc(slowest, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	if len(slowest) > 0 {
+		fmt.Printf("\n%d tests took %d s or more:\n", len(slowest), slow)
+	}
+	for _, e := range slowest[:min(len(slowest), 20)] {
+		fmt.Printf("  %4.0f s  %s %s\n", e.Elapsed, e.Package, e.Test)
 	}
 	slices.Sort(skipped)
 	fmt.Printf("\n%d tests and subtests ran, %d were skipped:\n", ran-len(skipped), len(skipped))

@@ -77,6 +77,7 @@ func TestTERMEndsEverythingThoughEachHandoffHangs(t *testing.T) {
 
 // What ignores SIGTERM then gets SIGKILL, by the clock of the first SIGTERM.
 func TestAnAppThatIgnoresTERMIsKilledThoughEachHandoffHangs(t *testing.T) {
+	t.Parallel()
 	b := start(t, "--stop-timeout", "6s", "--", probe(t), "signals")
 	b.Line("^ready$")
 	freeze(t, b)

@@ -80,6 +80,7 @@ func TestItWorksWithAReadOnlyRoot(t *testing.T) {
 // "deny" to the system calls alone, "old" also to each other way to a pidfd. Other
 // profiles answer EPERM or EACCES to every call that is newer than Linux 4.5.
 func onOldKernels(t *testing.T, test func(t *testing.T, start func(words ...string) *box.Box)) {
+	t.Parallel()
 	for name, kernel := range map[string][]string{"deny": {"deny"}, "old": {"old"},
 		"EPERM": {"forbid", itoa(int(unix.EPERM))}, "EACCES": {"forbid", itoa(int(unix.EACCES))}} {
 		t.Run(name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 // bothWays runs a test with hotinit as PID 1 and as a subreaper.
 func bothWays(t *testing.T, test func(t *testing.T, start func(words ...string) *box.Box)) {
+	t.Parallel() // most of the time is spent waiting
 	for _, sub := range []bool{false, true} {
 		name := "PID 1"
 		if sub {

@@ -27,10 +27,13 @@ var Hotinit, App string
 // tests of a package. In the end it calls the functions.
 func Main(m *testing.M, finally ...func()) {
 	pidone.Enter()
-	// Under nohup(1) SIGHUP is ignored, and would be in whatever is started here.
-	// One that is caught has its default action again after execve(2).
-	if signal.Ignored(unix.SIGHUP) {
-		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	// Under nohup(1) SIGHUP is ignored, in the background of a script SIGINT and
+	// SIGQUIT are, and would be in whatever is started here. One that is caught has
+	// its default action again after execve(2).
+	for _, s := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	status := run(m)
 	for _, f := range finally {
