@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +54,8 @@ func TestTheDemonstrationLosesNothing(t *testing.T) {
 		t.Skip("it takes 20 s")
 	}
 	c, out, files := run(t)
+	svg := filepath.Join(t.TempDir(), "demo.svg")
+	c.Args = append(c.Args, "-svg", svg)
 	if err := c.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -61,6 +65,53 @@ func TestTheDemonstrationLosesNothing(t *testing.T) {
 		}
 	}
 	swept(t, files)
+	drawn, err := os.ReadFile(svg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wellFormed(t, drawn)
+	for _, want := range []string{" answered, 0 lost", "mv v2 server", "kill -HUP 1", "generation 1, v1", "generation 4, v1"} {
+		if !strings.Contains(string(drawn), want) {
+			t.Errorf("the picture does not have %q", want)
+		}
+	}
+}
+
+// wellFormed checks that a picture is XML, and that it needs nothing else.
+func wellFormed(t *testing.T, svg []byte) {
+	t.Helper()
+	for d := xml.NewDecoder(bytes.NewReader(svg)); ; {
+		token, err := d.Token()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatalf("the picture is no XML: %v\n%s", err, svg)
+		}
+		if e, ok := token.(xml.StartElement); ok {
+			for _, a := range e.Attr {
+				if a.Name.Local == "href" || strings.Contains(a.Value, "url(") || strings.Contains(a.Value, "NaN") {
+					t.Errorf("<%s> has %s=%q", e.Name.Local, a.Name.Local, a.Value)
+				}
+			}
+		}
+	}
+}
+
+func TestThePictureShowsGenerationsAndLosses(t *testing.T) {
+	samples := []sample{
+		{at: 200 * time.Millisecond, by: map[string]int{"v1 generation 1": 100}},
+		{at: 400 * time.Millisecond, by: map[string]int{"v1 generation 1": 50, "v2 generation 2": 60}, lost: 3},
+		{at: 600 * time.Millisecond, by: map[string]int{"v2 generation 2": 100}},
+	}
+	svg := picture(samples, []event{{250 * time.Millisecond, "mv <v2> server"}}, 3, "310 answered, 3 lost")
+	wellFormed(t, []byte(svg))
+	for want, times := range map[string]int{"generation 1, v1": 1, "generation 2, v2": 1, "mv &lt;v2&gt; server": 1, "<polygon": 2, `height="190.0" class="bad"`: 1, "prefers-color-scheme:dark": 1} {
+		if n := strings.Count(svg, want); n != times {
+			t.Errorf("%q is there %d times, want %d:\n%s", want, n, times, svg)
+		}
+	}
+	wellFormed(t, []byte(picture(nil, nil, 0, "nothing")))
 }
 
 func TestAnInterruptedDemonstrationCleansUp(t *testing.T) {

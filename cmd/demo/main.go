@@ -1,18 +1,22 @@
 // Command demo shows hotinit's main job as it happens: go run ./cmd/demo
 //
+// With -svg FILE it also draws what was measured: requests per second, by
+// generation, and what was lost.
+//
 // It builds hotinit and two versions of a small HTTP server, runs hotinit as a
 // real PID 1 (in a PID namespace; where that is not allowed, as a subreaper),
 // puts load on the server, and swaps it: by renaming a new version over it, by
 // SIGHUP, and once more after hotinit's handoff was killed. Its exit status is
 // 0 only if no request was lost.
 //
-// main.go tells the story, stage.go builds and runs hotinit, and screen.go
-// shows what happens.
+// main.go tells the story, stage.go builds and runs hotinit, screen.go shows what
+// happens, and picture.go draws it.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -33,8 +37,10 @@ const patience = 30 * time.Second
 
 func main() {
 	pidone.Enter()
+	svg := flag.String("svg", "", "also draw a picture into this `file`")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	err := demo(ctx, newScreen(os.Stdout))
+	err := demo(ctx, newScreen(os.Stdout), *svg)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -44,7 +50,7 @@ func main() {
 
 var errInterrupted = errors.New("interrupted")
 
-func demo(ctx context.Context, s *screen) error {
+func demo(ctx context.Context, s *screen, svg string) error {
 	dir, err := os.MkdirTemp("", "hotinit-demo-")
 	if err != nil {
 		return err
@@ -72,22 +78,26 @@ func demo(ctx context.Context, s *screen) error {
 	defer l.Stop()
 	s.watch(l)
 	defer s.unwatch()
+	r := record(l)
+	defer r.end()
 
 	for _, step := range []struct {
 		title   string
+		short   string // for the picture
 		do      func() error
 		answers string
 	}{
-		{"Swap by rename: mv v2 server", func() error { return st.install("v2") }, "v2 generation 2 "},
-		{"Swap by SIGHUP: kill -HUP 1", func() error { return st.signal(unix.SIGHUP) }, "v2 generation 3 "},
-		{"SIGKILL to the handoff, the process that decides; init starts another", st.killHandoff, "v2 generation 3 "},
-		{"Swap by rename once more: mv v1 server", func() error { return st.install("v1") }, "v1 generation 4 "},
+		{"Swap by rename: mv v2 server", "mv v2 server", func() error { return st.install("v2") }, "v2 generation 2 "},
+		{"Swap by SIGHUP: kill -HUP 1", "kill -HUP 1", func() error { return st.signal(unix.SIGHUP) }, "v2 generation 3 "},
+		{"SIGKILL to the handoff, the process that decides; init starts another", "kill -KILL the handoff", st.killHandoff, "v2 generation 3 "},
+		{"Swap by rename once more: mv v1 server", "mv v1 server", func() error { return st.install("v1") }, "v1 generation 4 "},
 	} {
 		if err := st.wait(ctx, time.After(between)); err != nil {
 			return err
 		}
 		s.step("%s", step.title)
 		answered := l.Answered(step.answers)
+		r.event(step.short)
 		began := time.Now()
 		if err := step.do(); err != nil {
 			return err
@@ -102,6 +112,7 @@ func demo(ctx context.Context, s *screen) error {
 	}
 	report := l.Stop()
 	s.unwatch()
+	r.end()
 
 	s.step("SIGTERM: kill 1")
 	status, err := st.stop()
@@ -111,6 +122,11 @@ func demo(ctx context.Context, s *screen) error {
 	s.say("hotinit ended with the server's own exit status, %d", status)
 
 	s.summary(report, st.init())
+	if svg != "" {
+		if err := r.save(svg, report); err != nil {
+			return err
+		}
+	}
 	if report.Losses() > 0 {
 		return fmt.Errorf("%v", report)
 	}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -52,6 +53,7 @@ type Report struct {
 	First   []error        // the first few losses in full
 	Slowest time.Duration
 	By      map[string]int // answers by their first word, which names the release
+	Each    map[string]int // by the first three: "v1 generation 2"
 	Last    string         // the answer that came last
 }
 
@@ -108,7 +110,7 @@ func Start(o Options) *Load {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Load{o: o, stop: stop}
 	l.report.Lost = map[string]int{}
-	l.report.By = map[string]int{}
+	l.report.By, l.report.Each = map[string]int{}, map[string]int{}
 	for range o.Workers {
 		l.workers.Go(func() { l.work(ctx, false) })
 		l.workers.Go(func() { l.work(ctx, true) })
@@ -128,13 +130,7 @@ func (l *Load) Report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.report
-	r.Lost, r.By = map[string]int{}, map[string]int{}
-	for k, n := range l.report.Lost {
-		r.Lost[k] = n
-	}
-	for k, n := range l.report.By {
-		r.By[k] = n
-	}
+	r.Lost, r.By, r.Each = maps.Clone(r.Lost), maps.Clone(r.By), maps.Clone(r.Each)
 	return r
 }
 
@@ -192,8 +188,11 @@ func (l *Load) count(answer, loss string, err error, took time.Duration) {
 	}
 	r.Done++
 	r.Last = answer
-	word, _, _ := strings.Cut(answer, " ")
+	word, rest, _ := strings.Cut(answer, " ")
 	r.By[word]++
+	second, rest, _ := strings.Cut(rest, " ")
+	third, _, _ := strings.Cut(rest, " ")
+	r.Each[strings.TrimSpace(word+" "+second+" "+third)]++
 	waiting := l.marks[:0]
 	for _, m := range l.marks {
 		if m.matches(answer, r.Done) {
