@@ -21,7 +21,9 @@ var errSlow = errors.New("the file system does not answer")
 // run runs f and reports whether it was done in time. If it was not, f goes on, and
 // late is called when it has ended, beside the loop. Until then run runs nothing
 // else.
-func (a *aside) run(f, late func()) bool {
+func (a *aside) run(f, late func()) bool { return a.runWithin(asideLimit, f, late) }
+
+func (a *aside) runWithin(limit time.Duration, f, late func()) bool {
 	if a.done != nil {
 		select {
 		case <-a.done:
@@ -41,12 +43,12 @@ func (a *aside) run(f, late func()) bool {
 			// The loop may just give up. Then it finds done closed.
 		}
 	}()
-	limit := time.NewTimer(asideLimit)
-	defer limit.Stop()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case <-done:
 		return true
-	case <-limit.C:
+	case <-timer.C:
 		close(given)
 		select {
 		case <-done:

@@ -43,6 +43,7 @@ type logs struct {
 	path   string // of a --log-file that is not a command
 	failed bool   // opening path again failed, and was said
 	aside  aside
+	lookUp aside // for the command
 	logger *logger
 }
 
@@ -173,7 +174,8 @@ func (s *logs) openCommand(text string) error {
 	if err != nil {
 		return fmt.Errorf("cannot start the command of --log-file: %w", err)
 	}
-	go s.follow(p, nil)
+	s.keepCommand(p)
+	go s.follow(p)
 	return s.output(pipe[1])
 }
 
@@ -183,15 +185,16 @@ func (s *logs) resumeCommand() {
 	for name := range s.link.kept {
 		if text, ok := strings.CutPrefix(name, logPID); ok {
 			if pid, err := strconv.Atoi(text); err == nil {
-				go s.follow(reaper.Adopt(pid, s.link.take(name)), nil)
+				go s.follow(reaper.Adopt(pid, s.link.take(name)))
 				return
 			}
 		}
 	}
-	p, err := s.startCommand()
-	go s.follow(p, err)
+	go s.follow(nil)
 }
 
+// startCommand starts the command. It may take as long as a file system takes to
+// answer, within limits, so it does not run in the loop once there is an app.
 func (s *logs) startCommand() (*reaper.Process, error) {
 	lg := s.logger
 	argv, err := words.Split(lg.text)
@@ -199,7 +202,7 @@ func (s *logs) startCommand() (*reaper.Process, error) {
 		argv = []string{"sh", "-c", lg.text}
 	}
 	env := entry.Environ()
-	path, err := spawn.LookPath(argv[0], env, s.home)
+	path, err := s.find(argv[0], env)
 	if err != nil {
 		return nil, err
 	}
@@ -208,24 +211,44 @@ func (s *logs) startCommand() (*reaper.Process, error) {
 		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
 		Dir:   s.home, Umask: -1, Signals: entry.Inherited(),
 		Setpgid: true, Foreground: -1, Cgroup: -1,
+		Limit: executeWithin,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if child.PIDFD >= 0 {
-		_ = s.link.keep(logPID+strconv.Itoa(child.PID), child.PIDFD)
-	}
 	return reaper.Own(child.PID, child.PIDFD), nil
 }
 
-// follow starts the command again whenever it has ended, after delays that grow
-// with each try in a row. p is nil where it could not be started, err says why.
-func (s *logs) follow(p *reaper.Process, err error) {
+// find looks for a command in PATH.
+func (s *logs) find(name string, env []string) (string, error) {
+	type found struct {
+		path string
+		err  error
+	}
+	result := make(chan found, 1)
+	if !s.lookUp.runWithin(answersWithin, func() {
+		path, err := spawn.LookPath(name, env, s.home)
+		result <- found{path, err}
+	}, func() {}) {
+		return "", fmt.Errorf("cannot look for %s in PATH: %w", name, errSlow)
+	}
+	f := <-result
+	return f.path, f.err
+}
+
+// keepCommand has init keep what the next handoff finds the command by.
+func (s *logs) keepCommand(p *reaper.Process) {
+	if p.PIDFD() >= 0 {
+		_ = s.link.keep(logPID+strconv.Itoa(p.PID()), p.PIDFD())
+	}
+}
+
+// follow starts the command whenever it has ended, after delays that grow with
+// each try in a row. p is nil where it does not run.
+func (s *logs) follow(p *reaper.Process) {
 	lg := s.logger
 	defer close(lg.ended)
-	if err != nil {
-		lg.sayMissing(err)
-	}
+	missing := false
 	for tries := 0; ; tries++ {
 		what := ""
 		if p != nil {
@@ -240,15 +263,19 @@ func (s *logs) follow(p *reaper.Process, err error) {
 		if !lg.pause(tries) {
 			return
 		}
-		missing := err != nil
-		s.loop.ask(func() { p, err = s.startCommand() })
-		switch {
-		case err == nil && what != "":
+		var err error
+		if p, err = s.startCommand(); err != nil {
+			if !missing {
+				lg.sayMissing(err)
+			}
+			missing = true
+			continue
+		}
+		s.loop.ask(func() { s.keepCommand(p) })
+		if missing = false; what != "" {
 			say.Line("the command of --log-file %s; it was started again", what)
-		case err == nil:
+		} else {
 			say.Note("the command of --log-file was started")
-		case !missing:
-			lg.sayMissing(err)
 		}
 	}
 }

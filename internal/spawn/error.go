@@ -2,6 +2,7 @@ package spawn
 
 import (
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,8 +86,7 @@ func (e *Error) hint() string {
 	case e.Op == "fork" && e.Err == unix.ENOMEM:
 		return "memory is short"
 	case e.Op == "exec" && e.Err == unix.ENOENT:
-		var st unix.Stat_t
-		if unix.Stat(e.Path, &st) == nil {
+		if isThere(e.Path) {
 			return "the file exists, but its interpreter or loader (#! line, ld.so) does not"
 		}
 		return "check the command and PATH"
@@ -104,6 +104,24 @@ func (e *Error) hint() string {
 		return "this needs root, or CAP_SETUID and CAP_SETGID"
 	}
 	return ""
+}
+
+// isThere reports whether a file is there. Whoever words an error does not wait for a
+// file system that has stopped to answer.
+func isThere(path string) bool {
+	answer := make(chan bool, 1)
+	go func() {
+		var st unix.Stat_t
+		answer <- unix.Stat(path, &st) == nil
+	}()
+	limit := time.NewTimer(500 * time.Millisecond)
+	defer limit.Stop()
+	select {
+	case there := <-answer:
+		return there
+	case <-limit.C:
+		return false
+	}
 }
 
 // ExitCode is the status to exit with for the error.

@@ -116,6 +116,48 @@ func TestAStartFromAFileSystemThatDoesNotAnswerIsRejected(t *testing.T) {
 	}
 }
 
+// The command of --log-file has ended, and the file system that it is started from does
+// not answer: it is tried again beside all else.
+func TestALogCommandOnAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
+	const script = "#!/bin/sh\nexec cat >>\"$1\"\n"
+	for name, lose := range map[string]func(s *site.Site){
+		"logger":        func(*site.Site) {}, // it is looked for in PATH
+		"frozen/logger": func(*site.Site) {},
+		// The next handoff cannot find it, either.
+		"./frozen/logger": func(s *site.Site) { s.KillHandoff() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := site.Serving(t, site.Options{Flags: []string{"--log-file", "|" + name + " log"},
+				Before: `export PATH="$PWD/frozen:$PATH"`,
+				Prepare: func(s *site.Site) {
+					s.Write("frozen/logger", script)
+					os.Chmod(s.File("frozen/logger"), 0o755)
+				}})
+			s.Becomes(1, "current")
+			freeze(t, s, s.File("frozen"))
+			handoff := s.Handoff().PID
+			lose(s)
+			for _, p := range s.Processes() {
+				if len(p.Args) == 1 && p.Args[0] == "cat" {
+					s.SignalTo(p.PID, unix.SIGKILL)
+				}
+			}
+			s.Signal(unix.SIGHUP)
+			s.Answers("v1 generation 2 ")
+			s.Line("the command of --log-file cannot be started: .*does not answer.*; it is tried again")
+			s.Becomes(2, "current")
+			if now := s.Handoff().PID; now != handoff && name != "./frozen/logger" {
+				t.Errorf("the handoff was killed:\n%s", s.Output)
+			}
+			began := time.Now()
+			s.Stop(0)
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("the end took %v:\n%s", took, s.Output)
+			}
+		})
+	}
+}
+
 func stopsInTime(t *testing.T, s *site.Site) {
 	t.Helper()
 	began := time.Now()
