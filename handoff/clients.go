@@ -20,6 +20,13 @@ type waiter struct {
 	result chan<- control.Response
 }
 
+// decision is the outcome of a generation.
+type decision struct {
+	n       int
+	release string
+	answer  control.Response
+}
+
 // clients are those who ask about a program by the control socket, and wait.
 type clients struct {
 	*common
@@ -34,6 +41,8 @@ type clients struct {
 
 	waiters  []waiter
 	watchers []chan struct{}
+	stepped  []chan string // those who are told of each step
+	decided  []decision    // the last few outcomes
 }
 
 // answer acts upon one request. It runs on a goroutine of its own.
@@ -57,7 +66,7 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 		}
 		reply(r)
 	case "reload":
-		s.answerSwap(machine.Event{Kind: machine.Reload}, r.Wait, reply, gone)
+		s.answerSwap(machine.Event{Kind: machine.Reload}, r, reply, gone)
 	case "rollback":
 		ev, err := machine.Event{Kind: machine.Rollback}, error(nil)
 		s.engine.ask(func() { ev.Release, err = s.named(r.Release) })
@@ -65,22 +74,28 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 			reply(control.Response{Text: "cannot roll back: " + err.Error()})
 			return
 		}
-		s.answerSwap(ev, r.Wait, reply, gone)
+		s.answerSwap(ev, r, reply, gone)
 	case "releases":
 		var list []control.Release
 		s.engine.ask(func() { list = s.list() })
 		reply(control.Response{OK: true, Releases: list})
+	case "hold", "resume":
+		s.answerHold(r, reply)
+	case "wait":
+		s.answerWait(r, reply, gone)
 	default:
 		if s.more(r, reply, gone) {
 			return
 		}
-		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, metrics, reload, rollback, deploy, stop)", r.Op)})
+		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, metrics, reload, rollback, deploy, hold, resume, wait, stop)", r.Op)})
 	}
 }
 
-func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Response) bool, gone <-chan struct{}) {
+func (s *clients) answerSwap(ev machine.Event, r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
 	result := make(chan control.Response, 1)
-	started := 0
+	started, held := 0, ""
+	var steps chan string
+	end := func() {}
 	s.engine.ask(func() {
 		started = s.engine.state.Next
 		w := waiter{min: started, before: s.describe(), result: result}
@@ -88,23 +103,25 @@ func (s *clients) answerSwap(ev machine.Event, wait bool, reply func(control.Res
 			w.of = ev.Release
 		}
 		s.waiters = append(s.waiters, w)
+		steps, end = s.subscribe(r)
 		s.engine.act(ev)
+		held = s.onHold()
 	})
-	select {
-	case r := <-result: // decided at once
-		reply(r)
+	defer end()
+	if !r.Wait {
+		select {
+		case r := <-result: // decided at once
+			reply(r)
+		default:
+			text := fmt.Sprintf("generation %d is being started", started)
+			if held != "" {
+				text += "; hotinit stays " + held
+			}
+			reply(control.Response{OK: true, Text: text})
+		}
 		return
-	default:
 	}
-	if !wait {
-		reply(control.Response{OK: true, Text: fmt.Sprintf("generation %d is being started", started)})
-		return
-	}
-	select {
-	case r := <-result:
-		reply(r)
-	case <-gone:
-	}
+	await(result, steps, reply, gone)
 }
 
 // outcome answers those who wait for a generation.
@@ -120,6 +137,7 @@ func (s *clients) outcome(e machine.Effect) {
 	case !e.OK:
 		r.Text = fmt.Sprintf("generation %d was rejected: %s", n, e.Text)
 	}
+	s.remember(e, r)
 	left := s.waiters[:0]
 	for _, w := range s.waiters {
 		if n >= w.min || w.of != "" && w.of == e.Release {
@@ -207,6 +225,7 @@ func (s *clients) status() *control.Status {
 	if len(st.GoodReleases) > 0 {
 		out.Good = st.GoodReleases[len(st.GoodReleases)-1].N
 	}
+	out.Hold = s.onHold()
 	if g := st.Current(); g != nil && g.Stalled {
 		out.Stalled = s.queues.text()
 	}

@@ -95,7 +95,7 @@ func (p *plan) credential() *passwd.Credential {
 // hook returns a command that runs as the app does.
 func (s *common) hook(text string) *hook.Command {
 	return &hook.Command{Text: text, Dir: s.dir, Umask: s.cfg.Umask,
-		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs}
+		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs, Start: s.thread.start}
 }
 
 // line says something about the program. Where there are several, its name is said.

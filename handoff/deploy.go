@@ -42,7 +42,11 @@ func (s *deploys) answer(r control.Request, reply func(control.Response) bool, g
 			ev = machine.Event{Kind: machine.Deployed, Release: f.Name()}
 			f.Close()
 		}
-		s.clients.answerSwap(ev, true, reply, gone)
+		if a := s.clients.decidedSince(r.After, ev.Release); a != nil {
+			reply(*a)
+			break
+		}
+		s.clients.answerSwap(ev, r, reply, gone)
 	default:
 		return false
 	}
@@ -52,6 +56,7 @@ func (s *deploys) answer(r control.Request, reply func(control.Response) bool, g
 // target says what is deployed to this program.
 func (s *deploys) target() *control.Target {
 	t := &control.Target{}
+	s.engine.ask(func() { t.Next = s.engine.state.Next })
 	for _, p := range s.cfg.WatchPaths {
 		if _, ok := s.tree(); ok && p.Signal == 0 {
 			t.Dir = s.fromStart(p.Path)

@@ -126,6 +126,9 @@ func stateFields(c *record.Codec, s *machine.State) {
 	c.String("Reason", &s.Reason)
 	c.Bool("SpeaksNotify", &s.SpeaksNotify)
 	c.Bool("BlindSaid", &s.BlindSaid)
+	c.Bool("OnHold", &s.OnHold)
+	c.Bool("Noted", &s.Noted)
+	c.String("Note", &s.Note)
 	record.Int(c, "Swaps", &s.Swaps)
 	c.Bool("Delayed", &s.Delayed)
 }

@@ -3,7 +3,6 @@ package handoff
 import (
 	"errors"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"sync"
@@ -57,26 +56,16 @@ func (s *processes) attach(p *process) {
 		go func() {
 			threads.Reserve(spareThreads + signalThreads)
 			s.engine.do(s.killer.look)
-			s.releaseTraced()
+			s.thread.releaseTraced()
 		}()
 	})
-}
-
-// releaseTraced lets go each generation that stops for hotinit as its tracer.
-func (s *processes) releaseTraced() {
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, unix.SIGCHLD)
-	for {
-		s.thread.do(reaper.ReleaseTraced)
-		<-children
-	}
 }
 
 // spareThreads are for reading files, and for two system calls that happen to take
 // long.
 const spareThreads = 3
 
-// signalThreads are those that os/signal keeps for itself, see releaseTraced.
+// signalThreads are those that os/signal keeps for itself, see thread.
 const signalThreads = 2
 
 func (s *processes) await(p *process) {

@@ -129,6 +129,7 @@ func (s *program) foreground(n int) {
 func (s *program) say(text string) {
 	s.logs.reopen()
 	s.line("%s", text)
+	s.clients.step(text)
 }
 
 // exit gives the verdict on the program.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/watch"
@@ -172,7 +173,10 @@ func isFile(st *unix.Stat_t, f *release.File) bool {
 func statCached(path string, st *unix.Stat_t) error {
 	var x unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS, &x); err != nil {
-		return err // without statx(2) nothing is known
+		if kernel.Missing(err) { // Linux 4.11 has statx(2)
+			return unix.Stat(path, st)
+		}
+		return err
 	}
 	st.Dev, st.Ino, st.Size = unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino, int64(x.Size)
 	st.Mtim = unix.NsecToTimespec(x.Mtime.Sec*1e9 + int64(x.Mtime.Nsec))

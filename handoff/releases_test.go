@@ -92,3 +92,14 @@ func TestAnOfferIsTakenOnlyWhileItsPathLeadsToIt(t *testing.T) {
 		t.Error("what was not taken is open still")
 	}
 }
+
+func TestWhatIsCachedIsWhatStatSays(t *testing.T) {
+	path, f := opened(t)
+	var st unix.Stat_t
+	if err := statCached(path, &st); err != nil || !isFile(&st, f) || !asWas(&st, f) {
+		t.Errorf("%v: %+v is not as %+v", err, st, f.Release)
+	}
+	if err := statCached(path+"/none", &st); err != unix.ENOTDIR {
+		t.Errorf("%v, want ENOTDIR", err)
+	}
+}

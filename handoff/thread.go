@@ -1,5 +1,16 @@
 package handoff
 
+import (
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/spawn"
+	"github.com/hotinit/hotinit/reaper"
+)
+
 // thread runs what must run on one thread, for the kernel takes the thread that has
 // forked a process for its tracer (reaper.ReleaseTraced). It is the process's first
 // one, which Run has locked. The loop itself is on no thread of its own: what it
@@ -7,6 +18,8 @@ package handoff
 type thread struct {
 	jobs chan func()
 	done chan struct{}
+
+	traced sync.Once // releaseTraced is under way
 }
 
 func newThread() *thread { return &thread{jobs: make(chan func()), done: make(chan struct{})} }
@@ -28,4 +41,26 @@ func (t *thread) serve(end <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// releaseTraced lets go each child that stops for hotinit as its tracer, from now on.
+func (t *thread) releaseTraced() {
+	t.traced.Do(func() {
+		go func() {
+			children := make(chan os.Signal, 1)
+			signal.Notify(children, unix.SIGCHLD)
+			for {
+				t.do(reaper.ReleaseTraced)
+				<-children
+			}
+		}()
+	})
+}
+
+// start starts a command that may ask to be traced, as a generation may.
+func (t *thread) start(spec *spawn.Spec) (child spawn.Child, err error) {
+	t.releaseTraced()
+	spec.Limit = executeWithin
+	t.do(func() { child, err = spawn.Start(spec) })
+	return child, err
 }

@@ -1,14 +1,23 @@
 package control
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Client is whom a subcommand asks, and about which program.
 type Client struct {
 	PID     int    // of hotinit, 0 for the one that is found
 	Program string // "" for the only one
+	// By is when the answer has to be there, the zero time for whenever. Patient waits
+	// so long for a hotinit that is not there yet, or loses its handoff.
+	By      time.Time
+	Patient bool
 }
 
 // Flag takes a flag that every subcommand has from the front of args, and returns
@@ -35,5 +44,28 @@ func (c *Client) Flag(args []string) (used int, err error) {
 // it returns false.
 func (c *Client) Ask(r Request, each func(Response) bool) error {
 	r.Program = c.Program
-	return Ask(max(c.PID, 1), r, each)
+	for {
+		pid, err := c.PID, error(nil)
+		if pid == 0 {
+			pid, err = find()
+		}
+		if err == nil {
+			if err = ask(pid, r, 0, c.By, each); err == nil {
+				return nil
+			}
+		}
+		if !c.Patient || errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(c.By) {
+			return err
+		}
+		time.Sleep(between)
+	}
+}
+
+// between is how long a client waits that waits for a hotinit.
+const between = 50 * time.Millisecond
+
+// Terminal reports whether somebody looks: standard output is a terminal.
+func Terminal() bool {
+	_, err := unix.IoctlGetTermios(1, unix.TCGETS)
+	return err == nil
 }

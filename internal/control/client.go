@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,35 +25,42 @@ func Ask(pid int, r Request, each func(Response) bool) error { return AskWithin(
 // AskWithin is Ask that gives up where nothing can be sent or received for so long;
 // 0 is for ever.
 func AskWithin(limit time.Duration, pid int, r Request, each func(Response) bool) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	return ask(pid, r, limit, time.Time{}, each)
+}
+
+// ask is AskWithin with a time by which the last answer is there; the zero time is
+// none.
+func ask(pid int, r Request, limit time.Duration, by time.Time, each func(Response) bool) error {
+	fd, err := connect(pid, limit)
 	if err != nil {
-		return fmt.Errorf("cannot make a socket: %w", err)
-	}
-	file := os.NewFile(uintptr(fd), "control connection")
-	defer file.Close()
-	if limit > 0 {
-		// The time-out for sending is that of connect(2) too: nobody may accept.
-		wait := unix.NsecToTimeval(limit.Nanoseconds())
-		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait)
-		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
-	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: Address(pid)}); err != nil {
 		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("process %d is not hotinit, or does not answer (run this in its container, which must not have been started with --init, or name its PID with --pid)", pid)
+			return &absent{pid}
 		}
 		return fmt.Errorf("cannot connect to the hotinit with PID %d: %w", pid, err)
 	}
+	file := os.NewFile(uintptr(fd), "control connection")
+	defer file.Close()
+	extend := func() {
+		if limit > 0 {
+			by = time.Now().Add(limit)
+		}
+		_ = file.SetDeadline(by)
+	}
+	extend()
 	if err := json.NewEncoder(file).Encode(r); err != nil {
 		return fmt.Errorf("cannot ask the hotinit with PID %d: %w", pid, err)
 	}
 	decoder := json.NewDecoder(file)
 	for {
+		extend()
 		var a Response
 		switch err := decoder.Decode(&a); {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
 			return ErrNoAnswer
-		case errors.Is(err, unix.EAGAIN):
+		case errors.Is(err, os.ErrDeadlineExceeded) && limit > 0:
 			return fmt.Errorf("the hotinit with PID %d does not answer within %v", pid, limit)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return err
 		case err != nil:
 			return fmt.Errorf("hotinit's answer makes no sense: %w", err)
 		}
@@ -62,6 +68,13 @@ func AskWithin(limit time.Duration, pid int, r Request, each func(Response) bool
 			return nil
 		}
 	}
+}
+
+// absent is that there is no hotinit with a PID.
+type absent struct{ pid int }
+
+func (a *absent) Error() string {
+	return fmt.Sprintf("process %d is not hotinit, or does not answer (run this in its container, and in its network namespace, or name its PID with --pid)", a.pid)
 }
 
 // ErrNoAnswer is that the answer did not come.
@@ -73,8 +86,12 @@ var ErrNoAnswer = errors.New("hotinit did not answer: its handoff was started ag
 func Command(name string, args []string, out, errs io.Writer) int {
 	// What hotinit answers can come from the app.
 	out, errs = say.Lines{W: out}, say.Lines{W: errs}
+	if name == "wait" {
+		return wait(args, out, errs)
+	}
 	r := Request{Op: name}
-	asJSON, pid := false, 1
+	var c Client
+	asJSON := false
 	for i := 0; i < len(args); i++ {
 		switch arg := args[i]; {
 		case arg == "--json" && (name == "status" || name == "releases"):
@@ -85,22 +102,32 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			r.Wait = true
 		case name == "rollback" && r.Release == "" && arg != "" && arg[0] != '-':
 			r.Release = arg
-		case name == "metrics" && r.Program == "" && arg != "" && arg[0] != '-':
+		case (name == "metrics" || name == "hold" || name == "resume") && r.Program == "" && arg != "" && arg[0] != '-':
 			r.Program = arg
-		case arg == "--pid" && i+1 < len(args):
-			i++
-			n, err := strconv.Atoi(args[i])
-			if pid = n; err != nil || pid < 1 {
-				fmt.Fprintf(errs, "hotinit %s: --pid %s: not a process ID\n", name, args[i])
+		case arg == "--pid":
+			used, err := c.Flag(args[i:])
+			if err != nil {
+				fmt.Fprintf(errs, "hotinit %s: %v\n", name, err)
 				return exitcode.Failure
 			}
+			if used > 0 {
+				i++
+				continue
+			}
+			fallthrough
 		default:
 			fmt.Fprintf(errs, "hotinit %s: unknown argument %s (%s)\n", name, arg, settings.CommandUsage(name))
 			return exitcode.Failure
 		}
 	}
+	c.Program = r.Program
+	r.Steps = r.Wait && Terminal()
 	status := 0
-	err := Ask(pid, r, func(a Response) bool {
+	err := c.Ask(r, func(a Response) bool {
+		if a.Step != "" {
+			fmt.Fprintf(errs, "%s\n", a.Step)
+			return true
+		}
 		if !a.OK {
 			status = 1
 		}
@@ -154,6 +181,9 @@ func Print(w io.Writer, s *Status) {
 		fmt.Fprintf(t, "generation %d\t%s\tpid %d\t%s\t%s\t%s\n", g.N, g.Phase, g.PID, age, short(g.Release), note)
 	}
 	_ = t.Flush()
+	if s.Hold != "" {
+		fmt.Fprintln(w, s.Hold)
+	}
 	if s.Stalled != "" {
 		fmt.Fprintln(w, s.Stalled)
 	}

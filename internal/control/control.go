@@ -21,7 +21,7 @@ import (
 
 // Request is what is asked for.
 type Request struct {
-	// Op is "status", "reload", "rollback", "releases", "metrics", "stop", "health", or one of
+	// Op is "status", "reload", "rollback", "releases", "metrics", "hold", "resume", "wait", "stop", "health", or one of
 	// "target", "prove" and "deploy", by which a release is put in place.
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.
@@ -31,8 +31,16 @@ type Request struct {
 	Release string `json:",omitempty"`
 	// Path is where the release lies that prove is to judge.
 	Path string `json:",omitempty"`
+	// After is the generation that was to be the next one when target was asked:
+	// deploy is answered by the outcome of that one or a later one, if it was decided
+	// already.
+	After int `json:",omitempty"`
 	// Wait has reload and rollback answer once the swap is decided.
 	Wait bool `json:",omitempty"`
+	// Steps has whoever waits be told of each step.
+	Steps bool `json:",omitempty"`
+	// For is what wait waits for.
+	For string `json:",omitempty"`
 	// Watch has status answer again at each change.
 	Watch bool `json:",omitempty"`
 }
@@ -42,6 +50,9 @@ type Response struct {
 	OK     bool    `json:"ok"`
 	Text   string  `json:"text,omitempty"` // a line for a person
 	Status *Status `json:"status,omitempty"`
+
+	// Step is a line about what happens while the client waits; the answer follows.
+	Step string `json:"step,omitempty"`
 
 	Releases []Release `json:"releases,omitempty"`
 
@@ -53,6 +64,7 @@ type Response struct {
 type Target struct {
 	File string `json:"file,omitempty"` // that generations run, as the command leads to it; "" where hotinit does not look at it
 	Real string `json:"real,omitempty"` // where that leads
+	Next int    `json:"next"`           // the number that the next generation gets
 	Dir  string `json:"dir,omitempty"`  // the watched directory that belongs to a release, as it was named
 }
 
@@ -77,6 +89,7 @@ type Status struct {
 	Command     []string     `json:"command"`
 	Sockets     []string     `json:"sockets,omitempty"`
 	Generations []Generation `json:"generations"`
+	Hold        string       `json:"hold,omitempty"`    // changes are noted and not acted on; what is noted
 	Stalled     string       `json:"stalled,omitempty"` // connections wait, and the current generation accepts none
 	Past        []Past       `json:"past,omitempty"`    // the last few that ended, oldest first
 	Good        int          `json:"good,omitempty"`    // the generation whose release is the last good one

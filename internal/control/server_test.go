@@ -30,7 +30,7 @@ func serve(t *testing.T) (address string) {
 	return address
 }
 
-func connect(t *testing.T, address string) *os.File {
+func dial(t *testing.T, address string) *os.File {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -49,7 +49,7 @@ func connect(t *testing.T, address string) *os.File {
 
 func request(t *testing.T, address string, r Request) (a Response) {
 	t.Helper()
-	f := connect(t, address)
+	f := dial(t, address)
 	_ = f.SetDeadline(time.Now().Add(time.Minute))
 	if err := json.NewEncoder(f).Encode(r); err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestClientsThatWaitBlockNobody(t *testing.T) {
 func TestClientsThatSendNothingBlockNobody(t *testing.T) {
 	address := serve(t)
 	for range 4 * mostReading {
-		connect(t, address)
+		dial(t, address)
 	}
 	quick(t, address)
 }

@@ -35,6 +35,7 @@ type request struct {
 	from string // a path, or - for standard input
 	to   string // "" for where hotinit says
 	dir  bool
+	next int // the generation that was the next one before anything was changed
 }
 
 // placed is a release that was put in place.
@@ -95,6 +96,7 @@ func (r *request) run(in io.Reader, out, errs io.Writer) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	r.next = target.Next
 	if r.from != "-" {
 		f, err := open(r.from)
 		if err != nil {
@@ -170,7 +172,11 @@ func (r *request) prove(path string) error {
 // is asked again: asking twice starts nothing twice.
 func (r *request) outcome(errs io.Writer) (answer control.Response, err error) {
 	for range 3 {
-		err = r.Ask(control.Request{Op: "deploy", Wait: true}, func(a control.Response) bool {
+		err = r.Ask(control.Request{Op: "deploy", After: r.next, Wait: true, Steps: control.Terminal()}, func(a control.Response) bool {
+			if a.Step != "" {
+				fmt.Fprintln(errs, a.Step)
+				return true
+			}
 			answer = a
 			return false
 		})

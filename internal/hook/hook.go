@@ -33,6 +33,8 @@ type Command struct {
 	Timeout    time.Duration // 0: none
 	Cancel     <-chan struct{}
 	Files      []int // descriptors that become 3 and so on
+
+	Start func(*spawn.Spec) (spawn.Child, error) // nil: spawn.Start
 }
 
 // Run runs a command to its end. The error says what went wrong, with the last
@@ -62,7 +64,11 @@ func (c *Command) Run() error {
 	} else {
 		defer unix.Close(null)
 	}
-	child, err := spawn.Start(&spawn.Spec{
+	start := c.Start
+	if start == nil {
+		start = spawn.Start
+	}
+	child, err := start(&spawn.Spec{
 		Path: file, FD: -1, Argv: argv, Env: c.Env,
 		Files: append([]int{null, pipe[1], pipe[1]}, c.Files...),
 		Dir:   c.Dir, Umask: c.Umask, Signals: entry.Inherited(),

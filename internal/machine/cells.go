@@ -379,10 +379,11 @@ func servingChanged(m *step, ev Event) {
 		}
 		if g := m.s.In(Current); g != nil && g.Release == ev.Release {
 			m.say(aDecision, "%s", runsAlready(g))
+			m.unnote()
 			return // what was put back runs already
 		}
 	}
-	if m.tooMany(ev) {
+	if m.noted(ev.Release) || m.tooMany(ev) {
 		return
 	}
 	m.begin(ByChange, Newest, "")
@@ -406,7 +407,11 @@ func startingChanged(m *step, ev Event) {
 		m.later(false, ev.Release)
 		return
 	}
-	if ev.Release != "" && ev.Release == g.Release || m.tooMany(ev) {
+	if ev.Release != "" && ev.Release == g.Release {
+		m.unnote()
+		return
+	}
+	if m.noted(ev.Release) || m.tooMany(ev) {
 		return
 	}
 	m.supersede(g, ev.Release, ByChange)
@@ -489,6 +494,48 @@ func askedBy(ev Event) Cause {
 	return ByReload
 }
 
+func hold(m *step, _ Event) {
+	if !m.s.OnHold {
+		m.s.OnHold = true
+		m.say(aDecision, "on hold: changes are noted, and not acted on (hotinit resume)")
+	}
+}
+
+// unhold acts upon the last change that was noted.
+func unhold(m *step, _ Event) {
+	if !m.s.OnHold {
+		return
+	}
+	due, release := m.s.Noted, m.s.Note
+	m.s.OnHold = false
+	m.unnote()
+	m.say(aDecision, "no longer on hold")
+	if !due {
+		return
+	}
+	change := Event{Kind: Changed, Release: release}
+	if m.s.starting() != nil {
+		startingChanged(m, change)
+	} else {
+		servingChanged(m, change)
+	}
+}
+
+// noted reports whether a change is only noted, since somebody has asked for that.
+func (m *step) noted(release string) bool {
+	if !m.s.OnHold {
+		return false
+	}
+	if !m.s.Noted || m.s.Note != release {
+		m.say(aDecision, "a change%s is noted, and not acted on: on hold (hotinit resume)", of(release))
+	}
+	m.s.Noted, m.s.Note = true, release
+	return true
+}
+
+// unnote forgets a change that was noted: what is there is started, or runs.
+func (m *step) unnote() { m.s.Noted, m.s.Note = false, "" }
+
 func startingRollback(m *step, ev Event) {
 	if m.noRollback() {
 		return
@@ -532,6 +579,7 @@ func halt(m *step, ev Event) {
 		m.s.Status = 128 + ev.Signal // nothing was started yet
 	}
 	m.s.RestartDue, m.s.Delayed, m.s.Swaps = false, false, 0
+	m.unnote()
 	m.forget()
 	for i := range m.s.Gens {
 		g := &m.s.Gens[i]

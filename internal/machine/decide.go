@@ -15,6 +15,9 @@ func (m *step) begin(cause Cause, source Source, release string) {
 	n := m.s.Next
 	m.s.Next++
 	m.s.RestartDue, m.s.Delayed = false, false
+	if m.s.OnHold && source == Newest {
+		m.unnote() // it is started now
+	}
 	m.forget()
 	m.s.Gens = append(m.s.Gens, Gen{N: n, Phase: Preparing, Source: source, Cause: cause, Release: release})
 	m.prepare(&m.s.Gens[len(m.s.Gens)-1])
@@ -29,6 +32,10 @@ func (m *step) prepare(g *Gen) {
 // content, unless that was rejected and something better is held. What was
 // rolled back by hand is not started as long as anything else is held.
 func (m *step) beginAnother(cause Cause) {
+	if good := m.s.lastGood(""); m.s.Noted && good != "" {
+		m.begin(cause, Held, good) // what is there waits until it may be started
+		return
+	}
 	if r := m.s.Rejection(m.s.Newest); r != nil {
 		if good := m.s.lastGood(""); good != "" {
 			m.notStarted(r, "the last good release, "+Short(good)+", is started instead")
@@ -117,6 +124,9 @@ func (m *step) beginAgain() bool {
 	}
 	back, to, want, asked := m.s.Back, m.s.BackTo, m.s.Want, m.s.Asked
 	m.forget()
+	if !back && asked == ByChange && m.s.In(Current) != nil && m.noted(want) {
+		return false
+	}
 	if back {
 		return m.beginBack(to)
 	}

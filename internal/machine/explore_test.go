@@ -40,6 +40,7 @@ func policies() map[string]Policy {
 		"stall":         with(func(p *Policy) { p.Ready = ReadyOther; p.StallTimeout = time.Second; p.OnStall = true }),
 		"once":          with(func(p *Policy) { p.Once, p.Retries = true, 2; p.MaxRuntime = time.Hour }),
 		"max runtime":   with(func(p *Policy) { p.MaxRuntime = time.Hour; p.OnExit = Restart; p.RetryFirst, p.RetryLater = true, true }),
+		"hold":          with(func(p *Policy) { p.Ready = ReadyOther; p.StopTimeout = time.Hour; p.OnExit = Restart }),
 		"own writes":    with(func(p *Policy) { p.Ready = ReadyOther; p.Probation = time.Hour }),
 	}
 }
@@ -71,6 +72,9 @@ func possible(s State, p *Policy, w world) []Event {
 	evs := []Event{
 		{Kind: Reload}, {Kind: Rollback}, {Kind: Halt, Signal: 15}, {Kind: Relay, Signal: 10},
 		{Kind: Changed}, {Kind: Resumed}, {Kind: Ready, N: s.Next + 7}, {Kind: Noted},
+	}
+	if p.StopTimeout == time.Hour {
+		evs = append(evs, Event{Kind: Hold}, Event{Kind: Unhold})
 	}
 	if p.Probation == time.Hour {
 		evs = append(evs, Event{Kind: Changed, Path: "/app/log"})
@@ -184,7 +188,7 @@ func normal(s State, p *Policy) State {
 	slices.SortFunc(s.Rejected, func(a, b Rejection) int { return cmp.Compare(a.Release, b.Release) })
 	if s.Stop != 0 {
 		// No other generation is started, so that no release is chosen.
-		s.GoodReleases, s.Rejected, s.Fails, s.Newest, s.SpeaksNotify = nil, nil, 0, "", false
+		s.GoodReleases, s.Rejected, s.Fails, s.Newest, s.SpeaksNotify, s.OnHold = nil, nil, 0, "", false, false
 		for i := range s.Gens {
 			g := &s.Gens[i]
 			*g = Gen{N: g.N, Phase: g.Phase, PID: g.PID, Terminated: g.Terminated, Killed: g.Killed, Hung: g.Hung, Overran: g.Overran}
@@ -205,6 +209,7 @@ func normal(s State, p *Policy) State {
 		name(&s.GoodReleases[i].Release)
 	}
 	name(&s.Newest)
+	name(&s.Note)
 	name(&s.Want)
 	name(&s.BackTo)
 	for i := range s.Rejected {
@@ -232,7 +237,9 @@ func key(s State) string {
 		text(g.Release)
 	}
 	b = append(b, byte(s.Next), byte(s.Stop), byte(s.Fails), byte(s.Status), byte(s.Swaps),
-		flags(s.Again, s.Back, s.Served, s.RestartDue, s.Over, s.SpeaksNotify, s.Delayed))
+		flags(s.Again, s.Back, s.Served, s.RestartDue, s.Over, s.SpeaksNotify, s.Delayed, s.OnHold))
+	b = append(b, flags(s.Noted))
+	text(s.Note)
 	text(s.Want)
 	text(s.BackTo)
 	text(s.Newest)
@@ -326,8 +333,14 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	if after.Situation() == Down && !after.RestartDue && after.Next > 1 {
 		return "nothing runs, and nothing will be started"
 	}
-	if !p.Once && (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again && !after.Delayed {
+	if !p.Once && (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again && !after.Delayed && !(after.Noted && ev.Kind == Changed) {
 		return "what was asked for is forgotten"
+	}
+	if before.OnHold && ev.Kind == Changed && after.Next != before.Next {
+		return "a change is acted upon, though swaps are on hold"
+	}
+	if after.Noted && !after.OnHold {
+		return "a change was noted, and nothing will act upon it"
 	}
 	if ev.Kind == Changed && ev.Release != "" && before.Rejection(ev.Release) != nil && after.Next != before.Next {
 		return "a rejected release is started again"
@@ -340,7 +353,7 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	}
 	// What was rolled back by hand comes back by name, or with new content, or
 	// when somebody asks for what is there, and never by itself.
-	asked := before.Again || ev.Kind == Changed || ev.Kind == Reload || ev.Kind == SwapDelayOver ||
+	asked := before.Again || ev.Kind == Changed || ev.Kind == Unhold || ev.Kind == Deployed || ev.Kind == Reload || ev.Kind == SwapDelayOver ||
 		ev.Kind == Rollback && ev.Release != "" || ev.Kind == Resumed || ev.Kind == Boot
 	for _, e := range effects {
 		release := e.Release

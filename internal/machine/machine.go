@@ -60,6 +60,8 @@ const (
 	Reload   // somebody asked, by Signal where that is not 0
 	Rollback // somebody asked, to Release; "" to the one before
 	Deployed // somebody has put Release there, and wants it to run
+	Hold     // changes are only noted from now on
+	Unhold   // they are acted upon again
 	Traffic  // a connection came to a socket of the program during a swap
 	Renamed  // the content of Release was read: its name is Name from now on
 	Halt     // Signal stops everything; Reason says who asked, where it did not come as a signal
@@ -84,7 +86,7 @@ var eventNames = [eventKinds]string{
 	Stalled: "stalled", StallOver: "stall over", Beat: "beat", Triggered: "triggered", Exited: "exited", Empty: "empty",
 	IntervalOver: "interval", QuietOver: "quiet", ReadyTimedOut: "ready-timeout", KillOldDelayOver: "kill-old-delay",
 	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog", RunTimedOut: "max-runtime",
-	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Deployed: "deploy", Traffic: "traffic",
+	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Deployed: "deploy", Hold: "hold", Unhold: "unhold", Traffic: "traffic",
 	Renamed: "renamed", Halt: "stop", Relay: "signal", Dropped: "dropped", Noted: "noted",
 	RestartDelayOver: "restart", AutoRestartOver: "auto-restart", SwapDelayOver: "swap-delay", CalmOver: "calm",
 	StopTimedOut: "stop-timeout",

@@ -120,6 +120,10 @@ type State struct {
 	SpeaksNotify bool // a generation of this program has said READY=1
 	BlindSaid    bool // that waiting cannot be told was said
 
+	OnHold bool   // a change is noted, and not acted on
+	Noted  bool   // there was one
+	Note   string // its release, "" where that is not known
+
 	Swaps   int  // changes in a row that came right after the start before
 	Delayed bool // a change waits for its timer, as there were too many in a row
 }
@@ -187,6 +191,7 @@ func (s *State) rename(from, to string) {
 	change(&s.Want)
 	change(&s.BackTo)
 	change(&s.Newest)
+	change(&s.Note)
 }
 
 // Find returns generation n, or nil where it is gone.

@@ -57,7 +57,7 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 			if p.Watchdog > 0 {
 				arm(WatchdogTimedOut, g.N, g.Beats, max(p.Watchdog, g.Extended))
 			}
-			if p.AutoRestart > 0 && s.Situation() == Serving {
+			if p.AutoRestart > 0 && s.Situation() == Serving && !s.OnHold {
 				arm(AutoRestartOver, g.N, 0, p.AutoRestart)
 			}
 		}
@@ -70,7 +70,7 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 	case s.RestartDue:
 		arm(RestartDelayOver, s.Next, 0, restartDelay(s, p))
 	case s.Delayed:
-		if s.Situation() == Serving {
+		if s.Situation() == Serving && !s.OnHold {
 			arm(SwapDelayOver, s.Next, 0, swapDelay(s))
 		}
 	case s.Swaps > 0:

@@ -194,7 +194,7 @@ func setPolicy(p *Policy, setting string) error {
 // storyEvent reads an event:
 //
 //	boot [RELEASE] | recalled RELEASE [REASON...] | resumed [N] | reload | hup | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted
-//	changed [RELEASE [PATH]] | deploy RELEASE | stop SIGNAL | signal SIGNAL | expired TIMER N
+//	changed [RELEASE [PATH]] | deploy RELEASE | hold | unhold | stop SIGNAL | signal SIGNAL | expired TIMER N
 //	forked N RELEASE PID | retried N | started N RELEASE | not-started N RELEASE STATUS REASON... | main-replaced N PID
 //	ready N | waits N | accepted N | notified N | blind N REASON... | stalled N REASON... | stall-over N
 //	exited N STATUS | died N SIGNAL | empty N | beat N [DELAY] | trigger N
@@ -213,7 +213,7 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 	program := map[string]Event{
 		"boot": {Kind: Boot, Release: arg(1)}, "recalled": {Kind: Recalled, Release: arg(1), Reason: rest(2)}, "reload": {Kind: Reload}, "hup": {Kind: Reload, Signal: 1}, "traffic": {Kind: Traffic},
 		"rollback": {Kind: Rollback, Release: arg(1)}, "changed": {Kind: Changed, Release: arg(1), Path: arg(2)},
-		"renamed": {Kind: Renamed, Release: arg(1), Name: arg(2)}, "dropped": {Kind: Dropped}, "noted": {Kind: Noted}, "deploy": {Kind: Deployed, Release: arg(1)},
+		"renamed": {Kind: Renamed, Release: arg(1), Name: arg(2)}, "dropped": {Kind: Dropped}, "noted": {Kind: Noted}, "hold": {Kind: Hold}, "unhold": {Kind: Unhold}, "deploy": {Kind: Deployed, Release: arg(1)},
 		"stop": {Kind: Halt, Signal: signal(1)}, "signal": {Kind: Relay, Signal: signal(1)},
 	}
 	if ev, ok := program[f[0]]; ok {
@@ -346,6 +346,7 @@ func showState(s State) string {
 	note(s.Again && s.Back, strings.TrimSpace("a rollback follows "+s.BackTo))
 	note(s.Again && !s.Back, "another start follows")
 	note(s.Delayed, "a change waits")
+	note(s.OnHold, strings.TrimSpace("on hold "+s.Note))
 	for _, r := range s.Rejected {
 		if r.ByHand {
 			note(true, r.Release+" was rolled back")

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -253,7 +254,9 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 		off += int64(n)
 		// hotinit has one processor of Go's scheduler (package entry), and
 		// neither a read from the page cache nor the hash gives it up by itself.
+		// The machine's processor is for those first who serve meanwhile.
 		runtime.Gosched()
+		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		if err == io.EOF {
 			break
 		}

@@ -219,9 +219,20 @@ func Open(path string, o CheckOptions) (*File, error) {
 // Read fills in Digest. It fails where the content may have changed since the
 // file was opened: whatever is read now is not what was checked.
 func (f *File) Read(done <-chan struct{}) error {
-	d, err := digest(f.fd, done)
-	if err != nil {
-		return &Reason{Text: "cannot be read: " + err.Error(), Err: err}
+	at, local := f.state()
+	d, again := Digest{}, false
+	if local {
+		d, again = recall(at)
+	}
+	if !again {
+		var err error
+		began := now()
+		if d, err = digest(f.fd, done); err != nil {
+			return &Reason{Text: "cannot be read: " + err.Error(), Err: err}
+		}
+		if after, ok := f.state(); ok && local && after == at {
+			remember(at, began, d)
+		}
 	}
 	before := f.Release
 	if err := f.stat(); err != nil {

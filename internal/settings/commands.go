@@ -23,7 +23,7 @@ type commandFlag struct {
 }
 
 var (
-	flagPID     = commandFlag{"--pid", "PID", "ask the hotinit with this PID [1]"}
+	flagPID     = commandFlag{"--pid", "PID", "ask the hotinit with this PID [HOTINIT_CONTROL, or 1, or the only one here]"}
 	flagWait    = commandFlag{"--wait", "", "wait for the outcome, and exit with 1 if the release was rejected"}
 	flagProgram = commandFlag{"--program", "NAME", "of several programs, this one"}
 	flagJSON    = commandFlag{"--json", "", "print JSON"}
@@ -46,6 +46,14 @@ var commands = [...]command{
 	{name: "deploy", args: "[FILE|-]", help: "put a release in place, start it, and wait for the outcome",
 		more:  "FILE, or standard input, replaces what the command runs; its owner and mode stay. It is judged before, as hotinit would (and by --check), exchanged by one rename, and started once, whatever the watch sees. If it is rejected, what was there before is put back. A FILE.sha256 or FILE.minisig beside FILE goes with it. With --dir, a tar archive, not compressed, becomes a new directory, in the place of the watched one, or of the one that a symbolic link leads to. Exit codes: 0 if it is current, 1 if it was rejected, 125 if nothing was changed.",
 		flags: []commandFlag{{"--to", "PATH", "put it there [what the command runs, or with --dir what is watched]"}, {"--dir", "", "unpack a tar archive"}, flagProgram, flagPID}},
+	{name: "hold", args: "[NAME]", help: "note changes from now on, and do not act on them",
+		more:  "What somebody asks for is still done: reload, deploy, rollback, HUP. An app that ends is started again as it was. hotinit status says so; a restart of hotinit forgets it.",
+		flags: []commandFlag{flagPID}},
+	{name: "resume", args: "[NAME]", help: "act on changes again, first of all on what came meanwhile",
+		flags: []commandFlag{flagPID}},
+	{name: "wait", args: "[NAME]", help: "wait until something has come to pass",
+		more:  "ready: a generation serves. swap: the swap that is under way, or else the next one, is decided. stopped: hotinit has ended. With --timeout it also waits for a hotinit that is not there yet. Exit codes: 0, 1 if the swap was rejected or the time is over.",
+		flags: []commandFlag{{"--for", "WHAT", "ready, swap or stopped [ready]"}, {"--timeout", "TIME", "wait no longer"}, flagPID}},
 	{name: "stop", help: "stop the app and hotinit, as SIGTERM does",
 		flags: []commandFlag{flagPID}},
 	{name: "health", help: "exit with 0 while a generation serves, else with 1",

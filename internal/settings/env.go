@@ -135,7 +135,7 @@ func (c *Config) setFromVariable(o *option, name, value string) error {
 // warnUnknown finds HOTINIT_ variables that mean nothing. It is no error: a
 // newer image's variable must not keep an older hotinit from running its app.
 func warnUnknown(environ []string) (warnings []string) {
-	known := []string{"GENERATION"} // what a hotinit outside of this one tells its app
+	known := []string{"GENERATION", "CONTROL"} // what a hotinit outside of this one tells its app; for the subcommands
 	for i := range options {
 		if options[i].env != "" {
 			known = append(known, options[i].env)

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -70,6 +71,14 @@ func setTime(field *time.Duration, v string) error {
 	}
 	*field = d
 	return nil
+}
+
+// Time reads a time as the flags take it.
+func Time(v string) (d time.Duration, err error) {
+	if setTime(&d, v) != nil {
+		return 0, fmt.Errorf("must be %s", aTime)
+	}
+	return d, nil
 }
 
 func setSignal(field *unix.Signal, v string) error {

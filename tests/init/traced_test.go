@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // A process that asks to be traced (PTRACE_TRACEME) is stopped for its parent at
@@ -33,4 +35,11 @@ func TestAGenerationThatAsksToBeTracedIsTerminatedInASwap(t *testing.T) {
 		b.Line("killed by signal 15")
 	}
 	stop(t, b, 128+15)
+}
+
+// So does the command of --check, which hotinit starts as well.
+func TestACheckThatAsksToBeTracedBehavesAsByItself(t *testing.T) {
+	b := start(t, "--check", probe(t)+" traced handled", "--check-timeout", "0", "--", box.App)
+	ended(t, b, 125)
+	b.Line(`--check of .*\b7\b`)
 }

@@ -156,3 +156,41 @@ func TestANameThatIsGoneIsNoEndForANewHandoff(t *testing.T) {
 	}
 	s.Stop(0)
 }
+
+// Whatever of its configuration has gone while hotinit ran, a new handoff goes on with
+// what there is: the app serves, hotinit answers, and ends with the app's status.
+func TestAHandoffThatComesBackIntoAWorseWorldGoesOn(t *testing.T) {
+	for _, gone := range []struct {
+		name, path string
+		flags      []string
+	}{
+		{"the app's directory", "below", []string{"--dir", "below"}},
+		{"the environment", "below", []string{"--envdir", "below"}},
+		{"the state directory", "below", []string{"--state-dir", "below"}},
+		{"what is watched", "below", []string{"--watch", "below"}},
+		{"where copies are made", "below", []string{"--snapshot", "--snapshot-dir", "below"}},
+		{"where the files of hotinit are", "below", []string{"--pid-file", "below/pid", "--status-file", "below/status", "--log-file", "below/log"}},
+		{"where a socket's file is", "below", []string{"--path", "below/socket"}},
+		{"the log's command", "below", []string{"--log-file", "| below/logger"}},
+		{"the executable", "server", nil},
+	} {
+		t.Run(gone.name, func(t *testing.T) {
+			s := site.Serving(t, site.Options{Flags: gone.flags, Prepare: func(s *site.Site) {
+				s.Write("below/logger", "#!/bin/sh\nexec cat\n")
+				if err := os.Chmod(s.File("below/logger"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}})
+			s.Becomes(1, "current")
+			before := s.Handoff().PID
+			if err := os.RemoveAll(s.File(gone.path)); err != nil {
+				t.Fatal(err)
+			}
+			s.KillHandoff()
+			s.Until("another handoff is there", func() bool { h := s.Handoff().PID; return h != 0 && h != before })
+			s.Answers("v1 generation 1 ")
+			s.Becomes(1, "current")
+			s.Stop(0)
+		})
+	}
+}

@@ -1,0 +1,106 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/settings"
+)
+
+// wait runs `hotinit wait`.
+func wait(args []string, out, errs io.Writer) int {
+	c := Client{Patient: true}
+	r := Request{Op: "wait", For: "ready", Wait: true, Steps: Terminal()}
+	fail := func(format string, args ...any) int {
+		fmt.Fprintf(errs, "hotinit wait: "+format+"\n", args...)
+		return exitcode.Failure
+	}
+	for i := 0; i < len(args); i++ {
+		used, err := c.Flag(args[i:])
+		switch more := i+1 < len(args); {
+		case err != nil:
+			return fail("%v", err)
+		case used > 0:
+			i += used - 1
+		case args[i] == "--for" && more:
+			i++
+			r.For = args[i]
+		case args[i] == "--timeout" && more:
+			i++
+			limit, err := settings.Time(args[i])
+			if err != nil {
+				return fail("--timeout %q: %v", args[i], err)
+			}
+			c.By = time.Now().Add(limit)
+		case c.Program == "" && args[i] != "" && args[i][0] != '-':
+			c.Program = args[i]
+		default:
+			return fail("unknown argument %s (%s)", args[i], settings.CommandUsage("wait"))
+		}
+	}
+	if r.For == "stopped" {
+		return waitForTheEnd(&c, r, out, fail)
+	}
+	// Without a limit, a hotinit that is not there is not waited for.
+	c.Patient = !c.By.IsZero()
+	status := 0
+	err := c.Ask(r, func(a Response) bool {
+		switch {
+		case a.Step != "":
+			fmt.Fprintln(errs, a.Step)
+			return true
+		case a.OK:
+			fmt.Fprintln(out, a.Text)
+		default:
+			status = 1
+			fmt.Fprintf(errs, "hotinit wait: %s\n", a.Text)
+		}
+		return false
+	})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		fmt.Fprintf(errs, "hotinit wait: it did not come in time (--timeout)\n")
+		return 1
+	case err != nil:
+		return fail("%v", err)
+	}
+	return status
+}
+
+// waitForTheEnd waits until a hotinit has ended. Its connection ends with its
+// handoff, so another one is tried.
+func waitForTheEnd(c *Client, r Request, out io.Writer, fail func(string, ...any) int) int {
+	c.Patient = false
+	if c.PID == 0 {
+		pid, err := find()
+		if err != nil {
+			fmt.Fprintln(out, "hotinit is not there")
+			return 0
+		}
+		c.PID = pid
+	}
+	for {
+		text := ""
+		err := c.Ask(r, func(a Response) bool {
+			text = a.Text
+			return false
+		})
+		switch gone := (*absent)(nil); {
+		case errors.As(err, &gone):
+			fmt.Fprintln(out, "hotinit has ended")
+			return 0
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			fail("it did not come in time (--timeout)")
+			return 1
+		case err != nil && !errors.Is(err, ErrNoAnswer):
+			return fail("%v", err)
+		case err == nil:
+			fail("%s", text)
+			return 1
+		}
+	}
+}
