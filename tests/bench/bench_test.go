@@ -15,7 +15,7 @@ import (
 var tiny = scale{
 	starts: 1, statuses: 37, orphans: 100, pings: 20,
 	rest: 10 * time.Millisecond, calm: 10 * time.Millisecond, idle: 10 * time.Millisecond, idleRuns: 1,
-	swaps: 2, swapRuns: 1, renames: 2, clients: 4,
+	swaps: 2, swapRuns: 1, intervals: []string{"1"}, renames: 2, clients: 4,
 	appStartup: 10 * time.Millisecond, betweenSwaps: 20 * time.Millisecond,
 }
 

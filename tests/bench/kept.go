@@ -38,6 +38,7 @@ const (
 // keptFigures are in the order of the table in docs/performance.md.
 var keptFigures = []kept{
 	{label: "time to a command's first instruction that the init adds, over tini's", measurement: "startup", figure: firstInstruction, beside: "tini", format: times},
+	{label: "time from its exit to the init's, over tini's", measurement: "startup", figure: exitToEnd, beside: "tini", format: times, noisy: true},
 	{label: "time of a whole run that the init adds, over tini's", measurement: "startup", figure: wholeRun, beside: "tini", format: times},
 	{label: "signal round trip on one processor, over tini's", measurement: "signal", figure: roundTrip, beside: "tini", format: times},
 	{label: "the same, 99th percentile", measurement: "signal", figure: roundTripTail, beside: "tini", format: times, noisy: true},
@@ -56,6 +57,10 @@ var keptFigures = []kept{
 	{label: "the same by rename", measurement: "swap", figure: tailWithin, tool: swapByRename, beside: swapByHand, format: "%.2f ×", noisy: true},
 	{label: "memory after the swaps (PSS), over start_server's", measurement: "swap", figure: proportional, beside: "start_server --interval 1", format: "%.2f ×"},
 	{label: "private dirty memory after the swaps, over start_server's", measurement: "swap", figure: privateDirty, beside: "start_server --interval 1", format: "%.2f ×"},
+	{label: "time until many programs run, over s6's", measurement: "programs", figure: programsUp, beside: "s6", format: "%.2f ×", slack: 1},
+	{label: "the same, over supervisord's", measurement: "programs", figure: programsUp, beside: "supervisord", format: "%.2f ×", slack: 1},
+	{label: "time until many killed programs run again, over s6's", measurement: "programs", figure: programsAgain, beside: "s6", format: "%.2f ×", slack: 1},
+	{label: "context switches a second while many programs are idle", measurement: "programs", figure: contextSwitches, format: "%.2f", slack: 3},
 	{label: "rename to the new generation's first instruction, over that by hand", measurement: "watch", figure: triggerToStart, tool: watchByRename, beside: watchByHand, format: "%.2f ×", slack: 1},
 	{label: "requests per second on an adopted socket, over a passed one", measurement: "adopt", figure: requestRate, beside: passed, format: "%.2f ×", more: true},
 	{label: "requests per second on an adopted socket, over haproxy in front", measurement: "adopt", figure: requestRate, beside: proxied, format: "%.2f ×", more: true},

@@ -203,12 +203,12 @@ func measurePrograms(ctx context.Context, b *bench, r *report) error {
 	}
 	program, n := filepath.Base(sleep), b.scale.programs
 	var (
-		up        = r.figure(fmt.Sprintf("until %d programs run", n), "%.2f s")
-		pss       = r.figure("proportional set size", "%.1f MB")
+		up        = r.figure(programsUp, "%.2f s")
+		pss       = r.figure(proportional, "%.1f MB")
 		processes = r.figure("processes of its own", "%.0f")
 		threads   = r.figure("threads", "%.0f")
-		wakeups   = r.figure(fmt.Sprintf("context switches in %.3g s", b.scale.programsIdle.Seconds()), "%.0f")
-		again     = r.figure("until 100 killed programs run again", "%.2f s")
+		wakeups   = r.figure(contextSwitches, "%.2f")
+		again     = r.figure(programsAgain, "%.2f s")
 		resume    = r.figure("the same for one, with the handoff killed", "%.2f s")
 		down      = r.figure("until all have ended", "%.2f s")
 	)
@@ -247,7 +247,7 @@ func measurePrograms(ctx context.Context, b *bench, r *report) error {
 				if err != nil {
 					return err
 				}
-				wakeups.add(one.name, float64(after-before[i]))
+				wakeups.add(one.name, float64(after-before[i])/b.scale.programsIdle.Seconds())
 			}
 			for _, one := range all {
 				mem, err := memoryOf(one.own)
@@ -287,6 +287,7 @@ func measurePrograms(ctx context.Context, b *bench, r *report) error {
 			return err
 		}
 	}
+	r.note("%d programs; %d of them are killed", n, min(100, n/2))
 	r.note("all of its own processes count, and none of the programs; the context switches are those of %v, from %v after the last start", b.scale.programsIdle, b.scale.calm)
 	return nil
 }

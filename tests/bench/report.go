@@ -31,6 +31,7 @@ type figure struct {
 // Names of the figures that are kept (kept.go).
 const (
 	firstInstruction = "added before the command's first instruction"
+	exitToEnd        = "added from the command's exit to the init's"
 	wholeRun         = "added to a whole run"
 	roundTrip        = "round trip, median"
 	roundTripTail    = "round trip, 99th percentile"
@@ -45,6 +46,8 @@ const (
 	tailWithin       = "99th percentile within swaps"
 	triggerToStart   = "from the trigger to the first instruction"
 	requestRate      = "requests per second, as many as go"
+	programsUp       = "until all run"
+	programsAgain    = "until those that were killed run again"
 	bindAndListen    = "a bind and listen"
 )
 

@@ -12,10 +12,11 @@ type scale struct {
 	rest         time.Duration // before memory is read
 	calm         time.Duration // before idleness counts
 	idle         time.Duration
-	idleRuns     int // at most
-	swaps        int // over all runs
-	swapRuns     int // at most
-	renames      int // per run
+	idleRuns     int      // at most
+	swaps        int      // over all runs
+	swapRuns     int      // at most
+	intervals    []string // of start_server
+	renames      int      // per run
 	clients      int
 	appStartup   time.Duration // what the served app does before it is ready
 	betweenSwaps time.Duration
@@ -29,7 +30,7 @@ func fullScale() scale {
 	return scale{
 		runs: 5, starts: 40, statuses: 1, orphans: 20000, pings: 4000,
 		rest: 3 * time.Second, calm: 14 * time.Second, idle: 60 * time.Second, idleRuns: 2,
-		swaps: 60, swapRuns: 5, renames: 20, clients: 8,
+		swaps: 60, swapRuns: 5, intervals: []string{"0", "1"}, renames: 20, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 5 * time.Second,
 		programs: 1000, programsRuns: 3, programsIdle: 60 * time.Second,
 	}
@@ -40,10 +41,10 @@ func fullScale() scale {
 func quickScale() scale {
 	return scale{
 		runs: 2, starts: 10, statuses: 10, orphans: 2000, pings: 400,
-		rest: 2 * time.Second, calm: 13 * time.Second, idle: 3 * time.Second, idleRuns: 1,
-		swaps: 3, swapRuns: 1, renames: 5, clients: 8,
-		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: time.Second,
-		programs: 100, programsRuns: 1, programsIdle: 3 * time.Second,
+		rest: 1500 * time.Millisecond, calm: 13 * time.Second, idle: 2 * time.Second, idleRuns: 1,
+		swaps: 3, swapRuns: 1, intervals: []string{"1"}, renames: 5, clients: 8,
+		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 500 * time.Millisecond,
+		programs: 100, programsRuns: 1, programsIdle: 2 * time.Second,
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // name, it shows how much of a difference is chance.
 func measureStartup(ctx context.Context, b *bench, r *report) error {
 	first := r.figure(firstInstruction, "%.2f ms")
-	end := r.figure("added from the command's exit to the init's", "%.2f ms")
+	end := r.figure(exitToEnd, "%.2f ms")
 	whole := r.figure(wholeRun, "%.2f ms")
 	again := tool{name: nameDirectAgain}
 	tools := append(append([]tool{direct()}, b.plain...), again)

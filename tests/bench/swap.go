@@ -62,7 +62,7 @@ func (b *bench) deployers() []deployer {
 		{swapByRename, true, startHotinit(nil)},
 	}
 	if b.startServer != "" {
-		for _, interval := range []string{"0", "1"} {
+		for _, interval := range b.scale.intervals {
 			all = append(all, deployer{"start_server --interval " + interval, false, startStartServer(interval)})
 		}
 	}

@@ -120,6 +120,11 @@ func (s *setup) fill(ctx context.Context) error {
 			s.absent = append(s.absent, name)
 		}
 	}
+	for _, name := range []string{"s6-svscan", "runsvdir"} {
+		if _, err := exec.LookPath(name); err != nil {
+			s.absent = append(s.absent, name)
+		}
+	}
 	slices.Sort(s.absent)
 	return s.tryNamespaces(ctx)
 }
