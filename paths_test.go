@@ -179,7 +179,7 @@ func ofTheSystem(e ast.Expr, values map[string]ast.Expr, depth int) bool {
 	return false
 }
 
-// TestTheTestsThatTheDocsNameAreThere holds docs/security.md to its word.
+// TestTheTestsThatTheDocsNameAreThere holds two pages to their word.
 func TestTheTestsThatTheDocsNameAreThere(t *testing.T) {
 	var tests strings.Builder
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -193,17 +193,46 @@ func TestTheTestsThatTheDocsNameAreThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile("docs/security.md")
+	for _, page := range []string{"docs/security.md", "docs/compatibility.md"} {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := regexp.MustCompile("`Test[A-Za-z0-9]+`").FindAllString(string(b), -1)
+		if len(names) == 0 {
+			t.Errorf("%s names none", page)
+		}
+		for _, name := range names {
+			if name = strings.Trim(name, "`"); !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
+				t.Errorf("%s names %s, which is not there", page, name)
+			}
+		}
+	}
+}
+
+// TestEachCaseOfAnotherSuiteHasATestOrAReason reads docs/compatibility.md.
+func TestEachCaseOfAnotherSuiteHasATestOrAReason(t *testing.T) {
+	b, err := os.ReadFile("docs/compatibility.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := regexp.MustCompile("`Test[A-Za-z0-9]+`").FindAllString(string(b), -1)
-	if len(names) == 0 {
-		t.Error("it names none")
-	}
-	for _, name := range names {
-		if name = strings.Trim(name, "`"); !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
-			t.Errorf("docs/security.md names %s, which is not there", name)
+	cases := 0
+	for line := range strings.Lines(string(b)) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| case ") || strings.HasPrefix(line, "| ---") {
+			continue
 		}
+		cases++
+		cells := strings.Split(strings.Trim(line, "|\n "), " | ")
+		if len(cells) != 3 {
+			t.Errorf("not three cells: %s", line)
+			continue
+		}
+		passes, differs := strings.HasPrefix(cells[2], "passes"), strings.HasPrefix(cells[2], "differs: ")
+		if passes == differs || passes && !strings.Contains(cells[1], "`Test") {
+			t.Errorf("neither passes by a test nor says why it differs: %s", line)
+		}
+	}
+	if cases < 50 {
+		t.Errorf("there are %d cases", cases)
 	}
 }
