@@ -23,7 +23,8 @@ type shared struct {
 	logs     *logs
 	manager  *manager
 	killer   killer
-	reserve  sync.Once // threads are kept in reserve, and traced processes let go, once an app runs
+	reserve  sync.Once // threads are kept in reserve, before the first app runs
+	attached sync.Once // traced processes are let go, once an app runs
 	trim     trim.Timer
 	trees    cgroupTrees
 	null     int // /dev/null, the standard input of a program that a file made

@@ -64,6 +64,7 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 	key := s.keyOf(j)
 	p := &process{n: j.n, plan: s.plan, since: time.Now()}
 	spec.Cgroup = s.cgroups.make(j.n)
+	spec.Meanwhile = s.reserveThreads
 	spec.Forked = func(c spawn.Child) {
 		// The child waits until this returns. Once it is recorded, the next
 		// handoff knows about it; before, it ends without executing anything.

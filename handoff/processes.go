@@ -52,21 +52,23 @@ type processes struct {
 func (s *processes) attach(p *process) {
 	s.all[p.n] = p
 	s.await(p)
-	s.shared.reserve.Do(func() {
+	s.shared.attached.Do(func() {
 		go func() {
-			threads.Reserve(spareThreads + signalThreads)
 			s.engine.do(s.killer.look)
 			s.thread.releaseTraced()
 		}()
 	})
 }
 
+// reserveThreads comes before the first app is executed: that may reach its limit of
+// processes at once.
+func (s *shared) reserveThreads() {
+	s.reserve.Do(func() { threads.Reserve(spareThreads) })
+}
+
 // spareThreads are for reading files, and for two system calls that happen to take
 // long.
 const spareThreads = 3
-
-// signalThreads are those that os/signal keeps for itself, see thread.
-const signalThreads = 2
 
 func (s *processes) await(p *process) {
 	main := p.main

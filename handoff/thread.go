@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/spawn"
 	"github.com/hotinit/hotinit/reaper"
 )
@@ -47,14 +48,31 @@ func (t *thread) serve(end <-chan struct{}) {
 func (t *thread) releaseTraced() {
 	t.traced.Do(func() {
 		go func() {
-			children := make(chan os.Signal, 1)
-			signal.Notify(children, unix.SIGCHLD)
+			wait := childEvents()
 			for {
-				t.do(reaper.ReleaseTraced)
-				<-children
+				if reaper.Stopped() {
+					t.do(reaper.ReleaseTraced)
+				}
+				wait()
 			}
 		}()
 	})
+}
+
+// childEvents returns what waits for the next SIGCHLD. os/signal takes a thread for
+// good, so it is used only where there is no other way.
+func childEvents() (wait func()) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil && entry.CatchChildren(fd) == nil {
+		file := os.NewFile(uintptr(fd), "children")
+		return func() {
+			var b [8]byte
+			_, _ = file.Read(b[:])
+		}
+	}
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	return func() { <-children }
 }
 
 // start starts a command that may ask to be traced, as a generation may.

@@ -145,7 +145,8 @@ func (p *pid1) keepInherited() {
 func (p *pid1) run() int {
 	p.start()
 	// Everything waits for the handoff to start, and there is no orphan yet: so
-	// the reaper starts meanwhile.
+	// the threads and the reaper start meanwhile.
+	go threads.Reserve(spareThreads)
 	go reaper.Orphans(func(pid int) { p.reaped <- pid })
 	for {
 		signals := p.signals
@@ -234,9 +235,6 @@ func (p *pid1) handle(m message.Message) {
 	case *message.Drop:
 		p.drop(m.Name)
 	case *message.Record:
-		if p.records == nil {
-			go threads.Reserve(spareThreads) // the app is about to run
-		}
 		p.trim.Touch()
 		if state, complete := p.hand.join.Add(m); complete {
 			p.record(m.Program, state)

@@ -31,6 +31,14 @@ func ReleaseTraced() {
 	}
 }
 
+// Stopped reports whether a child has stopped, which ReleaseTraced is to see. Any
+// thread may ask.
+func Stopped() bool {
+	var info siginfo
+	err := waitid(unix.P_ALL, 0, &info, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT|unix.WALL)
+	return err == nil && info.pid != 0
+}
+
 func detach(pid int, sig unix.Signal) {
 	// Only who is traced gets a SIGTRAP from its own execve(2). It looks as if the
 	// process had sent it to itself by kill(2).

@@ -35,6 +35,27 @@ var (
 	faultMask uint64               // the faults that have the handler
 )
 
+// Read by hotinit_catch.
+var (
+	//lint:ignore U1000 hotinit_catch reads it
+	childFD int
+	//lint:ignore U1000 hotinit_catch adds it to the eventfd(2)
+	one uint64 = 1
+)
+
+// CatchChildren adds to fd, a non-blocking eventfd(2), upon each SIGCHLD. os/signal
+// would keep a thread for it. Nothing else in the process gets SIGCHLD then. fd must
+// stay open as long as the process lives.
+//
+// On architectures other than amd64 and arm64 it returns ENOSYS.
+func CatchChildren(fd int) error {
+	if catch, _ := handler(); catch == 0 {
+		return &Error{"catch SIGCHLD without os/signal on this architecture", syscall.ENOSYS}
+	}
+	childFD = fd
+	return catchOne(int(syscall.SIGCHLD))
+}
+
 // Blockable reports whether a signal stays blocked in all threads, so that it can
 // be read from a signalfd(2). CatchUnblockable receives the others, except
 // SIGCHLD, which os/signal receives.

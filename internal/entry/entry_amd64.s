@@ -388,7 +388,18 @@ move:
 // the number to catchFD, or sets its bit in sentEarly while there is no catchFD.
 // Any other signal, such as a fault, goes on to the handler that was installed
 // before. Where there was none, it is a SIGURG that this process sent itself.
+//
+// SIGCHLD only wakes who reads childFD, see CatchChildren.
 TEXT hotinit_catch(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	CMPL	DI, $17
+	JNE	other
+	MOVQ	·childFD(SB), DI
+	LEAQ	·one(SB), SI
+	MOVL	$8, DX
+	MOVL	$1, AX
+	SYSCALL
+	RET
+other:
 	MOVL	8(SI), AX
 	CMPL	AX, $-6
 	JNE	sent

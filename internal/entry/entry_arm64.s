@@ -226,7 +226,18 @@ go:
 // the number to catchFD, or sets its bit in sentEarly while there is no catchFD.
 // Any other signal, such as a fault, goes on to the handler that was installed
 // before. Where there was none, it is a SIGURG that this process sent itself.
+//
+// SIGCHLD only wakes who reads childFD, see CatchChildren.
 TEXT hotinit_catch(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
+	CMPW	$17, R0
+	BNE	other
+	MOVD	·childFD(SB), R0
+	MOVD	$·one(SB), R1
+	MOVD	$8, R2
+	MOVD	$64, R8
+	SVC
+	RET
+other:
 	MOVW	8(R1), R3
 	CMPW	$-6, R3
 	BNE	sent

@@ -458,3 +458,13 @@ func TestOnlyGoesOwnThreadsSleepLessExactly(t *testing.T) {
 		}
 	})
 }
+
+func TestCatchChildrenTellsOfAnEnd(t *testing.T) {
+	for _, b := range []build{exact, pie, unknown, plain} {
+		t.Run(b.name, func(t *testing.T) {
+			if out, err := exec.Command(b.path(t), "children").CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "ended,") {
+				t.Errorf("%v: %q", err, out)
+			}
+		})
+	}
+}

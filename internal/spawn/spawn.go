@@ -80,6 +80,10 @@ type Spec struct {
 	// and the *Error has ETIMEDOUT.
 	Limit time.Duration
 
+	// Meanwhile, if not nil, is called when the child exists, before Forked, while the
+	// child installs its filter.
+	Meanwhile func()
+
 	// Forked, if not nil, is called when the child exists, and the child executes
 	// nothing before Forked returns. If this process is killed before that, the
 	// child exits. So Forked can record the child before the program runs.
@@ -165,6 +169,9 @@ func (im *image) start() (Child, error) {
 		// The child is this process's and was not waited for, so the PID is its.
 		limit := time.AfterFunc(im.spec.Limit, func() { _ = unix.Kill(int(pid), unix.SIGKILL) })
 		inTime = limit.Stop
+	}
+	if e == 0 && im.spec.Meanwhile != nil {
+		im.spec.Meanwhile()
 	}
 	if im.filter != nil {
 		if e == 0 {

@@ -1,6 +1,7 @@
 package inits
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -354,7 +355,10 @@ func processLimit(t *testing.T) string {
 	t.Helper()
 	for _, root := range []string{"/sys/fs/cgroup/pids", "/sys/fs/cgroup"} {
 		dir := filepath.Join(root, "hotinit-test-"+itoa(os.Getpid()))
-		if os.Mkdir(dir, 0o755) != nil {
+		switch err := os.Mkdir(dir, 0o755); {
+		case errors.Is(err, os.ErrExist):
+			return dir // an earlier call of the same test has made it
+		case err != nil:
 			continue
 		}
 		t.Cleanup(func() {

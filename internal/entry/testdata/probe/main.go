@@ -35,6 +35,8 @@ func main() {
 		select {}
 	case "processors":
 		err = processors()
+	case "children":
+		err = children()
 	case "slack":
 		err = slack()
 	case "allthreads":
@@ -44,6 +46,33 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// children starts a process, and prints a line once SIGCHLD has told of its end.
+func children() error {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	if err := entry.CatchChildren(fd); err != nil {
+		return err
+	}
+	threads := func() int { names, _ := os.ReadDir("/proc/self/task"); return len(names) }
+	before := threads()
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"probe", "nothing"}, nil)
+	if err != nil {
+		return err
+	}
+	var b [8]byte
+	if _, err := os.NewFile(uintptr(fd), "children").Read(b[:]); err != nil {
+		return err
+	}
+	var ws syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &ws, syscall.WNOHANG, nil); err != nil || !ws.Exited() {
+		return fmt.Errorf("wait4: %v, %v", err, ws)
+	}
+	fmt.Println("ended,", threads()-before, "threads more")
+	return nil
 }
 
 // slack prints the timer slack of the first thread, and then that of the others.
