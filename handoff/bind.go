@@ -119,7 +119,7 @@ func memberEnvironment(base []string, cfg *settings.Config) []string {
 			env = append(env, v)
 		}
 	}
-	return append(append(env, cfg.Environment...), "HOTINIT_PROGRAM="+cfg.Program)
+	return append(append(env, cfg.Environment...), programVariable+"="+cfg.Program)
 }
 
 // boundSocket is one that hotinit has bound for a program.

@@ -35,6 +35,7 @@ type membership struct {
 	why    string    // the last line about its end
 	ticked time.Time // from when on its schedule counts
 
+	was   *order.Facts                   // what the last handoff knew of its place
 	facts func(*program) order.Facts     // its place in the order, for the record
 	place func(*program, *machine.State) // tells the order where it is
 
@@ -44,6 +45,9 @@ type membership struct {
 	inherited func() map[int]int // what hotinit was started with
 	settled   func()             // called once it is over and nothing of it is left
 }
+
+// programVariable has a program's name in the environment of its processes.
+const programVariable = "HOTINIT_PROGRAM"
 
 // planOf returns what generation n runs with.
 func (s *program) planOf(n int) *plan {

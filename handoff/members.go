@@ -116,7 +116,8 @@ func (s *supervisor) takeOver(name string, recorded []byte) (spec order.Spec, er
 	}
 	s.reschedule(p, time.Now())
 	spec = s.spec(p)
-	spec.Was = resumed(r.Order, &r.State)
+	p.was = resumed(r.Order, &r.State)
+	spec.Was = p.was
 	return spec, nil
 }
 

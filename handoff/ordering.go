@@ -176,6 +176,9 @@ func (s *supervisor) facts(p *program) order.Facts {
 	if o := s.order.Find(p.name); o != nil {
 		return o.Facts
 	}
+	if p.was != nil {
+		return *p.was // the order is about to be told
+	}
 	return order.Facts{}
 }
 

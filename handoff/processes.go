@@ -306,6 +306,15 @@ func (s *processes) named(pid int) string {
 	if ok && s.contract.Notify != "" && address != s.contract.Notify {
 		return ""
 	}
+	// Several programs have generations of the same numbers, and what --check runs has
+	// no NOTIFY_SOCKET.
+	mine := os.Getenv(programVariable)
+	if s.member {
+		mine = s.name
+	}
+	if program, _ := proc.Getenv(pid, programVariable); program != mine {
+		return ""
+	}
 	n, _ := proc.Getenv(pid, "HOTINIT_GENERATION")
 	return n
 }

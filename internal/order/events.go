@@ -96,6 +96,10 @@ func (s *State) resume(p *Program) {
 	p.Phase = Down
 	s.setPhase(p, f.Phase)
 	switch p.Phase {
+	case Down:
+		if p.Result == NotRun && !p.Held && !p.Scheduled && !s.Halting {
+			s.setPhase(p, Waiting) // the handoff was lost before it was told of it
+		}
 	case Starting:
 		s.take(p)
 	case Stopping:

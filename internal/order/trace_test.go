@@ -145,6 +145,8 @@ func parseEvent(f []string) (Event, error) {
 						spec.Same = true
 					case "held":
 						spec.Was = &Facts{Held: true}
+					case "new":
+						spec.Was = &Facts{}
 					case "up":
 						spec.Was = &Facts{Phase: Up}
 					case "done":

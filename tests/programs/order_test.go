@@ -214,4 +214,36 @@ func TestStartsAreSpacedAndBounded(t *testing.T) {
 	y.stop(0)
 }
 
+func TestTheEndOfAProgramEndsNoCheckOfAnother(t *testing.T) {
+	dir := t.TempDir()
+	check, end, begun := filepath.Join(dir, "check"), filepath.Join(dir, "end"), filepath.Join(dir, "begun")
+	for _, path := range []string{check, end} {
+		if err := mkfifo(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	y := open(t, map[string]string{
+		"web":  sh(lives("web"), "HOTINIT_CHECK=sh -c 'touch "+begun+"; cat "+check+"'"),
+		"job":  sh("cat "+end+"; echo job ends", "HOTINIT_RUN=once"),
+		"next": sh("echo next runs", "HOTINIT_RUN=once", "HOTINIT_AFTER=job"),
+	})
+	y.Until("the check runs", func() bool { _, err := os.Stat(begun); return err == nil })
+	release := func(path string) {
+		w, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+	}
+	release(end)
+	y.Line("^job ends")
+	y.Line("^next runs") // so what the job left was looked for
+	release(check)
+	y.Line("^web runs")
+	y.stop(0)
+	if n := y.Output.Count(regexp.MustCompile("web: generation .* failed")); n != 0 {
+		t.Errorf("the check was ended; output:\n%s", y.Output)
+	}
+}
+
 func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
