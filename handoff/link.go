@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/message"
 )
 
@@ -22,6 +23,11 @@ type link struct {
 	held map[string]bool
 	// programs are the same of each program that a file made.
 	programs map[string]*kept
+	// trial says that this process may act upon nothing before released has
+	// returned; last is what became of the last upgrade.
+	trial    bool
+	last     message.Attempt
+	upgraded bool // this process was in a trial, and init has its executable
 }
 
 // forPrograms begins the names of what init keeps for programs that files made. The
@@ -37,7 +43,11 @@ func connect() (l *link, dir string, records map[string][]byte, err error) {
 		start = nil
 		err = l.Next(func(m message.Message) { start, _ = m.(*message.Start) })
 		if err != nil || start == nil {
-			return nil, "", nil, fmt.Errorf("descriptor %d is not the socket to init (only hotinit itself starts this role)", message.Socket)
+			return l, "", nil, fmt.Errorf("descriptor %d is not the socket to init (only hotinit itself starts this role)", message.Socket)
+		}
+		l.trial, l.last = start.Trial, start.Upgrade
+		if err := message.CheckVersion(start.Version); err != nil {
+			return l, "", nil, fmt.Errorf("cannot understand init: %w", err)
 		}
 		for _, k := range start.Kept {
 			unix.CloseOnExec(k.FD)
@@ -56,7 +66,7 @@ func connect() (l *link, dir string, records map[string][]byte, err error) {
 			}
 		})
 		if err != nil {
-			return nil, "", nil, fmt.Errorf("cannot receive the records that init keeps: %w", err)
+			return l, "", nil, fmt.Errorf("cannot receive the records that init keeps: %w", err)
 		}
 	}
 	return l, start.Dir, records, nil
@@ -99,10 +109,13 @@ func (l *link) drop(name string) {
 	}
 }
 
-// receive calls handle with each signal that init passes on, until init is
-// gone. Without init nothing reaps and nothing holds the sockets, so the
-// handoff then ends too.
-func (l *link) receive(handle func(*message.Signal)) {
+// receive calls handle with the signals that came already, and then with each one
+// that init passes on, until init is gone. Without init nothing reaps and nothing
+// holds the sockets, so the handoff then ends too.
+func (l *link) receive(handle func(*message.Signal), came ...*message.Signal) {
+	for _, sig := range came {
+		handle(sig)
+	}
 	l.Receive(func(m message.Message) bool {
 		if sig, ok := m.(*message.Signal); ok {
 			handle(sig)
@@ -145,6 +158,41 @@ func (l *link) forApp(name string) *kept {
 		}
 	}
 	return k
+}
+
+// refuse tells init why this executable cannot go on in a trial, which init ends
+// by going back to its own. Where there is no trial it does nothing.
+func (l *link) refuse(err error) {
+	if l.trial {
+		_ = l.SendWait(&message.Refused{Why: err.Error()})
+		os.Exit(exitcode.Failure)
+	}
+}
+
+// released tells init in a trial that this executable can go on, and waits until
+// init has it as well. It returns the signals that came meanwhile.
+func (l *link) released() (came []*message.Signal) {
+	if !l.trial {
+		return nil
+	}
+	_ = fault.At("handoff.able")
+	err := l.SendWait(&message.Able{})
+	_ = fault.At("handoff.waits")
+	for l.trial && err == nil {
+		err = l.Next(func(m message.Message) {
+			switch m := m.(type) {
+			case *message.Signal:
+				came = append(came, m)
+			case *message.Upgraded:
+				l.trial, l.upgraded = false, true
+			}
+		})
+	}
+	if err != nil {
+		os.Exit(exitcode.Failure)
+	}
+	_ = fault.At("handoff.released")
+	return came
 }
 
 // kept is what init keeps for one program: names begin with the program's.

@@ -220,20 +220,13 @@ func startOf(pid int) uint64 {
 
 // executed waits until a forked child has executed the app or has ended, which it
 // does at once when the handoff that forked it is gone. It reports whether the
-// child executed the app.
+// child executed the app. Until then its command line is the handoff's, whichever
+// hotinit that was.
 func executed(pid int, start uint64) bool {
-	own, err := os.Stat("/proc/self/exe")
-	if err != nil {
-		return startOf(pid) == start
-	}
 	for range 1000 {
 		st, err := proc.Read(pid)
 		if err != nil || st.Start != start || !st.Alive() {
 			return false
-		}
-		exe, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")
-		if err == nil && !os.SameFile(own, exe) {
-			return true
 		}
 		if b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline"); err == nil && !strings.HasPrefix(string(b), "hotinit-handoff\x00") {
 			return true

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
@@ -38,6 +39,7 @@ type supervisor struct {
 	done     bool          // the verdict is given
 	told     time.Duration // how long init was told that everything may take to end
 	reaped   reaped
+	upgrades upgrades
 }
 
 // Run is the handoff's whole life. It does not return.
@@ -47,11 +49,13 @@ func Run(argv []string) {
 	copy(name[:15], "hotinit-handoff")
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptrOf(&name[0]), 0, 0, 0)
 
+	_ = fault.At("handoff.start")
 	// The generations are started on one thread, see thread.
 	runtime.LockOSThread()
 	tune()
 	l, dir, records, err := connect()
 	if err != nil {
+		l.refuse(err)
 		say.Line("%v", err)
 		os.Exit(exitcode.Failure)
 	}
@@ -90,6 +94,7 @@ func Run(argv []string) {
 		os.Exit(0)
 	}
 	if err := s.run(records, report); err != nil {
+		s.link.refuse(err) // the files are those of the handoff that comes back
 		s.removeFiles()
 		s.fail(err)
 	}
@@ -98,6 +103,7 @@ func Run(argv []string) {
 
 // fail gives the verdict that hotinit cannot work, and does not return.
 func (s *supervisor) fail(err error) {
+	s.link.refuse(err)
 	say.Line("%v", err)
 	status := exitcode.Failure
 	if e, ok := err.(interface{ ExitCode() int }); ok {
@@ -179,6 +185,7 @@ func (s *supervisor) removeFiles() {
 // or -1.
 func (s *supervisor) run(records map[string][]byte, report int) error {
 	resumed := len(records) > 0
+	s.upgrades.prepare(s)
 	if !resumed {
 		s.warn()
 	}
@@ -238,7 +245,8 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	if err := s.startPrograms(records); err != nil {
 		return err
 	}
-	go s.link.receive(s.signal)
+	go s.link.receive(s.signal, s.link.released()...)
+	s.upgrades.start()
 	end := make(chan struct{})
 	go func() {
 		s.loop.run()
@@ -362,6 +370,9 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 	}
 	if r.Op == "metrics" {
 		s.answerMetrics(r, reply)
+		return
+	}
+	if s.upgrades.answer(r, reply, gone) {
 		return
 	}
 	var p *program

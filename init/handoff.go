@@ -24,6 +24,7 @@ type handoff struct {
 	opening bool   // the records are being sent to it
 	reaped  bool
 	join    message.Join // records that have not arrived whole yet
+	trial   bool         // it waits for Upgraded
 }
 
 // received is what a handoff's goroutine tells the loop. Whoever takes one with
@@ -49,6 +50,8 @@ func (r received) discard() {
 		unix.Close(m.FD)
 	case *message.Terminal:
 		unix.Close(m.FD)
+	case *message.Upgrade:
+		unix.Close(m.FD)
 	}
 	r.done <- struct{}{}
 }
@@ -56,6 +59,10 @@ func (r received) discard() {
 // start starts a handoff, or arms retry to try again.
 func (p *pid1) start() {
 	hand, err := p.spawn()
+	if err != nil && p.upgrade.stage == trying {
+		p.reject("it cannot be started: " + err.Error())
+		return
+	}
 	if err != nil {
 		p.attempts.failed(err, len(p.records) > 0)
 		p.retry.Reset(p.attempts.delay())
@@ -76,13 +83,10 @@ func (p *pid1) spawn() (*handoff, error) {
 	}
 	defer unix.Close(theirs)
 	h := &handoff{link: message.NewLink(ours)}
-	files := []int{0, 1, 2, theirs}
-	for i := range 3 {
-		if _, err := unix.FcntlInt(uintptr(i), unix.F_GETFD, 0); err != nil {
-			files[i] = -1 // it was closed when hotinit was started, and stays so
-		}
-	}
-	m := message.Start{Dir: p.dir, Records: len(p.records)}
+	files := append(first(), theirs)
+	file := p.upgrade.executable() // -1: hotinit's own
+	m := message.Start{Version: message.Version, Dir: p.dir, Records: len(p.records),
+		Trial: file >= 0, Upgrade: p.upgrade.Attempt}
 	for name, fd := range p.kept {
 		m.Kept = append(m.Kept, message.Kept{Name: name, FD: len(files)})
 		files = append(files, fd)
@@ -94,7 +98,7 @@ func (p *pid1) spawn() (*handoff, error) {
 	}
 	h.child, err = spawn.Start(&spawn.Spec{
 		Path: "/proc/self/exe", // also when the file is gone
-		FD:   -1,
+		FD:   file,
 		Argv: append([]string{Name}, p.args...),
 		Env:  entry.Environ(),
 		// The handoff passes on to each generation what it is started with.
@@ -109,6 +113,18 @@ func (p *pid1) spawn() (*handoff, error) {
 		return nil, err
 	}
 	return p.attend(h, later), nil
+}
+
+// first are init's first three descriptors. One that was closed when hotinit was
+// started stays so.
+func first() []int {
+	fds := []int{0, 1, 2}
+	for i := range fds {
+		if _, err := unix.FcntlInt(uintptr(i), unix.F_GETFD, 0); err != nil {
+			fds[i] = -1
+		}
+	}
+	return fds
 }
 
 // attend begins to listen to a handoff that was started, which gets these messages
@@ -161,7 +177,7 @@ func (p *pid1) early() (*handoff, error) {
 	// Until now init keeps only what hotinit was started with. The handoff has
 	// each of these descriptors at the same number, but for the one where the
 	// socket is.
-	m := message.Start{Dir: p.dir}
+	m := message.Start{Version: message.Version, Dir: p.dir}
 	for name, fd := range p.kept {
 		if fd == message.Socket && e.Third > 0 {
 			fd = e.Third
@@ -184,7 +200,6 @@ const Name = "hotinit-handoff"
 // receive reads what the handoff sends until the handoff is gone and everything
 // is read. Before that it sends the records that are left.
 func (p *pid1) receive(h *handoff, later []message.Message) {
-	defer h.link.Close()
 	done := make(chan struct{})
 	tell := func(r received) {
 		r.from, r.done = h, done
@@ -199,17 +214,18 @@ func (p *pid1) receive(h *handoff, later []message.Message) {
 	if len(later) > 0 {
 		tell(received{opened: true})
 	}
-	verdict := false
-	h.link.Receive(func(m message.Message) bool {
+	stopped := h.link.Receive(func(m message.Message) bool {
 		tell(received{m: m})
-		_, verdict = m.(*message.Exit)
+		_, verdict := m.(*message.Exit)
 		return !verdict
 	}, func(err error) {
 		say.Line("the handoff's %v; it is ignored", err)
 	})
-	if verdict {
+	if stopped {
+		p.still <- struct{}{}
 		return
 	}
+	h.link.Close()
 	h.kill() // it may be alive without its socket
 	p.messages <- received{from: h}
 }
@@ -224,6 +240,10 @@ func (p *pid1) lost() {
 		p.gone = p.hand.child.PID
 	}
 	p.hand = nil
+	if p.upgrade.stage != settled {
+		p.handedOver()
+		return
+	}
 	p.attempts.died(len(p.records) > 0)
 	p.retry.Reset(p.attempts.delay())
 }

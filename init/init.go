@@ -11,8 +11,9 @@
 // and tells the loop.
 //
 // Read init.go for the loop, handoff.go for the life of the handoff, answer.go
-// for a handoff that does not act, signals.go for how signals come in, and
-// end.go for how everything ends.
+// for a handoff that does not act, signals.go for how signals come in, upgrade.go,
+// trial.go and state.go for how another hotinit takes over, and end.go for how
+// everything ends.
 package pid1
 
 import (
@@ -56,18 +57,24 @@ type pid1 struct {
 	pending []signal // not acknowledged yet, oldest first
 	lastSeq uint64
 	orphans uint64 // how many were reaped
-	gone    int    // a handoff that was lost and is not reaped yet
+	gone    int    // a child of init's own that has ended and is not reaped yet
 	answers answers
 
 	signals  chan signal
 	messages chan received
 	reaped   chan int
 
-	trim      trim.Timer
-	warn      bool // print which orphans were reaped
-	suspend   bool // stop with the app, where a shell means hotinit by a job control signal
-	suspended bool // the app got such a signal, and no SIGCONT since
-	steps     int  // since the last garbage collection
+	upgrade upgrade
+	sources []source      // where signals come from
+	caught  int           // the pipe of those that cannot be blocked, -1 for none
+	still   chan struct{} // what freeze stops says so
+
+	trim        trim.Timer
+	warn        bool // print which orphans were reaped
+	parentDeath int  // the signal that init gets when its own parent ends, 0 for none
+	suspend     bool // stop with the app, where a shell means hotinit by a job control signal
+	suspended   bool // the app got such a signal, and no SIGCONT since
+	steps       int  // since the last garbage collection
 }
 
 // signal is one that the handoff has not acknowledged.
@@ -84,15 +91,7 @@ func Run(args []string) int {
 	// collect runs it instead, when there was something to do.
 	debug.SetGCPercent(-1)
 
-	p := &pid1{
-		args:     args,
-		retry:    stopped(),
-		answers:  newAnswers(),
-		signals:  make(chan signal),
-		messages: make(chan received),
-		reaped:   make(chan int),
-		kept:     make(map[string]int),
-	}
+	p := newInit(args)
 	// The handoff looks for a relative command in this directory. Init itself
 	// moves to /, so that it keeps no mount busy.
 	p.dir, _ = os.Getwd()
@@ -111,6 +110,21 @@ func Run(args []string) int {
 	status := p.run()
 	p.removeCgroups()
 	return status
+}
+
+func newInit(args []string) *pid1 {
+	return &pid1{
+		args:     args,
+		retry:    stopped(),
+		answers:  newAnswers(),
+		signals:  make(chan signal),
+		messages: make(chan received),
+		reaped:   make(chan int),
+		kept:     make(map[string]int),
+		upgrade:  newUpgrade(),
+		caught:   -1,
+		still:    make(chan struct{}),
+	}
 }
 
 // stopped returns a timer that does not run.
@@ -143,7 +157,9 @@ func (p *pid1) keepInherited() {
 
 // run is the loop that owns all of init's state.
 func (p *pid1) run() int {
-	p.start()
+	if p.hand == nil {
+		p.start()
+	}
 	// Everything waits for the handoff to start, and there is no orphan yet: so
 	// the threads and the reaper start meanwhile.
 	go threads.Reserve(spareThreads)
@@ -172,11 +188,10 @@ func (p *pid1) run() int {
 				p.lost()
 				break
 			}
-			if verdict, ok := r.m.(*message.Exit); ok {
+			if verdict, ok := r.m.(*message.Exit); ok && !p.upgrade.tries() {
 				return p.end(verdict)
 			}
-			p.handle(r.m)
-			r.done <- struct{}{}
+			p.take(r)
 			p.flush()
 			p.stopWithApp()
 
@@ -188,6 +203,12 @@ func (p *pid1) run() int {
 
 		case <-p.retry.C:
 			p.start()
+
+		case a := <-p.upgrade.answers:
+			p.tried(a)
+
+		case <-p.upgrade.limit.C:
+			p.tooLate()
 
 		case <-p.answers.due.C:
 			if sig := p.unanswered(); sig != 0 {
@@ -215,7 +236,7 @@ func (p *pid1) handle(m message.Message) {
 	switch m := m.(type) {
 	case *message.Hello:
 		p.attempts.succeeded()
-		p.warn, p.suspend = m.Warn, m.Suspend
+		p.warn, p.suspend, p.parentDeath = m.Warn, m.Suspend, m.ParentDeath
 		p.answers.stops, p.answers.timeout = m.Stops, m.StopTimeout
 		if m.ParentDeath != 0 {
 			// -p of tini: init gets this signal when its own parent has ended.
@@ -251,6 +272,8 @@ func (p *pid1) handle(m message.Message) {
 		p.acknowledged(m.Seq)
 	case *message.Ask:
 		p.queue(signal{})
+	case *message.Upgrade:
+		p.beginUpgrade(m)
 	}
 }
 
@@ -308,6 +331,10 @@ func (p *pid1) noteReaped(pid int) {
 		p.hand.reaped = true
 		return
 	}
+	if t := p.upgrade.trial; t != nil && pid == t.child.PID {
+		t.reaped = true
+		return
+	}
 	if pid == p.gone {
 		p.gone = 0
 		return
@@ -346,6 +373,12 @@ func (p *pid1) acknowledged(seq uint64) {
 func (p *pid1) flush() {
 	if p.hand == nil || p.hand.opening {
 		return
+	}
+	if p.hand.trial && p.upgrade.stage == settled {
+		if p.hand.link.Send(&message.Upgraded{}) != nil {
+			return
+		}
+		p.hand.trial = false
 	}
 	for _, s := range p.pending {
 		if s.seq <= p.hand.sent {

@@ -29,8 +29,26 @@ func (p *pid1) listen() error {
 	if err != nil {
 		return fmt.Errorf("cannot receive signals by signalfd: %w", err)
 	}
-	go p.read(fd)
+	p.add(source{os.NewFile(uintptr(fd), "signalfd"), p.read})
 	return p.catch()
+}
+
+// source is a descriptor that signals are read from, and how.
+type source struct {
+	file *os.File
+	read func(*os.File) // until its deadline
+}
+
+func (p *pid1) add(s source) {
+	p.sources = append(p.sources, s)
+	p.follow(s)
+}
+
+func (p *pid1) follow(s source) {
+	go func() {
+		s.read(s.file)
+		p.still <- struct{}{}
+	}()
 }
 
 // catch receives the signals that cannot be blocked: by the handler of package
@@ -52,24 +70,26 @@ func (p *pid1) catch() error {
 		}()
 		return nil
 	}
-	go func() {
-		file := os.NewFile(uintptr(pipe[0]), "caught signals")
-		var b [1]byte
-		for {
-			if n, err := file.Read(b[:]); err != nil || n == 0 {
-				return
-			}
-			p.signals <- signal{sig: unix.Signal(b[0])}
-		}
-	}()
+	p.caught = pipe[0]
+	p.add(source{os.NewFile(uintptr(pipe[0]), "caught signals"), p.readCaught})
 	return nil
+}
+
+// readCaught passes on the signals whose numbers the handler writes.
+func (p *pid1) readCaught(file *os.File) {
+	var b [1]byte
+	for {
+		if n, err := file.Read(b[:]); err != nil || n == 0 {
+			return
+		}
+		p.signals <- signal{sig: unix.Signal(b[0])}
+	}
 }
 
 const wordBits = int(unsafe.Sizeof(unix.Sigset_t{}.Val[0])) * 8
 
 // read passes on what the signalfd delivers.
-func (p *pid1) read(fd int) {
-	file := os.NewFile(uintptr(fd), "signalfd")
+func (p *pid1) read(file *os.File) {
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return

@@ -3,7 +3,8 @@
 //
 // One executable has three roles: init, which the command line starts; the
 // handoff, which init starts; and the client of the subcommands. docs/design.md
-// says how they work together. A command line that asks for a text alone (--help,
+// says how they work together. A hotinit that takes the place of another one is
+// init at once, whatever the command line is. A command line that asks for a text alone (--help,
 // --version) is answered here, before a second process is started.
 package main
 
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/hotinit/hotinit/handoff"
@@ -22,6 +24,7 @@ import (
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/spawn"
+	"github.com/hotinit/hotinit/internal/upgrade"
 	"github.com/hotinit/hotinit/internal/version"
 )
 
@@ -37,6 +40,10 @@ func main() { os.Exit(run(os.Args)) }
 func run(argv []string) int {
 	if len(argv) == 0 {
 		argv = []string{"hotinit"} // execve(2) allows an empty argv
+	}
+	if handed := entry.TakeHanded(); handed != nil {
+		// Another hotinit has parsed this command line, and runs what it says.
+		return pid1.Resume(argv, handed)
 	}
 	isHandoff := argv[0] == pid1.Name && len(argv) > 1
 	if !isHandoff {
@@ -89,6 +96,8 @@ func subcommand(argv0, name string, args []string) int {
 		text, err = settings.CommandHelp(argv0, []string{name})
 	case name == "help":
 		text, err = settings.CommandHelp(argv0, args)
+	case name == "version" && slices.Equal(append([]string{name}, args...), upgrade.Args):
+		text = upgrade.Own().JSON()
 	case name == "version":
 		text = versionText(argv0)
 	case name == "deploy":

@@ -47,7 +47,9 @@ func ask(pid int, r Request, limit time.Duration, by time.Time, each func(Respon
 		_ = file.SetDeadline(by)
 	}
 	extend()
-	if err := json.NewEncoder(file).Encode(r); err != nil {
+	if err := json.NewEncoder(file).Encode(r); errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return ErrNoAnswer
+	} else if err != nil {
 		return fmt.Errorf("cannot ask the hotinit with PID %d: %w", pid, err)
 	}
 	decoder := json.NewDecoder(file)
@@ -104,6 +106,8 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			r.Release = arg
 		case (name == "metrics" || name == "hold" || name == "resume") && r.Program == "" && arg != "" && arg[0] != '-':
 			r.Program = arg
+		case name == "upgrade" && r.File == "" && arg != "" && arg[0] != '-':
+			r.File = arg
 		case arg == "--pid":
 			used, err := c.Flag(args[i:])
 			if err != nil {
@@ -122,6 +126,9 @@ func Command(name string, args []string, out, errs io.Writer) int {
 	}
 	c.Program = r.Program
 	r.Steps = r.Wait && Terminal()
+	if name == "upgrade" {
+		return upgrade(&c, r, out, errs)
+	}
 	status := 0
 	err := c.Ask(r, func(a Response) bool {
 		if a.Step != "" {
@@ -196,6 +203,9 @@ func Print(w io.Writer, s *Status) {
 	}
 	if s.Reason != "" {
 		fmt.Fprintf(w, "the last release that failed: %s\n", s.Reason)
+	}
+	if s.Upgrade != "" {
+		fmt.Fprintln(w, s.Upgrade)
 	}
 }
 

@@ -22,7 +22,8 @@ import (
 // Request is what is asked for.
 type Request struct {
 	// Op is "status", "reload", "rollback", "releases", "metrics", "hold", "resume", "wait", "stop", "health", or one of
-	// "target", "prove" and "deploy", by which a release is put in place.
+	// "target", "prove" and "deploy", by which a release is put in place, or "upgrade"
+	// and "upgraded".
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.
 	Program string `json:",omitempty"`
@@ -43,6 +44,11 @@ type Request struct {
 	For string `json:",omitempty"`
 	// Watch has status answer again at each change.
 	Watch bool `json:",omitempty"`
+	// File is the executable that upgrade is to replace hotinit with, "" for the
+	// one that is where hotinit was started from.
+	File string `json:",omitempty"`
+	// Upgrade has upgraded answer once the upgrade of this number is decided.
+	Upgrade int `json:",omitempty"`
 }
 
 // Response is the answer.
@@ -58,6 +64,8 @@ type Response struct {
 
 	Metrics []metrics.Family `json:"metrics,omitempty"`
 	Target  *Target          `json:"target,omitempty"`
+
+	Upgrade int `json:"upgrade,omitempty"` // the number of the upgrade that is being tried
 }
 
 // Target is what is deployed to a program.
@@ -94,7 +102,8 @@ type Status struct {
 	Past        []Past       `json:"past,omitempty"`    // the last few that ended, oldest first
 	Good        int          `json:"good,omitempty"`    // the generation whose release is the last good one
 	Rejected    string       `json:"rejected,omitempty"`
-	Reason      string       `json:"reason,omitempty"` // why the last release that failed did
+	Reason      string       `json:"reason,omitempty"`  // why the last release that failed did
+	Upgrade     string       `json:"upgrade,omitempty"` // why the last upgrade of hotinit was rejected
 }
 
 // Generation is one that has a process, or is about to.

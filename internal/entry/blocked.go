@@ -7,10 +7,11 @@ import (
 	"syscall"
 )
 
-// carrier is the environment variable in which EnsureBlocked passes the signal
-// state to the hotinit that it executes: PID:BLOCKED:IGNORED, the sets in
+// carrier is the environment variable in which EnsureBlocked and Execute pass the
+// signal state to the hotinit that they execute: PID:BLOCKED:IGNORED, the sets in
 // hexadecimal. execve(2) keeps the PID, so a value that another process left in
-// the environment does not match.
+// the environment does not match. Execute adds the number of a descriptor, and
+// TrialEnviron another one, with trial for the PID.
 const carrier = "HOTINIT_ENTRY"
 
 // EnsureBlocked makes sure that all signals are blocked in all threads, except
@@ -54,23 +55,39 @@ type Error struct {
 func (e *Error) Error() string { return "cannot " + e.Op + ": " + e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
+// trial stands for the PID in what TrialEnviron writes.
+const trial = "trial"
+
 func encode(s Signals, pid int) string {
-	return strconv.Itoa(pid) + ":" + strconv.FormatUint(s.Blocked, 16) + ":" + strconv.FormatUint(s.Ignored, 16)
+	return strconv.Itoa(pid) + ":" + s.encode()
 }
 
-func decode(v string, pid int) (Signals, bool) {
-	who, sets, _ := strings.Cut(v, ":")
-	blocked, ignored, _ := strings.Cut(sets, ":")
-	if who != strconv.Itoa(pid) {
-		return Signals{}, false
+func (s Signals) encode() string {
+	return strconv.FormatUint(s.Blocked, 16) + ":" + strconv.FormatUint(s.Ignored, 16)
+}
+
+// decode reads a carrier. h is nil where it has no descriptor.
+func decode(v string, pid int) (s Signals, h *Handed, ok bool) {
+	f := strings.Split(v, ":")
+	own := f[0] == strconv.Itoa(pid) && (len(f) == 3 || len(f) == 4)
+	if !own && (f[0] != trial || len(f) != 5) {
+		return s, nil, false
 	}
-	b, err := strconv.ParseUint(blocked, 16, 64)
-	if err != nil {
-		return Signals{}, false
+	var err error
+	if s.Blocked, err = strconv.ParseUint(f[1], 16, 64); err != nil {
+		return Signals{}, nil, false
 	}
-	i, err := strconv.ParseUint(ignored, 16, 64)
-	if err != nil {
-		return Signals{}, false
+	if s.Ignored, err = strconv.ParseUint(f[2], 16, 64); err != nil {
+		return Signals{}, nil, false
 	}
-	return Signals{Blocked: b, Ignored: i}, true
+	if len(f) == 3 {
+		return s, nil, true
+	}
+	fds := [2]int{-1, -1}
+	for i, text := range f[3:] {
+		if fds[i], err = strconv.Atoi(text); err != nil || fds[i] < 0 {
+			return Signals{}, nil, false
+		}
+	}
+	return s, &Handed{State: fds[0], Answer: fds[1]}, true
 }

@@ -180,8 +180,8 @@ func init() {
 	if v, ok := syscall.Getenv(carrier); ok {
 		// The variable is hotinit's own: no app may see it.
 		_ = syscall.Unsetenv(carrier)
-		if s, ok := decode(v, syscall.Getpid()); ok && !entered {
-			inherited, carried = s, true
+		if s, h, ok := decode(v, syscall.Getpid()); ok && (!entered || h != nil) {
+			inherited, carried, handed = s, true, h
 		}
 	}
 }

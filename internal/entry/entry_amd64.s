@@ -92,6 +92,18 @@ present:
 	JMP	tables	// a child would share the environment that is changed below
 
 absent:
+	// A hotinit that is executed in the place of another one (Execute) goes on with
+	// that one's handoff: its environment begins with HOTINIT_ENTRY.
+	MOVQ	0(R8), AX
+	TESTQ	AX, AX
+	JEQ	command
+	MOVQ	$CARRIER_NAME, DX
+	CMPQ	DX, 0(AX)
+	JNE	command
+	CMPL	8(AX), $CARRIER_REST
+	JEQ	tables
+
+command:
 	// Start the handoff, if the command line is that of an init: it begins with
 	// a flag or a path, and has no more than MOST_ARGUMENTS arguments.
 	LEAQ	-2(CX), AX

@@ -60,3 +60,7 @@ GLOBL processors<>(SB), RODATA|NOPTR, $16
 #define TRACEBACK_NAME 0x4245434152544F47	// GOTRACEB
 #define TRACEBACK_REST 0x3D4B4341	// ACK=
 #define GC_NAME 0x43474F47	// GOGC, and '='
+
+// The variable of Execute: its first eight bytes, and four more.
+#define CARRIER_NAME 0x5F54494E49544F48	// HOTINIT_
+#define CARRIER_REST 0x52544E45	// ENTR

@@ -2,9 +2,11 @@ package message
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -121,7 +123,7 @@ func (r Record) Parts() (parts []*Record) {
 func (m Start) Parts() (parts []*Start) {
 	rest := m.Kept
 	for {
-		part, size, n := m, len(m.Dir), 0
+		part, size, n := m, len(m.Dir)+len(m.Upgrade.File)+len(m.Upgrade.Why), 0
 		for n < len(rest) && (n == 0 || size < maxState-maxName) {
 			size += len(rest[n].Name) + maxName
 			n++
@@ -190,18 +192,22 @@ func (l *Link) Next(handle func(Message)) error {
 }
 
 // Receive calls handle with each message, until handle returns false or the
-// other side is gone and all that it sent is read. A message is handle's only until
-// it returns. odd is called for what is no
-// message.
-func (l *Link) Receive(handle func(Message) bool, odd func(error)) {
+// other side is gone and all that it sent is read, or until Stop, of which it
+// reports whether that was so. A message is handle's only until it returns. odd is
+// called for what is no message. It may be called again after Stop.
+func (l *Link) Receive(handle func(Message) bool, odd func(error)) (stopped bool) {
 	buf, free := buffer()
 	defer free()
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return
+		return false
 	}
-	l.file = os.NewFile(uintptr(l.fd), "link")
+	if l.file == nil {
+		l.file = os.NewFile(uintptr(l.fd), "link")
+	} else {
+		_ = l.file.SetReadDeadline(time.Time{})
+	}
 	raw, err := l.file.SyscallConn()
 	l.mu.Unlock()
 	var in inbox
@@ -214,18 +220,34 @@ func (l *Link) Receive(handle func(Message) bool, odd func(error)) {
 	for err == nil {
 		err = raw.Read(read)
 		switch {
-		case err != nil || failed == unix.EPIPE:
-			return
+		case err != nil:
+			return errors.Is(err, os.ErrDeadlineExceeded)
+		case failed == unix.EPIPE:
+			return false
 		case failed != nil:
 			odd(failed)
 			if _, ok := failed.(unix.Errno); ok {
-				return // the socket itself fails, and would do so again
+				return false // the socket itself fails, and would do so again
 			}
 		case !handle(m):
-			return
+			return false
 		}
 	}
+	return false
 }
+
+// Stop makes Receive return once it has handled the message that it has read.
+// Those that it has not read stay in the socket.
+func (l *Link) Stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed && l.file != nil {
+		_ = l.file.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// FD is the descriptor, which stays the link's own.
+func (l *Link) FD() int { return l.fd }
 
 // Close closes this end. Whoever sends later gets unix.EPIPE.
 func (l *Link) Close() {

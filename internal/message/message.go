@@ -10,8 +10,11 @@
 // a reply: a Record or an Acted with the number of a signal acknowledges that
 // signal and all before it.
 //
+// When hotinit is replaced by another executable, Upgrade, Able, Refused and
+// Upgraded are sent, and State is what the one init leaves to the other.
+//
 // Read message.go for the messages, link.go for how they are sent and received,
-// and coder.go for their bytes.
+// state.go for State and the versions, and coder.go for their bytes.
 package message
 
 import "time"
@@ -48,10 +51,23 @@ const (
 
 // Start is init's first message to each handoff.
 type Start struct {
+	Version int    // of all messages, see Version
 	Dir     string // the working directory that hotinit was started in
 	Kept    []Kept // what init keeps, and the handoff inherits
 	Records int    // the records of this many programs follow
 	More    bool   // another Start follows first, with more of Kept: one packet has not room for all
+	// Trial says that init is another hotinit, which may go back to its own
+	// handoff. The handoff then reads all that it is given, says Able, and acts
+	// upon nothing before Upgraded.
+	Trial   bool
+	Upgrade Attempt // the last one; the one that is tried, in a Trial
+}
+
+// Attempt is what became of an attempt to replace hotinit.
+type Attempt struct {
+	Number int    // 0 for none; as the handoff counted it in Upgrade
+	File   string // what the handoff called the executable
+	Why    string // why it was rejected, "" if it was not
 }
 
 // Kept is a descriptor that init keeps.
@@ -139,6 +155,26 @@ type Exit struct {
 	Terminated []string
 }
 
+// Upgrade makes init replace hotinit with another executable. The handoff acts
+// upon nothing after it, and init ends it. Init starts the executable as the next
+// handoff, and executes it in its own place once that handoff has said Able.
+type Upgrade struct {
+	Number int    // counts the attempts
+	File   string // the same executable is called the same
+	FD     int    // the executable
+}
+
+// Able says that this executable can go on from all that it was given: of a
+// handoff in a Trial, and of the process in which init tries State.
+type Able struct{}
+
+// Refused says why it cannot, in place of Able.
+type Refused struct{ Why string }
+
+// Upgraded ends a Trial: init has the handoff's executable, and so has the next
+// handoff.
+type Upgraded struct{}
+
 func (*Start) kind() byte    { return 1 }
 func (*Signal) kind() byte   { return 2 }
 func (*Hello) kind() byte    { return 3 }
@@ -150,6 +186,10 @@ func (*Record) kind() byte   { return 8 }
 func (*Forget) kind() byte   { return 9 }
 func (*Acted) kind() byte    { return 10 }
 func (*Exit) kind() byte     { return 11 }
+func (*Upgrade) kind() byte  { return 12 }
+func (*Able) kind() byte     { return 13 }
+func (*Refused) kind() byte  { return 14 }
+func (*Upgraded) kind() byte { return 15 }
 func (*Ask) kind() byte      { return 20 }
 
 func empty(kind byte) Message {
@@ -176,6 +216,14 @@ func empty(kind byte) Message {
 		return new(Acted)
 	case 11:
 		return new(Exit)
+	case 12:
+		return new(Upgrade)
+	case 13:
+		return new(Able)
+	case 14:
+		return new(Refused)
+	case 15:
+		return new(Upgraded)
 	case 20:
 		return new(Ask)
 	}
@@ -183,6 +231,7 @@ func empty(kind byte) Message {
 }
 
 func (m *Start) fields(c *coder) {
+	c.int(&m.Version)
 	c.string(&m.Dir)
 	list(c, &m.Kept, func(k *Kept) {
 		c.string(&k.Name)
@@ -190,6 +239,14 @@ func (m *Start) fields(c *coder) {
 	})
 	c.int(&m.Records)
 	c.bool(&m.More)
+	c.bool(&m.Trial)
+	m.Upgrade.fields(c)
+}
+
+func (a *Attempt) fields(c *coder) {
+	c.int(&a.Number)
+	c.string(&a.File)
+	c.string(&a.Why)
 }
 
 func (m *Signal) fields(c *coder) {
@@ -244,3 +301,15 @@ func (m *Exit) fields(c *coder) {
 	c.bool(&m.Alone)
 	list(c, &m.Terminated, c.string)
 }
+
+func (m *Upgrade) fields(c *coder) {
+	c.int(&m.Number)
+	c.string(&m.File)
+	c.attached(&m.FD)
+}
+
+func (m *Able) fields(*coder) {}
+
+func (m *Refused) fields(c *coder) { c.string(&m.Why) }
+
+func (m *Upgraded) fields(*coder) {}

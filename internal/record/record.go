@@ -5,7 +5,8 @@
 //
 // The format is JSON, for people who look at it. A field that is zero is left
 // out, and a name that the list does not have is ignored, so that another version
-// of hotinit can go on from the record. The format is written by hand: a record
+// of hotinit can go on from the record. A record names its Version, and one of a
+// version that is not known is not read. The format is written by hand: a record
 // is written at every step, first of all while a process waits to be executed,
 // and read only after a handoff was lost. To learn the types by reflection, as
 // encoding/json does, would take a twentieth of a start.
@@ -24,6 +25,15 @@ import (
 	"unicode/utf8"
 )
 
+// Version is the version of the records that are written. It is counted up when a
+// record of the one before would be read wrongly, or an older hotinit would read
+// this one wrongly. A field that may be missing, or be ignored, is no reason. A
+// golden record of each version is kept in handoff/testdata.
+const (
+	Version = 1
+	Oldest  = 1
+)
+
 // Codec writes or reads the fields of one object.
 type Codec struct {
 	b    []byte                     // written so far
@@ -31,9 +41,11 @@ type Codec struct {
 	fail *error                     // the first error of reading
 }
 
-// Write returns the record that fields lists.
+// Write returns the record that fields lists, with its version.
 func Write(fields func(*Codec)) []byte {
 	c := Codec{b: append(make([]byte, 0, 1024), '{')}
+	v := Version
+	Int(&c, "Version", &v)
 	fields(&c)
 	return append(c.b, '}')
 }
@@ -42,7 +54,14 @@ func Write(fields func(*Codec)) []byte {
 func Read(b []byte, fields func(*Codec)) error {
 	var err error
 	c := Codec{fail: &err}
-	c.inside(b, "the record", fields)
+	c.inside(b, "the record", func(c *Codec) {
+		v := 0
+		if Int(c, "Version", &v); v < Oldest || v > Version {
+			c.bad("Version", fmt.Errorf("%d is not known to this hotinit, which reads %d to %d", v, Oldest, Version))
+			return
+		}
+		fields(c)
+	})
 	return err
 }
 

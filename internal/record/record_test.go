@@ -55,10 +55,11 @@ func TestAnyStringIsReadAsItWasWrittenAndCostsAtMostTwice(t *testing.T) {
 
 func TestAnUnknownFieldIsIgnoredAndAWrongOneIsAnError(t *testing.T) {
 	var s sample
-	if err := Read([]byte(`{"N":7,"Later":{"x":[1]},"Text":"x"}`), s.fields); err != nil || s.N != 7 || s.Text != "x" {
+	if err := Read([]byte(`{"Version":1,"N":7,"Later":{"x":[1]},"Text":"x"}`), s.fields); err != nil || s.N != 7 || s.Text != "x" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, b := range []string{``, `{`, `[]`, `{"N":"x"}`, `{"List":[1]}`, `{"Texts":{"a":1}}`, `{"Text":"\u0000!"}`} {
+	for _, b := range []string{``, `{`, `[]`, `{"Version":1,"N":"x"}`, `{"Version":1,"List":[1]}`, `{"Version":1,"Texts":{"a":1}}`, `{"Version":1,"Text":"\u0000!"}`,
+		`{"N":7}`, `{"Version":0,"N":7}`, `{"Version":2,"N":7}`, `{"Version":-1}`, `{"Version":"1"}`} {
 		if err := Read([]byte(b), new(sample).fields); err == nil {
 			t.Errorf("%s is read without an error", b)
 		}

@@ -11,3 +11,14 @@ func Resume(r Release, fd int) *File {
 	f.local = unix.Fstatfs(fd, &fs) == nil && !RemoteType(int64(fs.Type))
 	return f
 }
+
+// OpenFD is a file that was opened by its path, and is not checked yet. The File
+// owns fd.
+func OpenFD(path string, fd int) (*File, error) {
+	f := Resume(Release{Path: path, Real: path}, fd)
+	if err := f.stat(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}

@@ -442,3 +442,54 @@ func (d *Dir) Watch(inotify int, mask uint32) error {
 	_, err := unix.InotifyAddWatch(inotify, fmt.Sprintf("/proc/self/fd/%d", d.fd), mask|unix.IN_ONLYDIR)
 	return err
 }
+
+// OpenProgram opens a file that hotinit itself is to execute. Nobody but root and
+// hotinit's own user may have put it there, or be able to change it.
+func OpenProgram(path string) (int, error) {
+	t, err := walk(nil, path, true)
+	if err != nil {
+		return -1, err
+	}
+	defer t.dir.Close()
+	if t.stat.Mode == 0 {
+		return -1, unix.ENOENT
+	}
+	if !t.dir.settled {
+		return -1, &Refused{t.dir.join(t.name), "is in a directory that others than root can change" + t.dir.whose()}
+	}
+	fd, err := t.open(unix.O_RDONLY, 0)
+	if err != nil {
+		return -1, err
+	}
+	if why := program(fd); why != "" {
+		unix.Close(fd)
+		return -1, &Refused{t.dir.join(t.name), why}
+	}
+	return fd, nil
+}
+
+// program says why hotinit does not execute a file, "" if it may.
+func program(fd int) string {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "cannot be examined: " + err.Error()
+	}
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return "cannot be examined: " + err.Error()
+	}
+	readOnly := fs.Flags&unix.ST_RDONLY != 0 // whoever it belongs to, nobody in here changes it
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return "is not a regular file"
+	case st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0:
+		return "has the set-user-ID or set-group-ID bit"
+	case readOnly:
+		return ""
+	case !trusted(st.Uid):
+		return fmt.Sprintf("belongs to user %d, who can change it", st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Sprintf("can be changed by others than its owner (mode %04o)", st.Mode&0o7777)
+	}
+	return ""
+}

@@ -135,6 +135,8 @@ type Config struct {
 	// Watch watches the command's executable, or an interpreter's script, for a
 	// new release.
 	Watch bool
+	// WatchSelf watches hotinit's own executable, for another one to take over.
+	WatchSelf bool
 	// WatchPaths are watched besides, whatever Watch says.
 	WatchPaths []WatchPath
 	// Ignore are patterns as .gitignore has them, for WatchPaths.

@@ -57,6 +57,7 @@ type environment struct {
 	Rewrite             *string `envconfig:"HOTINIT_REWRITE" ignored:"0" split_words:"0"`
 	Watch               *string `envconfig:"HOTINIT_WATCH" ignored:"0" split_words:"0"`
 	NoWatch             *string `envconfig:"HOTINIT_NO_WATCH" ignored:"0" split_words:"0"`
+	WatchSelf           *string `envconfig:"HOTINIT_WATCH_SELF" ignored:"0" split_words:"0"`
 	Ignore              *string `envconfig:"HOTINIT_IGNORE" ignored:"0" split_words:"0"`
 	Poll                *string `envconfig:"HOTINIT_POLL" ignored:"0" split_words:"0"`
 	Settle              *string `envconfig:"HOTINIT_SETTLE" ignored:"0" split_words:"0"`

@@ -5,6 +5,7 @@ package site
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,9 +36,10 @@ type Site struct {
 
 // Options say how a site is made.
 type Options struct {
-	Name  string   // argv[0]
-	Flags []string // hotinit's
-	App   []string // the flags of release v1, of the test application
+	Name   string   // argv[0]
+	Binary string   // another hotinit than the one that the tests share
+	Flags  []string // hotinit's
+	App    []string // the flags of release v1, of the test application
 	// Script is a shell script that runs in its stead. It is not watched.
 	Script string
 	Sub    bool // not as PID 1
@@ -89,9 +91,9 @@ func Open(t *testing.T, o Options) *Site {
 	if !o.NoPort {
 		o.Flags = append([]string{"--port", s.Address}, o.Flags...)
 	}
-	args, binary := append(append(o.Flags, "--"), command...), ""
+	args, binary := append(append(o.Flags, "--"), command...), o.Binary
 	if o.Before != "" {
-		args = append([]string{"-c", o.Before + ` && exec $with "$0" "$@"`, box.Hotinit}, args...)
+		args = append([]string{"-c", o.Before + ` && exec $with "$0" "$@"`, cmp.Or(o.Binary, box.Hotinit)}, args...)
 		binary = "/bin/sh"
 	}
 	s.Box = box.Start(t, box.Options{
