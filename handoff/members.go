@@ -23,29 +23,58 @@ type members struct {
 	byName map[string]*program
 	dir    *programs.Dir
 	set    *programs.Set    // what the directory said last
+	unread error            // why it said nothing yet
 	faults map[string]error // files that cannot be used, as was said
 }
 
-// openPrograms reads the directory for the first time.
-func (s *supervisor) openPrograms() error {
+// openPrograms reads the directory for the first time. What runs already runs on where
+// it can't be read now.
+func (s *supervisor) openPrograms(resumed bool) error {
 	if s.cfg.Programs == "" {
 		return nil
 	}
 	s.byName, s.faults = make(map[string]*program), make(map[string]error)
 	s.set = &programs.Set{}
-	s.dir = &programs.Dir{Path: absolute(s.home, s.cfg.Programs), Base: s.cfg}
+	s.dir = s.newDir()
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("cannot open /dev/null: %w", err)
 	}
 	s.null = null
-	set, err := s.dir.Read()
-	if err != nil {
-		say.Line("%v", err)
+	set, err := s.readFirst()
+	switch {
+	case err == nil:
+		s.set = set
+	case !resumed:
 		return err
+	default:
+		s.unread = err
+		sayUnread(err)
 	}
-	s.set = set
 	return nil
+}
+
+// readFirst reads the directory before the loop runs, so it does not wait for ever.
+func (s *supervisor) readFirst() (*programs.Set, error) {
+	type read struct {
+		set *programs.Set
+		err error
+	}
+	var first aside
+	answer, dir := make(chan read, 1), s.dir
+	if !first.runWithin(answersWithin, func() {
+		set, err := dir.Read()
+		answer <- read{set, err}
+	}, func() {}) {
+		s.dir = s.newDir() // the other one is being read
+		return nil, fmt.Errorf("cannot read --programs %s: %w", s.dir.Path, errSlow)
+	}
+	r := <-answer
+	return r.set, r.err
+}
+
+func (s *supervisor) newDir() *programs.Dir {
+	return &programs.Dir{Path: absolute(s.home, s.cfg.Programs), Base: s.cfg}
 }
 
 // startPrograms makes the programs that the files say, and takes over those that the
@@ -73,10 +102,12 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 		s.resumeOrder(halted)
 	}
 	set := s.set
-	if len(records) > 0 {
+	switch {
+	case s.unread != nil:
+	case len(records) > 0:
 		// What runs has to act upon its first event before it is compared.
 		s.loop.begun = func() { s.apply(set) }
-	} else {
+	default:
 		s.apply(set)
 	}
 	s.watchPrograms()
@@ -253,6 +284,9 @@ func (s *supervisor) watchPrograms() {
 	}
 	go func() {
 		said := ""
+		if s.unread != nil {
+			said = s.unread.Error()
+		}
 		for {
 			select {
 			case <-begun: // and what changed before that was not seen
@@ -262,7 +296,7 @@ func (s *supervisor) watchPrograms() {
 			if err != nil {
 				if said != err.Error() {
 					said = err.Error()
-					say.Line("%v; the programs stay as they are", err)
+					sayUnread(err)
 				}
 				continue
 			}
@@ -271,6 +305,8 @@ func (s *supervisor) watchPrograms() {
 		}
 	}()
 }
+
+func sayUnread(err error) { say.Line("%v; the programs stay as they are", err) }
 
 // named returns the program that a client means.
 func (s *supervisor) named(name string) (*program, error) {

@@ -225,7 +225,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		app.retune()
 		app.cgroups.find(resumed)
 	}
-	if err := s.openPrograms(); err != nil && !resumed {
+	if err := s.openPrograms(resumed); err != nil {
 		return err
 	}
 	s.reportUp(report)

@@ -62,15 +62,18 @@ func (d *Dir) Read() (*Set, error) {
 		return nil, fmt.Errorf("cannot read --programs %s: %w", d.Path, err)
 	}
 	defer dir.Close()
+	if unix.Geteuid() == 0 {
+		// The files say what runs as root.
+		if err := dir.Trusted(); err != nil {
+			return nil, fmt.Errorf("cannot read --programs %s: %w", d.Path, err)
+		}
+	}
 	names, err := dir.Names()
 	if err != nil {
 		return nil, fmt.Errorf("cannot read --programs %s: %w", d.Path, err)
 	}
 	slices.Sort(names)
 	set := &Set{Programs: make(map[string]*Definition), Bad: make(map[string]error)}
-	if !dir.Settled() && unix.Geteuid() == 0 {
-		d.note(set, "", fmt.Sprintf("others than root may write to %s: whoever can starts programs as root here (chown it to root, chmod go-w)", d.Path))
-	}
 	read := make(map[string]*entry)
 	for _, file := range names {
 		kind, program := kindOf(file)
@@ -117,7 +120,11 @@ const settled = 2 * time.Second
 // file returns what a file says, nil if it is not there.
 func (d *Dir) file(dir *safepath.Dir, file, program string) *entry {
 	path := d.Path + "/" + file
-	fd, err := dir.Open(file, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	open := dir.OpenTrusted
+	if unix.Geteuid() != 0 {
+		open = func(file string) (int, error) { return dir.Open(file, unix.O_RDONLY, 0) }
+	}
+	fd, err := open(file)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
@@ -134,12 +141,8 @@ func (d *Dir) file(dir *safepath.Dir, file, program string) *entry {
 		return e
 	}
 	e := &entry{stamp: now, at: time.Now(), program: program}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		e.err = fmt.Errorf("%s is not a regular file", path)
-		return e
-	case st.Mode&0o002 != 0 && unix.Geteuid() == 0:
-		e.err = fmt.Errorf("%s: everybody may write to it, and it says what runs as root (chmod o-w)", path)
 		return e
 	}
 	text, err := safepath.ReadAll(fd, longestFile)

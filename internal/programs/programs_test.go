@@ -176,18 +176,63 @@ func TestALinkTurnLeadsToTheNewFiles(t *testing.T) {
 	}
 }
 
-func TestWhatEverybodyMayWriteIsRefused(t *testing.T) {
+// Whoever may write to what hotinit as root reads here runs programs as root.
+func TestWhatOthersMayWriteIsNoProgramOfRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root has something to lose")
 	}
-	path := t.TempDir()
-	write(t, path, "web.env", "HOTINIT_COMMAND=x")
-	if err := os.Chmod(filepath.Join(path, "web.env"), 0o666); err != nil {
-		t.Fatal(err)
+	const text = "HOTINIT_COMMAND=x"
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	d := &Dir{Path: path, Base: base(t, "--programs", path)}
-	if set, err := d.Read(); err != nil || set.Bad["web"] == nil {
-		t.Errorf("%+v, %v", set, err)
+	for name, attack := range map[string]func(path, theirs string){
+		"everybody writes to the file":                     func(path, _ string) { must(os.Chmod(path+"/web.env", 0o666)) },
+		"its group does":                                   func(path, _ string) { must(os.Chmod(path+"/web.env", 0o664)) },
+		"its owner does":                                   func(path, _ string) { must(os.Chown(path+"/web.env", 65534, 65534)) },
+		"everybody writes to the directory":                func(path, _ string) { must(os.Chmod(path, 0o777)) },
+		"everybody does, but may not move what is others'": func(path, _ string) { must(os.Chmod(path, 0o777|os.ModeSticky)) },
+		"its owner writes to the directory":                func(path, _ string) { must(os.Chown(path, 65534, 65534)) },
+		"and to the one above":                             func(path, _ string) { must(os.Chown(filepath.Dir(path), 65534, 65534)) },
+		"the operator's link leads into their directory": func(path, theirs string) {
+			must(os.Rename(path+"/web.env", theirs+"/web.env"))
+			must(os.Symlink(theirs+"/web.env", path+"/web.env"))
+		},
+		"a FIFO": func(path, _ string) {
+			must(os.Remove(path + "/web.env"))
+			must(unix.Mkfifo(path+"/web.env", 0o644))
+		},
+		"an endless device": func(path, _ string) {
+			must(os.Remove(path + "/web.env"))
+			must(os.Symlink("/dev/zero", path+"/web.env"))
+		},
+		"a link of theirs": func(path, _ string) {
+			must(os.Rename(path+"/web.env", filepath.Dir(path)+"/real"))
+			must(os.Symlink("../real", path+"/web.env"))
+			must(os.Lchown(path+"/web.env", 65534, 65534))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := t.TempDir()
+			must(os.Chmod(filepath.Dir(top), 0o755))
+			path, theirs := top+"/programs", top+"/theirs"
+			must(os.Mkdir(path, 0o755))
+			must(os.Mkdir(theirs, 0o755))
+			must(os.Chown(theirs, 65534, 65534))
+			write(t, path, "web.env", text)
+			d := &Dir{Path: path, Base: base(t, "--programs", path)}
+			if set, err := d.Read(); err != nil || set.Programs["web"] == nil {
+				t.Fatalf("%+v, %v", set, err)
+			}
+			attack(path, theirs)
+			if set, err := d.Read(); err == nil && (set.Programs["web"] != nil || set.Bad["web"] == nil) {
+				t.Errorf("it is believed: %+v", set)
+			} else if err != nil && !strings.Contains(err.Error(), "can be written to by others than root") {
+				t.Error(err)
+			}
+		})
 	}
 }
 

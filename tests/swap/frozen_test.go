@@ -1,9 +1,7 @@
 package swap
 
 import (
-	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,37 +11,6 @@ import (
 	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/site"
 )
-
-// freeze puts a file system that never answers in the place of a directory, as
-// hotinit sees it, until the test ends.
-func freeze(t *testing.T, s *site.Site, dir string) {
-	t.Helper()
-	fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skip("there is no FUSE:", err)
-	}
-	t.Cleanup(func() { unix.Close(fuse) }) // whoever waits gets an error
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", s.PID()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
-		}
-		if err == nil {
-			err = unix.Mount("frozen", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse))
-		}
-		result <- err
-	}()
-	if err := <-result; err != nil {
-		t.Skip("nothing can be mounted for hotinit:", err)
-	}
-}
 
 // The file system of a path stops to answer while hotinit runs: swaps, status and
 // the end go on without.
@@ -58,7 +25,7 @@ func TestAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
 				Flags:   []string{flag, "frozen/file"},
 				Prepare: func(s *site.Site) { s.Write("frozen/other", "") },
 			})
-			freeze(t, s, s.File("frozen"))
+			s.Freeze(t, s.File("frozen"))
 			handoff := s.Handoff().PID
 			s.Signal(unix.SIGHUP)
 			s.Answers("v1 generation 2 ")
@@ -97,7 +64,7 @@ func TestAStartFromAFileSystemThatDoesNotAnswerIsRejected(t *testing.T) {
 			}
 			s := site.Serving(t, o)
 			s.Becomes(1, "current")
-			freeze(t, s, s.File("frozen"))
+			s.Freeze(t, s.File("frozen"))
 			handoff := s.Handoff().PID
 			if status, text := s.Ask("reload", "--wait"); status == 0 || !strings.Contains(text, "does not answer") {
 				t.Errorf("reload: status %d, %s", status, text)
@@ -134,7 +101,7 @@ func TestALogCommandOnAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
 					os.Chmod(s.File("frozen/logger"), 0o755)
 				}})
 			s.Becomes(1, "current")
-			freeze(t, s, s.File("frozen"))
+			s.Freeze(t, s.File("frozen"))
 			handoff := s.Handoff().PID
 			lose(s)
 			for _, p := range s.Processes() {
@@ -176,7 +143,7 @@ func TestAWatchOfAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}})
-		freeze(t, s, s.File("frozen"))
+		s.Freeze(t, s.File("frozen"))
 		s.Write("go", "\n")
 		s.Answers("v1 generation 1 ")
 		s.Line("does not answer under what is watched: the release is the command's file alone$")
@@ -189,7 +156,7 @@ func TestAWatchOfAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
 			Prepare: func(s *site.Site) { s.Write("frozen/OTHER", "") },
 		})
 		s.Becomes(1, "current")
-		freeze(t, s, s.File("frozen"))
+		s.Freeze(t, s.File("frozen"))
 		s.KillHandoff()
 		s.Line("init starts another one$")
 		s.Answers("v1 generation 1 ")
