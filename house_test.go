@@ -73,6 +73,16 @@ func TestPID1LinksNoNetwork(t *testing.T) {
 	}
 }
 
+// TestTheExporterHasWhatHotinitRequires notices where hotinit has come to require a
+// module that cmd/hotinit-exporter, a module of its own, does not name yet.
+func TestTheExporterHasWhatHotinitRequires(t *testing.T) {
+	cmd := exec.Command("go", "list", "-mod=readonly", "-deps", ".")
+	cmd.Dir = "cmd/hotinit-exporter"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("run go mod tidy in %s: %v\n%s", cmd.Dir, err, out)
+	}
+}
+
 // TestCodeInTheDocsIsThatOfTheExamples compares each code block that says where
 // it is from with that file, which the tests of the examples run.
 func TestCodeInTheDocsIsThatOfTheExamples(t *testing.T) {
