@@ -282,22 +282,23 @@ func line(p *plot.Plot, s shade, width vg.Length, dashes []vg.Length, points plo
 // steps fills a bar for each stretch of time, from floor (or the bottom) to values.
 // What is not above its floor is left out.
 func steps(p *plot.Plot, bin float64, values, floor []float64, s shade) error {
-	for from := 0; from < len(values); {
-		low := func(i int) float64 {
-			if floor == nil {
-				return p.Y.Min
-			}
-			return max(floor[i], p.Y.Min)
+	high := func(i int) float64 { return min(values[i], p.Y.Max) }
+	low := func(i int) float64 {
+		if floor == nil {
+			return p.Y.Min
 		}
-		if values[from] <= low(from) {
+		return max(floor[i], p.Y.Min)
+	}
+	for from := 0; from < len(values); {
+		if high(from) <= low(from) {
 			from++
 			continue
 		}
 		to := from
 		var above, below plotter.XYs
-		for ; to < len(values) && values[to] > low(to); to++ {
-			left, right, v := float64(to)*bin, float64(to+1)*bin, min(values[to], p.Y.Max)
-			above = append(above, plotter.XY{X: left, Y: v}, plotter.XY{X: right, Y: v})
+		for ; to < len(values) && high(to) > low(to); to++ {
+			left, right := float64(to)*bin, float64(to+1)*bin
+			above = append(above, plotter.XY{X: left, Y: high(to)}, plotter.XY{X: right, Y: high(to)})
 			below = append(below, plotter.XY{X: left, Y: low(to)}, plotter.XY{X: right, Y: low(to)})
 		}
 		slices.Reverse(below)

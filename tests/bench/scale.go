@@ -41,7 +41,7 @@ func fullScale() scale {
 func quickScale() scale {
 	return scale{
 		runs: 2, starts: 10, statuses: 10, orphans: 2000, pings: 400,
-		rest: 1500 * time.Millisecond, calm: 13 * time.Second, idle: 2 * time.Second, idleRuns: 1,
+		rest: 2 * time.Second, calm: 12 * time.Second, idle: 2 * time.Second, idleRuns: 1,
 		swaps: 3, swapRuns: 1, intervals: []string{"1"}, renames: 5, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 500 * time.Millisecond,
 		programs: 100, programsRuns: 1, programsIdle: 2 * time.Second,
