@@ -23,7 +23,7 @@ type shared struct {
 	logs     *logs
 	manager  *manager
 	killer   killer
-	reserve  sync.Once // threads are kept in reserve, before the first app runs
+	reserve  sync.Once // threads are kept in reserve, from the first app on
 	attached sync.Once // traced processes are let go, once an app runs
 	trim     trim.Timer
 	trees    cgroupTrees

@@ -80,8 +80,8 @@ type Spec struct {
 	// and the *Error has ETIMEDOUT.
 	Limit time.Duration
 
-	// Meanwhile, if not nil, is called when the child exists, before Forked, while the
-	// child installs its filter.
+	// Meanwhile, if not nil, is called after Forked, while the kernel executes the
+	// program.
 	Meanwhile func()
 
 	// Forked, if not nil, is called when the child exists, and the child executes
@@ -170,9 +170,6 @@ func (im *image) start() (Child, error) {
 		limit := time.AfterFunc(im.spec.Limit, func() { _ = unix.Kill(int(pid), unix.SIGKILL) })
 		inTime = limit.Stop
 	}
-	if e == 0 && im.spec.Meanwhile != nil {
-		im.spec.Meanwhile()
-	}
 	if im.filter != nil {
 		if e == 0 {
 			im.listener = receiveListener(filter[0])
@@ -183,6 +180,9 @@ func (im *image) start() (Child, error) {
 		im.spec.Forked(im.born(pid))
 		// The pipe is empty and the child reads it, so this cannot fail.
 		_, _ = unix.Write(gate[1], []byte{1})
+	}
+	if e == 0 && im.spec.Meanwhile != nil {
+		im.spec.Meanwhile()
 	}
 	closeBoth(gate)
 	if e != 0 {
