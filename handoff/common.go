@@ -27,7 +27,8 @@ type shared struct {
 	attached sync.Once // traced processes are let go, once an app runs
 	trim     trim.Timer
 	trees    cgroupTrees
-	null     int // /dev/null, the standard input of a program that a file made
+	mains    map[int]*process // the main processes of all generations, by PID
+	null     int              // /dev/null, the standard input of a program that a file made
 }
 
 // common is what every part of a program works with. Of a program that a file made

@@ -51,6 +51,7 @@ type processes struct {
 // attach registers p and posts Exited when its main process ends.
 func (s *processes) attach(p *process) {
 	s.all[p.n] = p
+	s.mains[p.pid] = p
 	s.await(p)
 	s.shared.attached.Do(func() {
 		go func() {
@@ -87,6 +88,9 @@ func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {
 	if p.ended {
 		return // it ended after it was given up
 	}
+	if s.mains[p.pid] == p {
+		delete(s.mains, p.pid)
+	}
 	how := exit.String() + s.killer.say(exit, p.killed)
 	s.notePast(p, exit, how)
 	s.ended(p, statusOf(exit), how)
@@ -114,7 +118,9 @@ func (s *processes) replaceMain(n, pid int) {
 	p := s.all[n]
 	main := reaper.Adopt(pid, -1)
 	old := p.main
+	delete(s.mains, p.pid)
 	p.main, p.pid = main, pid
+	s.mains[pid] = p
 	s.keepProcess(p)
 	st, _ := proc.Read(pid)
 	s.engine.act(machine.Event{Kind: machine.MainReplaced, N: n, PID: pid, Start: st.Start})
@@ -149,7 +155,7 @@ func (s *processes) tell(n, sig int) {
 	var err error
 	if p.plan.cfg.Group {
 		if signal == unix.SIGTERM {
-			p.noteTerminated()
+			s.noteTerminated(p)
 		}
 		err = p.main.SignalGroup(p.group, signal)
 	} else {
@@ -184,8 +190,8 @@ func (s *processes) wake(p *process, sent unix.Signal) {
 // SIGTERM with it. To many a daemon a second SIGTERM means "at once", so they
 // get no other when the main process has ended. A process that joins the group
 // just now may get two.
-func (p *process) noteTerminated() {
-	for _, st := range proc.Descendants(os.Getppid()) {
+func (s *processes) noteTerminated(p *process) {
+	for _, st := range s.candidates(p) {
 		if st.Group == p.group && st.PID != p.pid {
 			p.wasTerminated(st)
 		}
@@ -258,12 +264,35 @@ func (s *processes) endWithout() {
 	})
 }
 
+// candidates returns the processes of which some may be a generation's: those below
+// its main process, and those that init has adopted. How many others there are, of
+// other generations and programs, makes no difference.
+func (s *processes) candidates(p *process) []proc.Stat {
+	var all []proc.Stat
+	if !p.ended {
+		all = proc.Descendants(p.pid)
+		if first, err := proc.Read(p.group); err == nil && p.group != p.pid {
+			// MAINPID= has named another process, and the first one runs on.
+			all = append(append(all, first), proc.Descendants(p.group)...)
+		}
+	}
+	self := os.Getpid()
+	for _, pid := range proc.Children(os.Getppid()) {
+		if pid == self || s.mains[pid] != nil && !s.mains[pid].ended {
+			continue // the handoff, or a main process that an earlier one started
+		}
+		if st, err := proc.Read(pid); err == nil {
+			all = append(append(all, st), proc.Descendants(pid)...)
+		}
+	}
+	return all
+}
+
 // members returns a generation's processes besides its main one: those of its
 // process group, those below it, those that left both but still have its number
 // in their environment, and those in its cgroup.
 func (s *processes) members(p *process) []int {
-	init, self := os.Getppid(), os.Getpid()
-	all := proc.Descendants(init)
+	self, all := os.Getpid(), s.candidates(p)
 	mine := make(map[int]bool)
 	groups := make(map[int]bool)
 	for _, o := range s.all {

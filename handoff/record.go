@@ -176,7 +176,7 @@ func (s *program) resumeFrom(r *snapshot) error {
 		if pidfd < 0 && startOf(g.PID) != g.Start {
 			p.main.Close() // it has ended, and nobody knows how; its PID may be another's
 		}
-		s.processes.all[g.N] = p
+		s.processes.all[g.N], s.mains[p.pid] = p, p
 	}
 	s.engine.state = r.State
 	if r.State.Next > 1 {

@@ -70,6 +70,7 @@ func Run(argv []string) {
 		manager:  &manager{},
 		trim:     trim.Timer{Collect: 12}, // about every second swap
 		trees:    make(cgroupTrees),
+		mains:    make(map[int]*process),
 		null:     -1,
 	}}
 	cfg, err := settings.Parse(argv, os.Environ())

@@ -109,6 +109,23 @@ func Descendants(root int) []Stat {
 	return found
 }
 
+// Children returns the children of a process, zombies included, none where
+// Descendants returns none.
+func Children(pid int) (pids []int) {
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
+	if _, err := os.Lstat(taskDir(pid) + strconv.Itoa(pid) + "/children"); err == nil {
+		return children(pid)
+	}
+	for _, s := range All() {
+		if s.Parent == pid {
+			pids = append(pids, s.PID)
+		}
+	}
+	return pids
+}
+
 func taskDir(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/task/" }
 
 // threads returns the thread IDs of a process.
