@@ -87,7 +87,7 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 		if s.more(r, reply, gone) {
 			return
 		}
-		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, metrics, reload, rollback, deploy, hold, resume, wait, stop)", r.Op)})
+		reply(control.Response{Text: fmt.Sprintf("unknown request %q (known: status, health, releases, metrics, reload, rollback, deploy, hold, resume, wait, stop, start, signal)", r.Op)})
 	}
 }
 
@@ -188,6 +188,7 @@ func (s *clients) unwatch(news chan struct{}) {
 
 // changed makes those who watch the status look again.
 func (s *clients) changed() {
+	s.changedAny()
 	for _, w := range s.watchers {
 		select {
 		case w <- struct{}{}:

@@ -27,6 +27,7 @@ type shared struct {
 	attached sync.Once // traced processes are let go, once an app runs
 	trim     trim.Timer
 	trees    cgroupTrees
+	tables   []chan struct{}  // those who watch the table of programs
 	mains    map[int]*process // the main processes of all generations, by PID
 	null     int              // /dev/null, the standard input of a program that a file made
 }

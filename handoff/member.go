@@ -208,8 +208,11 @@ func (s *program) freePlans(st machine.State) {
 			keeps[spec.Key()] = true
 		}
 	}
+	// Of a program that is over, who connects is refused.
 	for _, pl := range s.uses {
-		keep(pl)
+		if !st.Over {
+			keep(pl)
+		}
 	}
 	if len(s.uses) == 0 && !st.Over {
 		keep(s.plan) // another generation is about to be started
@@ -272,6 +275,8 @@ func (s *program) swap() {
 func (s *program) start() {
 	if s.engine.state.Over {
 		s.engine.state = s.engine.state.Revived()
+		// What was left of a generation may have ended since; nobody took note.
+		s.engine.state.Gens = slices.DeleteFunc(s.engine.state.Gens, func(g machine.Gen) bool { return s.processes.all[g.N] == nil })
 		s.stopped = time.Time{}
 	}
 	s.engine.act(machine.Event{Kind: machine.Boot})

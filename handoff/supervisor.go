@@ -354,6 +354,9 @@ func (s *supervisor) openControl() error {
 
 // answer acts upon one request. It runs on a goroutine of its own.
 func (s *supervisor) answer(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
+	if s.answerSeveral(&r, reply, gone) {
+		return
+	}
 	if r.Op == "stop" {
 		// The answer comes before it is done, and once the client has gone: PID 1
 		// takes its whole namespace with it when it ends, which may be at once.

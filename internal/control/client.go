@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -94,6 +95,7 @@ func Command(name string, args []string, out, errs io.Writer) int {
 	r := Request{Op: name}
 	var c Client
 	asJSON := false
+	var words []string
 	for i := 0; i < len(args); i++ {
 		switch arg := args[i]; {
 		case arg == "--json" && (name == "status" || name == "releases"):
@@ -102,13 +104,11 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			r.Watch = true
 		case arg == "--wait" && (name == "reload" || name == "rollback"):
 			r.Wait = true
-		case name == "rollback" && r.Release == "" && arg != "" && arg[0] != '-':
-			r.Release = arg
-		case (name == "metrics" || name == "hold" || name == "resume") && r.Program == "" && arg != "" && arg[0] != '-':
-			r.Program = arg
-		case name == "upgrade" && r.File == "" && arg != "" && arg[0] != '-':
-			r.File = arg
-		case arg == "--pid":
+		case arg == "--all" && name == "reload":
+			r.All = true
+		case arg != "" && arg[0] != '-' && len(words) < settings.CommandWords(name):
+			words = append(words, arg)
+		case arg == "--pid", arg == "--program":
 			used, err := c.Flag(args[i:])
 			if err != nil {
 				fmt.Fprintf(errs, "hotinit %s: %v\n", name, err)
@@ -124,7 +124,10 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			return exitcode.Failure
 		}
 	}
-	c.Program = r.Program
+	if err := operands(&r, &c, words); err != nil {
+		fmt.Fprintf(errs, "hotinit %s: %v (%s)\n", name, err, settings.CommandUsage(name))
+		return exitcode.Failure
+	}
 	r.Steps = r.Wait && Terminal()
 	if name == "upgrade" {
 		return upgrade(&c, r, out, errs)
@@ -142,6 +145,11 @@ func Command(name string, args []string, out, errs io.Writer) int {
 		case asJSON && a.Status != nil:
 			b, _ := json.MarshalIndent(a.Status, "", "  ")
 			fmt.Fprintf(out, "%s\n", b)
+		case asJSON && a.Table != nil:
+			b, _ := json.MarshalIndent(a.Table, "", "  ")
+			fmt.Fprintf(out, "%s\n", b)
+		case a.Table != nil:
+			PrintTable(out, a.Table)
 		case a.Status != nil:
 			Print(out, a.Status)
 		case asJSON && a.OK:
@@ -163,6 +171,61 @@ func Command(name string, args []string, out, errs io.Writer) int {
 		return exitcode.Failure
 	}
 	return status
+}
+
+// operands says what the words of a command line mean: the program, and for some
+// commands something else after it.
+func operands(r *Request, c *Client, words []string) error {
+	switch {
+	case r.Op == "signal":
+		if len(words) == 0 {
+			return errors.New("which signal?")
+		}
+		last := words[len(words)-1]
+		sig, ok := settings.ParseSignal(last)
+		if !ok {
+			return fmt.Errorf("%q is no signal", last)
+		}
+		r.Signal, words = int(sig), words[:len(words)-1]
+	case r.Op == "rollback" && len(words) > 0:
+		// A word alone may be a program: hotinit knows.
+		r.Release, words = words[len(words)-1], words[:len(words)-1]
+	case r.Op == "upgrade" && len(words) > 0:
+		r.File, words = words[0], nil
+	case r.Op == "start" && len(words) == 0 && c.Program == "":
+		return errors.New("which program?")
+	}
+	if len(words) > 0 {
+		c.Program = words[0]
+	}
+	return nil
+}
+
+// PrintTable writes a table of programs for a person.
+func PrintTable(w io.Writer, table *Table) {
+	if len(table.Programs) == 0 {
+		fmt.Fprintln(w, "there is no program")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "PROGRAM\tSTATE\tGENERATION\tPID\tRELEASE\tFOR\tSOCKETS\tRESTARTS\tWHY")
+	number := func(n int) string {
+		if n == 0 {
+			return "-"
+		}
+		return strconv.Itoa(n)
+	}
+	for _, p := range table.Programs {
+		age, release := "-", "-"
+		if !p.Since.IsZero() {
+			age = time.Since(p.Since).Round(time.Second).String()
+		}
+		if p.Release != "" {
+			release = p.Release
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", p.Name, p.State, number(p.Generation), number(p.PID), release, age, number(p.Sockets), p.Restarts, p.Reason)
+	}
+	_ = t.Flush()
 }
 
 // Print writes a status for a person.

@@ -21,12 +21,16 @@ import (
 
 // Request is what is asked for.
 type Request struct {
-	// Op is "status", "reload", "rollback", "releases", "metrics", "hold", "resume", "wait", "stop", "health", or one of
+	// Op is "status", "reload", "rollback", "releases", "metrics", "hold", "resume", "wait", "stop", "start", "signal", "health", or one of
 	// "target", "prove" and "deploy", by which a release is put in place, or "upgrade"
 	// and "upgraded".
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.
 	Program string `json:",omitempty"`
+	// All has reload act upon every program.
+	All bool `json:",omitempty"`
+	// Signal is the one that "signal" sends.
+	Signal int `json:",omitempty"`
 	// Release is the one that rollback is to lead to, by its name or the first
 	// letters of it; "" for the one before the current one.
 	Release string `json:",omitempty"`
@@ -56,6 +60,7 @@ type Response struct {
 	OK     bool    `json:"ok"`
 	Text   string  `json:"text,omitempty"` // a line for a person
 	Status *Status `json:"status,omitempty"`
+	Table  *Table  `json:"table,omitempty"`
 
 	// Step is a line about what happens while the client waits; the answer follows.
 	Step string `json:"step,omitempty"`
@@ -86,6 +91,26 @@ type Release struct {
 	Good       bool      `json:"good"`                 // a rollback can lead to it
 	Rejected   string    `json:"rejected,omitempty"`   // why hotinit does not start it by itself
 	ByHand     bool      `json:"byHand,omitempty"`     // somebody rolled it back
+}
+
+// Table is what hotinit knows of several programs.
+type Table struct {
+	Version  string    `json:"version"`
+	PID      int       `json:"pid"` // hotinit's own
+	Programs []Program `json:"programs"`
+}
+
+// Program is one row of it.
+type Program struct {
+	Name       string    `json:"program"`
+	State      string    `json:"state"`
+	Generation int       `json:"generation,omitempty"`
+	PID        int       `json:"pid,omitempty"`
+	Release    string    `json:"release,omitempty"`
+	Since      time.Time `json:"since,omitzero"`
+	Sockets    int       `json:"sockets,omitempty"`
+	Restarts   int       `json:"restarts,omitempty"` // by hotinit itself
+	Reason     string    `json:"reason,omitempty"`   // what somebody should know
 }
 
 // Status is what hotinit knows of its app.

@@ -30,14 +30,15 @@ var (
 )
 
 var commands = [...]command{
-	{name: "status", help: "print the generations, sockets and releases",
+	{name: "status", args: "[NAME]", help: "print the generations, sockets and releases",
+		more:  "Where files make programs (--programs) it prints a table of them, and of the named one what it prints for one command.",
 		flags: []commandFlag{flagJSON, {"--watch", "", "print it again at each change"}, flagPID}},
-	{name: "reload", help: "start a new generation of what is on disk",
+	{name: "reload", args: "[NAME]", help: "start a new generation of what is on disk",
 		more:  "Exit codes: 0, or with --wait 1 if the new generation was rejected; the old one then stays.",
-		flags: []commandFlag{flagWait, flagPID}},
-	{name: "releases", help: "list the releases that run, can be gone back to, or were rejected",
+		flags: []commandFlag{flagWait, {"--all", "", "of each program that runs"}, flagPID}},
+	{name: "releases", args: "[NAME]", help: "list the releases that run, can be gone back to, or were rejected",
 		flags: []commandFlag{flagJSON, flagPID}},
-	{name: "rollback", args: "[RELEASE]", help: "go back to the release before, or to the named one",
+	{name: "rollback", args: "[NAME] [RELEASE]", help: "go back to the release before, or to the named one",
 		more:  "RELEASE is a name from hotinit releases, or its first letters. What was rolled back by hand is not started again until its content changes or somebody names it. Exit codes: 0, or 1 if there is no release to go back to or, with --wait, if it was rejected.",
 		flags: []commandFlag{flagWait, flagPID}},
 	{name: "metrics", args: "[NAME]", help: "print numbers for Prometheus, of all programs or the named one",
@@ -54,9 +55,15 @@ var commands = [...]command{
 	{name: "wait", args: "[NAME]", help: "wait until something has come to pass",
 		more:  "ready: a generation serves. swap: the swap that is under way, or else the next one, is decided. stopped: hotinit has ended. With --timeout it also waits for a hotinit that is not there yet. Exit codes: 0, 1 if the swap was rejected or the time is over.",
 		flags: []commandFlag{{"--for", "WHAT", "ready, swap or stopped [ready]"}, {"--timeout", "TIME", "wait no longer"}, flagPID}},
-	{name: "stop", help: "stop the app and hotinit, as SIGTERM does",
+	{name: "stop", args: "[NAME]", help: "stop the app and hotinit, as SIGTERM does, or the named program alone",
+		more:  "A program of --programs that was stopped by hand stays so until hotinit start NAME, or until hotinit itself is started again.",
 		flags: []commandFlag{flagPID}},
-	{name: "health", help: "exit with 0 while a generation serves, else with 1",
+	{name: "start", args: "NAME", help: "start a program that was stopped by hand, or has ended",
+		flags: []commandFlag{flagPID}},
+	{name: "signal", args: "[NAME] SIGNAL", help: "send a signal to the generation that serves",
+		more:  "SIGNAL is a name or a number, as in USR1, SIGUSR1 or 10. It goes to the main process, or with --group to its process group.",
+		flags: []commandFlag{flagPID}},
+	{name: "health", args: "[NAME]", help: "exit with 0 while a generation serves, else with 1",
 		more:  "It is made for HEALTHCHECK in a Dockerfile: HEALTHCHECK CMD [\"hotinit\", \"health\"].",
 		flags: []commandFlag{flagPID}},
 	{name: "check", args: "[FLAGS] [--] COMMAND", help: "print what hotinit would do with this command line, and do nothing",
@@ -103,6 +110,15 @@ func SuggestCommand(argv []string) string {
 		names[i] = commands[i].name
 	}
 	return nearest(argv[1], names)
+}
+
+// CommandWords is how many operands a subcommand takes at most.
+func CommandWords(name string) int {
+	c := findCommand(name)
+	if c == nil {
+		return 0
+	}
+	return len(strings.Fields(c.args))
 }
 
 // CommandUsage is the line that names what a subcommand takes.

@@ -1,0 +1,254 @@
+package handoff
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/order"
+	"github.com/hotinit/hotinit/internal/say"
+	"github.com/hotinit/hotinit/internal/version"
+)
+
+// What is asked of several programs at once, or of the set of them. It runs on the
+// goroutine of the request.
+
+// answerSeveral answers what no program can by itself, and reports whether it did.
+func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool {
+	if r.Op == "rollback" && r.Program == "" && r.Release != "" {
+		s.loop.ask(func() {
+			if len(s.programs) > 1 && s.find(r.Release) != nil {
+				r.Program, r.Release = r.Release, "" // `hotinit rollback web`
+			}
+		})
+	}
+	files := s.cfg.Programs != ""
+	switch {
+	case r.Op == "status" && r.Program == "" && files:
+		s.answerTable(r, reply, gone)
+	case r.Op == "health" && r.Program == "" && files:
+		var a control.Response
+		s.loop.ask(func() { a = s.health() })
+		reply(a)
+	case r.Op == "reload" && r.All:
+		var a control.Response
+		s.loop.ask(func() { a = s.reloadAll() })
+		reply(a)
+	case r.Op == "stop" && r.Program != "", r.Op == "start":
+		var a control.Response
+		s.loop.ask(func() { a = s.byHand(r) })
+		reply(a)
+	case r.Op == "signal":
+		var a control.Response
+		s.loop.ask(func() { a = s.signalOne(r) })
+		reply(a)
+	case r.Op == "reload" || r.Op == "rollback":
+		why := ""
+		s.loop.ask(func() {
+			if p := s.find(r.Program); p != nil && p.member && p.engine.state.Over {
+				why = fmt.Sprintf("program %s does not run: %s", p.name, s.whyNot(p))
+			}
+		})
+		if why == "" {
+			return false
+		}
+		reply(control.Response{Text: why})
+	default:
+		return false
+	}
+	return true
+}
+
+// summary is a program's row in the table.
+func (s *supervisor) summary(p *program) control.Program {
+	st := &p.engine.state
+	row := control.Program{Name: p.name, State: st.Situation().String(), Sockets: len(p.listensOn())}
+	for cause, n := range p.counts.Starts {
+		switch machine.Cause(cause) {
+		case machine.ByRestart, machine.ByFailure, machine.ByStall:
+			row.Restarts += n
+		}
+	}
+	g := st.Current()
+	if g == nil && len(st.Gens) > 0 {
+		g = &st.Gens[len(st.Gens)-1]
+	}
+	var why []string
+	if p.member {
+		if o := s.order.Find(p.name); o != nil && st.Over {
+			row.State = "ended"
+			switch {
+			case o.Held:
+				row.State = "stopped by hand"
+			case o.Phase == order.Waiting:
+				row.State = "waiting"
+			case o.Result == order.Success:
+				row.State = "done"
+			}
+		}
+		if text := s.whyNot(p); text != "" && !strings.HasPrefix(text, "done") && row.State != "stopped by hand" {
+			why = append(why, text)
+		}
+	}
+	if st.Over {
+		g = nil
+	}
+	if g != nil {
+		row.Generation, row.PID, row.Release = g.N, g.PID, machine.Short(g.Release)
+		if held := p.processes.all[g.N]; held != nil {
+			row.Since = held.since
+		}
+		if g.Stalled {
+			why = append(why, p.queues.text())
+		}
+	}
+	if st.Reason != "" && !st.Over {
+		why = append(why, "the last release that failed: "+st.Reason)
+	}
+	if p.failed != "" {
+		why = append(why, "what its file says now failed")
+	}
+	if p.fault != nil {
+		why = append(why, p.fault.Error())
+	}
+	row.Reason = strings.Join(why, "; ")
+	return row
+}
+
+// answerTable answers with a row for each program.
+func (s *supervisor) answerTable(r *control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
+	news := make(chan struct{}, 1)
+	look := func() control.Response {
+		t := &control.Table{Version: version.Number, PID: os.Getppid()}
+		s.loop.ask(func() {
+			for _, p := range s.programs {
+				t.Programs = append(t.Programs, s.summary(p))
+			}
+			for name, err := range s.faults {
+				if s.find(name) == nil {
+					t.Programs = append(t.Programs, control.Program{Name: name, State: "not read", Reason: err.Error()})
+				}
+			}
+		})
+		slices.SortFunc(t.Programs, func(a, b control.Program) int { return strings.Compare(a.Name, b.Name) })
+		return control.Response{OK: true, Table: t}
+	}
+	if r.Watch {
+		s.loop.ask(func() { s.tables = append(s.tables, news) })
+		defer s.loop.ask(func() {
+			s.tables = slices.DeleteFunc(s.tables, func(c chan struct{}) bool { return c == news })
+		})
+	}
+	for reply(look()) && r.Watch {
+		select {
+		case <-news:
+		case <-gone:
+			return
+		}
+		// Many programs change at once: that is one table.
+		select {
+		case <-time.After(tableEvery):
+		case <-gone:
+			return
+		}
+	}
+}
+
+// tableEvery is how often the table is sent at most.
+const tableEvery = 200 * time.Millisecond
+
+// health says whether each program serves that is meant to.
+func (s *supervisor) health() control.Response {
+	var bad []string
+	for _, p := range s.programs {
+		if p.member {
+			o := s.order.Find(p.name)
+			if o == nil || o.Held || o.Once || o.Scheduled || p.gone {
+				continue
+			}
+		}
+		if g := p.engine.state.Current(); g == nil || g.Stalled {
+			bad = append(bad, p.name)
+		}
+	}
+	slices.Sort(bad)
+	switch {
+	case len(bad) == 0:
+		return control.Response{OK: true, Text: fmt.Sprintf("all of %d programs serve, or are not meant to", len(s.programs))}
+	case len(bad) > 5:
+		bad = append(bad[:5], fmt.Sprintf("and %d more", len(bad)-5))
+	}
+	return control.Response{Text: "no generation serves: " + strings.Join(bad, ", ")}
+}
+
+// reloadAll starts a new generation of each program that runs.
+func (s *supervisor) reloadAll() control.Response {
+	n := 0
+	for _, p := range slices.Clone(s.programs) {
+		if st := &p.engine.state; !st.Over && st.Stop == 0 {
+			n++
+			p.engine.act(machine.Event{Kind: machine.Reload})
+		}
+	}
+	return control.Response{OK: true, Text: fmt.Sprintf("new generations of %d programs are being started", n)}
+}
+
+// byHand stops or starts one program. It stays so, whatever its file says.
+func (s *supervisor) byHand(r *control.Request) control.Response {
+	p, err := s.named(r.Program)
+	switch {
+	case err != nil:
+		return control.Response{Text: err.Error()}
+	case !p.member:
+		return control.Response{Text: fmt.Sprintf("program %s is the command of hotinit, which ends with it: hotinit stop", p.name)}
+	case s.stopping:
+		return control.Response{Text: "hotinit is stopping"}
+	}
+	kind, text := order.Hold, fmt.Sprintf("program %s is told to stop, and stays so until hotinit start %s", p.name, p.name)
+	if r.Op == "start" {
+		kind, text = order.Release, fmt.Sprintf("program %s is being started", p.name)
+		if !p.engine.state.Over {
+			text = fmt.Sprintf("program %s runs", p.name)
+		}
+	}
+	s.happens(order.Event{Kind: kind, Name: p.name})
+	return control.Response{OK: true, Text: text}
+}
+
+// signalOne sends a signal to what serves of one program, as it would be relayed.
+func (s *supervisor) signalOne(r *control.Request) control.Response {
+	p, err := s.named(r.Program)
+	if err != nil {
+		return control.Response{Text: err.Error()}
+	}
+	st := &p.engine.state
+	g := st.Current()
+	if g == nil {
+		g = st.In(machine.Candidate)
+	}
+	switch {
+	case g == nil || st.Over:
+		return control.Response{Text: fmt.Sprintf("program %s has no generation that could get it", p.name)}
+	case r.Signal < 1 || r.Signal > 64:
+		return control.Response{Text: fmt.Sprintf("there is no signal %d", r.Signal)}
+	}
+	p.engine.act(machine.Event{Kind: machine.Relay, Signal: r.Signal})
+	say.Detail("%s is sent to program %s: hotinit signal", unix.SignalName(unix.Signal(r.Signal)), p.name)
+	return control.Response{OK: true, Text: fmt.Sprintf("%s is sent to generation %d of program %s", machine.SignalName(r.Signal), g.N, p.name)}
+}
+
+// changedAny makes those who watch the table look again.
+func (s *shared) changedAny() {
+	for _, c := range s.tables {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package programs
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/site"
+)
+
+// ask runs hotinit's client where hotinit is PID 1.
+func (y *yard) ask(args ...string) (status int, output string) {
+	y.t.Helper()
+	words := append([]string{"-t", strconv.Itoa(y.PID()), "-p", "-m", box.Hotinit}, args...)
+	c := exec.Command("nsenter", words...)
+	c.Env = box.Environment()
+	return site.Finish(y.t, c)
+}
+
+// row returns a program's row of the table.
+func (y *yard) row(name string) control.Program {
+	y.t.Helper()
+	code, text := y.ask("status", "--json")
+	var table control.Table
+	if code == 0 && json.Unmarshal([]byte(text), &table) == nil {
+		for _, p := range table.Programs {
+			if p.Name == name {
+				return p
+			}
+		}
+	}
+	return control.Program{}
+}
+
+func TestStatusIsATableAndOneProgramInDetail(t *testing.T) {
+	a, b := box.Address(), box.Address()
+	y := open(t, map[string]string{"web": serves(a), "other": serves(b), "bad": "HOTINIT_COMMAND=SERVER\nHOTINIT_X=1\n"})
+	y.Until("both are in the table", func() bool {
+		return y.row("web").State == "serving" && y.row("other").State == "serving"
+	})
+	web := y.row("web")
+	if web.Generation != 1 || web.PID == 0 || web.Sockets != 1 || web.Since.IsZero() {
+		t.Errorf("the row of web is %+v", web)
+	}
+	if bad := y.row("bad"); bad.State != "not read" || !strings.Contains(bad.Reason, "HOTINIT_X") {
+		t.Errorf("the row of bad is %+v", bad)
+	}
+	if code, text := y.ask("status"); code != 0 || !strings.Contains(text, "PROGRAM") || strings.Count(text, "serving") != 2 {
+		t.Errorf("status %d:\n%s", code, text)
+	}
+	if code, text := y.ask("status", "web"); code != 0 || !strings.Contains(text, "serving: ") || !strings.Contains(text, a) || strings.Contains(text, b) {
+		t.Errorf("status web %d:\n%s", code, text)
+	}
+	for _, args := range [][]string{{"reload"}, {"rollback"}, {"releases"}, {"signal", "USR1"}} {
+		if code, text := y.ask(args...); code != 1 || !strings.Contains(text, "name one of other, web") {
+			t.Errorf("%q: %d, %s", args, code, text)
+		}
+	}
+	if code, text := y.ask("status", "nobody"); code != 1 || !strings.Contains(text, "there are: other, web") {
+		t.Errorf("%d, %s", code, text)
+	}
+	if code, text := y.ask("health"); code != 0 {
+		t.Errorf("health: %d, %s", code, text)
+	}
+	y.stop(0)
+}
+
+func TestOneProgramIsReloadedRolledBackAndSignalled(t *testing.T) {
+	a, b := box.Address(), box.Address()
+	y := open(t, map[string]string{"web": serves(a, "A=1", "HOTINIT_PROBATION=0"), "other": "HOTINIT_COMMAND=SERVER --echo\nHOTINIT_INTERVAL=0\n"})
+	y.Answers(a, "v1 generation 1 ")
+	y.Until("generation 1 is current", func() bool { return y.row("web").State == "serving" && y.row("other").State == "serving" })
+	if code, text := y.ask("reload", "web", "--wait"); code != 0 || !strings.Contains(text, "generation 2 is current") {
+		t.Errorf("reload: %d, %s", code, text)
+	}
+	if n := y.row("other").Generation; n != 1 {
+		t.Errorf("the other program is of generation %d", n)
+	}
+	if code, text := y.ask("signal", "other", "USR1"); code != 0 {
+		t.Errorf("signal: %d, %s", code, text)
+	}
+	y.Line("got SIGUSR1|user defined signal 1|USR1")
+	y.write("web", serves(b, "A=2", "HOTINIT_PROBATION=0"))
+	y.Answers(b, "v1 generation 3 ")
+	y.Until("generation 3 is current", func() bool { return y.row("web").Generation == 3 })
+	// Back to the settings that were good, and so to the address.
+	if code, text := y.ask("rollback", "web", "--wait"); code != 0 {
+		t.Errorf("rollback: %d, %s\n%s", code, text, y.Output)
+	}
+	if env := y.GivenTo(a, 4).Env; env["A"] != "1" {
+		t.Errorf("its environment is %v", env)
+	}
+	y.closes(b)
+	if code, text := y.ask("reload", "--all"); code != 0 || !strings.Contains(text, "2 programs") {
+		t.Errorf("reload --all: %d, %s", code, text)
+	}
+	y.GivenTo(b, 5) // what the file says
+	y.stop(0)
+}
+
+func TestAProgramThatIsStoppedByHandStaysSoUntilItIsStarted(t *testing.T) {
+	a, b := box.Address(), box.Address()
+	y := open(t, map[string]string{"web": serves(a), "other": serves(b)})
+	y.Answers(a, "v1 generation 1 ")
+	y.Answers(b, "v1 generation 1 ")
+	if code, text := y.ask("stop", "web"); code != 0 {
+		t.Fatalf("stop: %d, %s", code, text)
+	}
+	stopped := func() bool { return y.row("web").State == "stopped by hand" }
+	y.Until("it is stopped", stopped)
+	y.closes(a)
+	y.KillHandoff()
+	y.Line("init starts another one")
+	y.Until("it is stopped still", stopped)
+	y.write("web", serves(a, "A=2"))
+	y.write("third", serves(box.Address()))
+	y.Until("the files are read", func() bool { return y.row("third").State == "serving" })
+	if !stopped() {
+		t.Errorf("a change of its file starts it: %+v", y.row("web"))
+	}
+	if code, text := y.ask("reload", "web"); code != 1 || !strings.Contains(text, "stopped by hand") {
+		t.Errorf("reload: %d, %s", code, text)
+	}
+	if code, text := y.ask("start", "web"); code != 0 {
+		t.Fatalf("start: %d, %s", code, text)
+	}
+	if env := y.GivenTo(a, 2).Env; env["A"] != "2" {
+		t.Errorf("its environment is %v", env)
+	}
+	if got := y.Get(b, "/"); !strings.HasPrefix(got, "v1 generation 1 ") {
+		t.Errorf("the other program: %s", got)
+	}
+	if code, text := y.ask("stop"); code != 0 {
+		t.Errorf("stop: %d, %s", code, text)
+	}
+	if got := y.Wait(); got != 0 {
+		t.Errorf("hotinit ended with %d", got)
+	}
+}
