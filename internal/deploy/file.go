@@ -35,10 +35,10 @@ var companions = []string{".sha256", ".minisig"}
 
 // putFile puts a file in the place of the one that generations run.
 func (r *request) putFile(in io.Reader, t control.Target) (placed, string, error) {
-	path := t.Real
+	path, asked := t.Real, t.File
 	switch {
 	case r.to != "":
-		path = r.to
+		path, asked = r.to, r.to
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			path = real
 		}
@@ -50,9 +50,9 @@ func (r *request) putFile(in io.Reader, t control.Target) (placed, string, error
 	case path == "":
 		return nil, "", errors.New("the command is not a file that hotinit looks at, so where a release belongs is not known: name it by --to PATH")
 	}
-	dir, name, err := safepath.Parent(path)
+	dir, name, err := parent(asked, path)
 	if err != nil {
-		return nil, "", fmt.Errorf("cannot open the directory of %s: %w", path, err)
+		return nil, "", err
 	}
 	f := &files{dir: dir, lock: lock(dir)}
 	if f.lock == locked {
@@ -111,7 +111,7 @@ func (f *files) write(in io.Reader, name, beside string) error {
 			return fmt.Errorf("what is at %s is not a regular file", name)
 		}
 		one.there = true
-		uid, gid, mode = int(old.Stat.Uid), int(old.Stat.Gid), old.Stat.Mode&0o7777
+		uid, gid, mode = int(old.Stat.Uid), int(old.Stat.Gid), modeOf(f.dir, &old.Stat)
 	} else if err != unix.ENOENT {
 		return fmt.Errorf("cannot look at %s: %w", name, err)
 	}

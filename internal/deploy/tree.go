@@ -95,9 +95,9 @@ func begin(to, real string) (*tree, error) {
 			return nil, err
 		}
 	}
-	if p.parent, _, err = safepath.Parent(real); err != nil {
+	if p.parent, _, err = parent(to, real); err != nil {
 		p.done()
-		return nil, fmt.Errorf("cannot open the directory of %s: %w", real, err)
+		return nil, err
 	}
 	if p.lock = lock(p.parent); p.lock == locked {
 		p.done()

@@ -13,6 +13,9 @@ func (d *Dir) Trusted() error {
 	return &Refused{d.path, "or a directory above it can be written to by others than root" + d.whose() + chown}
 }
 
+// Owner is the user that the directory belongs to.
+func (d *Dir) Owner() uint32 { return d.owner }
+
 // OpenTrusted opens a file to read what is believed: neither it nor the directory that
 // it is in, by whatever links, can be changed by others than root and hotinit's own user.
 func (d *Dir) OpenTrusted(path string) (int, error) {
