@@ -94,6 +94,15 @@ func (s *server) leave(client *os.File) {
 	s.reading = slices.DeleteFunc(s.reading, func(f *os.File) bool { return f == client })
 }
 
+// waits reports whether the answer to a request may take long, whatever its fields say.
+func (r *Request) waits() bool {
+	switch r.Op {
+	case "wait", "prove", "deploy", "upgraded":
+		return true
+	}
+	return r.Wait || r.Watch
+}
+
 // refusal says why a peer is not listened to, "" if it is. A user that is not
 // mapped in this user namespace looks like 65534, and so does that user itself; a
 // process of another PID namespace has the PID 0.
@@ -133,7 +142,7 @@ func (s *server) serve(file *os.File, cred *unix.Ucred, err error) {
 		answer(Response{Text: "the request cannot be read: " + err.Error()})
 		return
 	}
-	if r.Wait || r.Watch {
+	if r.waits() {
 		defer s.waiting.Add(-1)
 		if s.waiting.Add(1) > mostWaiting {
 			answer(Response{Text: fmt.Sprintf("%d other clients wait for hotinit, and there can be no more", mostWaiting)})

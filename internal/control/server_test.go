@@ -81,8 +81,10 @@ func TestClientsThatWaitBlockNobody(t *testing.T) {
 		request(t, address, Request{Op: "status", Watch: true})
 	}
 	quick(t, address)
-	if a := request(t, address, Request{Op: "reload", Wait: true}); a.OK {
-		t.Errorf("one more may wait: %+v", a)
+	for _, r := range []Request{{Op: "reload", Wait: true}, {Op: "wait"}, {Op: "prove"}, {Op: "deploy"}, {Op: "upgraded"}} {
+		if a := request(t, address, r); a.OK || !strings.Contains(a.Text, "other clients wait") {
+			t.Errorf("one more may wait: %+v: %+v", r, a)
+		}
 	}
 }
 
