@@ -242,6 +242,10 @@ func (s *program) free(key string, b *boundSocket) {
 		_ = unix.Chdir("/")
 		s.kept.drop("file/" + key)
 	}
+	// Init closes its copy a moment later, and who starts the program again until then
+	// must not find the port in use: a socket that does not listen any more lets
+	// another one have it (SO_REUSEADDR).
+	_ = unix.Shutdown(b.fd, unix.SHUT_RDWR)
 	s.kept.drop("socket/" + key)
 	unix.Close(b.fd)
 }
