@@ -39,6 +39,8 @@ type clients struct {
 	// more answers what only the parts above can, and reports whether it did.
 	more func(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool
 
+	leave func(r control.Request, reply func(control.Response) bool, gone <-chan struct{})
+
 	waiters  []waiter
 	watchers []chan struct{}
 	stepped  []chan string // those who are told of each step
@@ -81,6 +83,8 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 		reply(control.Response{OK: true, Releases: list})
 	case "hold", "resume":
 		s.answerHold(r, reply)
+	case "leave":
+		s.leave(r, reply, gone)
 	case "wait":
 		s.answerWait(r, reply, gone)
 	default:

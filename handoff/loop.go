@@ -21,6 +21,9 @@ type system interface {
 	kill(n int)
 	sweep(n int, last bool)
 	foreground(n int)
+	// askLeave runs the command of --swap-through, and endLeave kills it.
+	askLeave(n int)
+	endLeave(n int)
 	say(text string)
 	outcome(e machine.Effect)
 	exit(e machine.Effect)
@@ -235,6 +238,10 @@ func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {
 		e.sys.sweep(f.N, f.Last)
 	case machine.Foreground:
 		e.sys.foreground(f.N)
+	case machine.AskLeave:
+		e.sys.askLeave(f.N)
+	case machine.EndLeave:
+		e.sys.endLeave(f.N)
 	case machine.Say:
 		e.sys.say(f.Text)
 	case machine.Outcome:

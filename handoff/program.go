@@ -19,7 +19,7 @@ import (
 //
 // Its parts know the ones below them, and nothing of those above:
 //
-//	deploys
+//	deploys     through
 //	starts
 //	clients     probes
 //	queues
@@ -36,6 +36,7 @@ type program struct {
 	queues     *queues
 	starts     *starts
 	deploys    *deploys
+	through    *through
 	clients    *clients
 	statusFile statusFile
 	newFiles   *socketFiles // those of the plan that is being opened
@@ -95,7 +96,9 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
 	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients}
+	p.through = &through{common: c, clients: p.clients, cancels: make(map[int]chan struct{})}
 	p.clients.more = p.deploys.answer
+	p.clients.leave = p.through.answer
 	c.engine = newEngine(s.loop, p, newPolicy(pl.cfg, len(pl.cfg.Sockets) > 0))
 	p.statusFile.again = func() { c.engine.do(func() { p.statusFile.write(c.engine.state) }) }
 	return p
@@ -125,6 +128,10 @@ func (s *program) foreground(n int) {
 		s.terminal.give(p.group)
 	}
 }
+
+func (s *program) askLeave(n int) { s.through.ask(n) }
+
+func (s *program) endLeave(n int) { s.through.end(n) }
 
 func (s *program) say(text string) {
 	s.logs.reopen()
@@ -206,6 +213,8 @@ func newPolicy(cfg *settings.Config, sockets bool) *machine.Policy {
 		MaxOld:       cfg.MaxOld,
 		OnExit:       machine.OnExit(cfg.OnExit),
 		RetryFirst:   cfg.RetryFirst,
+		Through:      cfg.SwapThrough != "",
+		LeaveTimeout: cfg.SwapThroughTimeout,
 		ReloadSignal: int(cfg.ReloadSignal),
 		RetireSignal: int(cfg.SignalOnHUP),
 		StopSignals:  map[int]int{},

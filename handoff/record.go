@@ -204,6 +204,7 @@ func (s *program) resumeFrom(r *snapshot) error {
 		}
 	}
 	s.adoption.resume(&r.State)
+	s.through.resume(&r.State)
 	if !s.member {
 		s.starts.watchResumed()
 	}

@@ -45,6 +45,10 @@ func run(argv []string) int {
 		// Another hotinit has parsed this command line, and runs what it says.
 		return pid1.Resume(argv, handed)
 	}
+	if text := os.Getenv(control.LeaveVariable); text != "" && len(argv) == 1 {
+		entry.Restore()
+		return control.Leave(text, os.Stdout, os.Stderr)
+	}
 	isHandoff := argv[0] == pid1.Name && len(argv) > 1
 	if !isHandoff {
 		if name, args, ok := settings.Subcommand(argv); ok {

@@ -22,8 +22,8 @@ import (
 // Request is what is asked for.
 type Request struct {
 	// Op is "status", "reload", "rollback", "releases", "metrics", "hold", "resume", "wait", "stop", "start", "signal", "health", or one of
-	// "target", "prove" and "deploy", by which a release is put in place, or "upgrade"
-	// and "upgraded".
+	// "target", "prove" and "deploy", by which a release is put in place, "leave",
+	// by which the command of --swap-through gives leave, or "upgrade" and "upgraded".
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.
 	Program string `json:",omitempty"`
@@ -42,6 +42,8 @@ type Request struct {
 	After int `json:",omitempty"`
 	// Wait has reload and rollback answer once the swap is decided.
 	Wait bool `json:",omitempty"`
+	// Leave is the run of the command of --swap-through that gives leave.
+	Leave int `json:",omitempty"`
 	// Steps has whoever waits be told of each step.
 	Steps bool `json:",omitempty"`
 	// For is what wait waits for.

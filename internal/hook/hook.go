@@ -32,7 +32,9 @@ type Command struct {
 	NoNewPrivs bool
 	Timeout    time.Duration // 0: none
 	Cancel     <-chan struct{}
-	Files      []int // descriptors that become 3 and so on
+	// Started, if not nil, is called once the command runs, with what it writes.
+	Started func(child spawn.Child, output *os.File)
+	Files   []int // descriptors that become 3 and so on
 
 	Start func(*spawn.Spec) (spawn.Child, error) // nil: spawn.Start
 }
@@ -79,8 +81,15 @@ func (c *Command) Run() error {
 	if err != nil {
 		return err
 	}
+	if c.Started != nil {
+		c.Started(child, read)
+	}
 	return c.await(reaper.Own(child.PID, child.PIDFD), read)
 }
+
+// Await is Run for a command that another process has started: p, and what it
+// writes.
+func (c *Command) Await(p *reaper.Process, output *os.File) error { return c.await(p, output) }
 
 // await waits for the command's end, and kills it where it takes too long or is
 // no longer wanted.

@@ -386,7 +386,7 @@ func servingChanged(m *step, ev Event) {
 	if m.noted(ev.Release) || m.tooMany(ev) {
 		return
 	}
-	m.begin(ByChange, Newest, "")
+	m.swap(ByChange)
 }
 
 func startingChanged(m *step, ev Event) {
@@ -430,7 +430,7 @@ func servingDeployed(m *step, ev Event) {
 		return
 	}
 	m.unreject(ev.Release)
-	m.begin(ByDeploy, Newest, "")
+	m.swap(ByDeploy)
 }
 
 // leftToNextRun has a program that runs once take a release in its next run.
@@ -475,7 +475,7 @@ func servingReload(m *step, ev Event) {
 	if m.s.In(Current) != nil && m.runsOnce() {
 		return
 	}
-	m.begin(askedBy(ev), Newest, "")
+	m.swap(askedBy(ev))
 }
 
 // runsOnce refuses another start beside a run of a program that runs once.
@@ -498,6 +498,10 @@ func hold(m *step, _ Event) {
 	if !m.s.OnHold {
 		m.s.OnHold = true
 		m.say(aDecision, "on hold: changes are noted, and not acted on (hotinit resume)")
+		if m.s.Due && m.s.DueBy == ByChange {
+			m.s.Noted, m.s.Note = true, m.s.Newest
+			m.off(aDecision, "changes are only noted now")
+		}
 	}
 }
 
@@ -514,9 +518,12 @@ func unhold(m *step, _ Event) {
 		return
 	}
 	change := Event{Kind: Changed, Release: release}
-	if m.s.starting() != nil {
+	switch m.s.Situation() {
+	case Booting, Swapping:
 		startingChanged(m, change)
-	} else {
+	case Waiting:
+		waitingChanged(m, change)
+	default:
 		servingChanged(m, change)
 	}
 }
@@ -580,6 +587,11 @@ func halt(m *step, ev Event) {
 	}
 	m.s.RestartDue, m.s.Delayed, m.s.Swaps = false, false, 0
 	m.unnote()
+	m.s.Due, m.s.DueBy = false, 0
+	if m.s.Leave != NoLeave {
+		m.s.Leave = NoLeave
+		m.do(Effect{Kind: EndLeave, N: m.s.LeaveN})
+	}
 	m.forget()
 	for i := range m.s.Gens {
 		g := &m.s.Gens[i]
@@ -636,11 +648,17 @@ func downRelay(m *step, ev Event) {
 
 func downRestartDelayOver(m *step, _ Event) { m.beginAnother(ByRestart) }
 
-func servingAutoRestartOver(m *step, _ Event) { m.beginAnother(ByAutoRestart) }
+func servingAutoRestartOver(m *step, _ Event) {
+	if m.p.Through {
+		m.swap(ByAutoRestart)
+		return
+	}
+	m.beginAnother(ByAutoRestart)
+}
 
 func servingSwapDelayOver(m *step, _ Event) {
 	m.s.Swaps++
-	m.begin(ByChange, Newest, "")
+	m.swap(ByChange)
 }
 
 func calmOver(m *step, _ Event) { m.s.Swaps = 0 }

@@ -15,8 +15,9 @@ func (m *step) begin(cause Cause, source Source, release string) {
 	n := m.s.Next
 	m.s.Next++
 	m.s.RestartDue, m.s.Delayed = false, false
-	if m.s.OnHold && source == Newest {
+	if source == Newest {
 		m.unnote() // it is started now
+		m.taken()
 	}
 	m.forget()
 	m.s.Gens = append(m.s.Gens, Gen{N: n, Phase: Preparing, Source: source, Cause: cause, Release: release})
@@ -122,6 +123,9 @@ func (m *step) beginAgain() bool {
 	if !m.s.Again || m.s.Stop != 0 {
 		return false
 	}
+	if m.s.Leave == LeaveGiven {
+		m.s.Leave = LeaveUsed // for what was decided just now
+	}
 	back, to, want, asked := m.s.Back, m.s.BackTo, m.s.Want, m.s.Asked
 	m.forget()
 	if !back && asked == ByChange && m.s.In(Current) != nil && m.noted(want) {
@@ -131,7 +135,7 @@ func (m *step) beginAgain() bool {
 		return m.beginBack(to)
 	}
 	if want == "" {
-		m.begin(asked, Newest, "")
+		m.swap(asked)
 		return true
 	}
 	if current := m.s.In(Current); current != nil && want == current.Release {
@@ -145,7 +149,7 @@ func (m *step) beginAgain() bool {
 		m.notStarted(r, "nothing changes")
 		return false // so it was, and it failed
 	}
-	m.begin(asked, Newest, "")
+	m.swap(asked)
 	return true
 }
 
@@ -169,7 +173,7 @@ func (m *step) supersede(g *Gen, newer string, cause Cause) {
 		return
 	}
 	m.say(aDecision, "generation %d is told to go%s: there is newer content", n, of(release))
-	m.begin(cause, Newest, "")
+	m.swap(cause)
 }
 
 // later notes that another start is to follow the one under way. However

@@ -17,6 +17,7 @@ import (
 type world struct {
 	gens     int
 	releases []string
+	holds    bool // swaps are put on hold
 	forks    bool // handoffs are lost between the fork of a process and its execution
 }
 
@@ -40,8 +41,14 @@ func policies() map[string]Policy {
 		"stall":         with(func(p *Policy) { p.Ready = ReadyOther; p.StallTimeout = time.Second; p.OnStall = true }),
 		"once":          with(func(p *Policy) { p.Once, p.Retries = true, 2; p.MaxRuntime = time.Hour }),
 		"max runtime":   with(func(p *Policy) { p.MaxRuntime = time.Hour; p.OnExit = Restart; p.RetryFirst, p.RetryLater = true, true }),
-		"hold":          with(func(p *Policy) { p.Ready = ReadyOther; p.StopTimeout = time.Hour; p.OnExit = Restart }),
-		"own writes":    with(func(p *Policy) { p.Ready = ReadyOther; p.Probation = time.Hour }),
+		"hold":          with(func(p *Policy) { p.Ready = ReadyOther; p.OnExit = Restart }),
+		"through": with(func(p *Policy) {
+			p.Ready = ReadyOther
+			p.Through = true
+			p.LeaveTimeout = time.Minute
+			p.OnExit = Restart
+		}),
+		"own writes": with(func(p *Policy) { p.Ready = ReadyOther; p.Probation = time.Hour }),
 	}
 }
 
@@ -73,7 +80,11 @@ func possible(s State, p *Policy, w world) []Event {
 		{Kind: Reload}, {Kind: Rollback}, {Kind: Halt, Signal: 15}, {Kind: Relay, Signal: 10},
 		{Kind: Changed}, {Kind: Resumed}, {Kind: Ready, N: s.Next + 7}, {Kind: Noted},
 	}
-	if p.StopTimeout == time.Hour {
+	if p.Through {
+		evs = append(evs, Event{Kind: LeaveCome, N: s.LeaveN}, Event{Kind: LeaveEnded, N: s.LeaveN, Reason: "no"}, Event{Kind: LeaveLost, N: s.LeaveN},
+			Event{Kind: LeaveEnded, N: s.LeaveN + 5})
+	}
+	if w.holds {
 		evs = append(evs, Event{Kind: Hold}, Event{Kind: Unhold})
 	}
 	if p.Probation == time.Hour {
@@ -176,8 +187,14 @@ func normal(s State, p *Policy) State {
 	if p.Ready != ReadyAuto {
 		s.SpeaksNotify = false
 	}
-	s.BlindSaid, s.Asked, s.StopReason = false, 0, ""
+	s.BlindSaid, s.StopReason = false, ""
+	if !p.Through {
+		s.Asked = 0 // it is only said
+	}
 	s.Fails = min(s.Fails, max(2, p.Retries))
+	if s.LeaveN = 0; s.Leave != NoLeave {
+		s.LeaveN = 1
+	}
 	s.Swaps = min(s.Swaps, mostSwaps)
 	s.Status = min(s.Status, 1) // only whether it is 0 is looked at
 	s.PendingSignals = nil
@@ -238,7 +255,7 @@ func key(s State) string {
 	}
 	b = append(b, byte(s.Next), byte(s.Stop), byte(s.Fails), byte(s.Status), byte(s.Swaps),
 		flags(s.Again, s.Back, s.Served, s.RestartDue, s.Over, s.SpeaksNotify, s.Delayed, s.OnHold))
-	b = append(b, flags(s.Noted))
+	b = append(b, flags(s.Noted, s.Due, s.LeaveLate), byte(s.DueBy), byte(s.Asked), byte(s.Leave), byte(s.LeaveN))
 	text(s.Note)
 	text(s.Want)
 	text(s.BackTo)
@@ -333,11 +350,31 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	if after.Situation() == Down && !after.RestartDue && after.Next > 1 {
 		return "nothing runs, and nothing will be started"
 	}
-	if !p.Once && (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again && !after.Delayed && !(after.Noted && ev.Kind == Changed) {
+	if !p.Once && (ev.Kind == Reload || ev.Kind == Changed && ev.Release == "") && before.Stop == 0 && after.Next == before.Next && !after.Again && !after.Delayed && !(after.Noted && ev.Kind == Changed) && !after.Due {
 		return "what was asked for is forgotten"
 	}
 	if before.OnHold && ev.Kind == Changed && after.Next != before.Next {
 		return "a change is acted upon, though swaps are on hold"
+	}
+	if before.OnHold && ev.Kind == Changed && after.Due && !before.Due {
+		return "a change is due, though swaps are on hold"
+	}
+	// The promise of --swap-through: no swap without leave, one command at a time, and
+	// no swap that waits for nothing.
+	for _, e := range effects {
+		swaps := e.Cause == ByChange || e.Cause == ByReload || e.Cause == ByDeploy || e.Cause == BySignal || e.Cause == ByAutoRestart
+		if p.Through && e.Kind == Prepare && swaps && ev.Kind != Resumed && before.In(Current) != nil && after.In(Current) != nil && before.Leave != LeaveGiven && after.Leave != LeaveGiven {
+			return "a swap has begun without leave"
+		}
+		if e.Kind == AskLeave && before.Leave != NoLeave && ev.Kind != LeaveEnded && ev.Kind != LeaveLost {
+			return "leave is asked for twice"
+		}
+	}
+	if after.Situation() == Waiting && after.Leave == NoLeave {
+		return "a swap waits, and nobody is asked"
+	}
+	if after.Leave == LeaveGiven && after.starting() == nil || (after.Leave == LeaveAsked || after.Leave == LeaveHere) && !after.Due {
+		return "leave was asked for or given, and there is no swap"
 	}
 	if after.Noted && !after.OnHold {
 		return "a change was noted, and nothing will act upon it"
@@ -353,7 +390,7 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	}
 	// What was rolled back by hand comes back by name, or with new content, or
 	// when somebody asks for what is there, and never by itself.
-	asked := before.Again || ev.Kind == Changed || ev.Kind == Unhold || ev.Kind == Deployed || ev.Kind == Reload || ev.Kind == SwapDelayOver ||
+	asked := before.Again || before.Due || ev.Kind == Changed || ev.Kind == Unhold || ev.Kind == Deployed || ev.Kind == Reload || ev.Kind == SwapDelayOver ||
 		ev.Kind == Rollback && ev.Release != "" || ev.Kind == Resumed || ev.Kind == Boot
 	for _, e := range effects {
 		release := e.Release
@@ -450,10 +487,10 @@ func TestEveryReachableStateKeepsThePromises(t *testing.T) {
 	for name, p := range policies() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, large := map[string]bool{"sockets": true, "accept": true, "watchdog": true, "own writes": true}[name]; *full || !large {
-				t.Logf("two generations of two releases: %d states", explore(t, &p, world{2, []string{"a", "b"}, name == "default"}))
+			if _, large := map[string]bool{"sockets": true, "accept": true, "watchdog": true, "own writes": true, "through": true, "hold": true}[name]; *full || !large {
+				t.Logf("two generations of two releases: %d states", explore(t, &p, world{2, []string{"a", "b"}, name == "hold", name == "default"}))
 			}
-			t.Logf("three generations of one release: %d states", explore(t, &p, world{3, []string{"a"}, name == "default"}))
+			t.Logf("three generations of one release: %d states", explore(t, &p, world{3, []string{"a"}, name == "hold", name == "default"}))
 		})
 	}
 }
@@ -467,7 +504,7 @@ func TestLongRandomStoriesKeepThePromises(t *testing.T) {
 				s := State{Next: 1}
 				var story []Event
 				for range 200 {
-					evs := possible(s, &p, world{releases: []string{"a", "b"}, forks: true})
+					evs := possible(s, &p, world{releases: []string{"a", "b"}, holds: true, forks: true})
 					ev := evs[random.IntN(len(evs))]
 					if ev.Kind == Halt && random.IntN(20) > 0 {
 						continue // or all stories would be short

@@ -53,21 +53,24 @@ const (
 
 	// To the program.
 
-	Boot     // the first start; Release is what the path leads to, where it is known
-	Recalled // the state directory knows Release from before hotinit was started: it is good, or with a Reason rejected. The newest comes first
-	Resumed  // the first event of a handoff that takes over; N was forked and has executed the app, 0: none
-	Changed  // there is new content, Release; "" where it has no name. Path is what changed in a watched directory
-	Reload   // somebody asked, by Signal where that is not 0
-	Rollback // somebody asked, to Release; "" to the one before
-	Deployed // somebody has put Release there, and wants it to run
-	Hold     // changes are only noted from now on
-	Unhold   // they are acted upon again
-	Traffic  // a connection came to a socket of the program during a swap
-	Renamed  // the content of Release was read: its name is Name from now on
-	Halt     // Signal stops everything; Reason says who asked, where it did not come as a signal
-	Relay    // Signal is the app's
-	Dropped  // a signal that nobody gets; it only has to be acknowledged
-	Noted    // something was noted that nothing is decided by; it has to be recorded and shown
+	Boot       // the first start; Release is what the path leads to, where it is known
+	Recalled   // the state directory knows Release from before hotinit was started: it is good, or with a Reason rejected. The newest comes first
+	Resumed    // the first event of a handoff that takes over; N was forked and has executed the app, 0: none
+	Changed    // there is new content, Release; "" where it has no name. Path is what changed in a watched directory
+	Reload     // somebody asked, by Signal where that is not 0
+	Rollback   // somebody asked, to Release; "" to the one before
+	Deployed   // somebody has put Release there, and wants it to run
+	Hold       // changes are only noted from now on
+	Unhold     // they are acted upon again
+	LeaveCome  // run N of the command of --swap-through gives leave to swap
+	LeaveEnded // it has ended; Reason says how
+	LeaveLost  // nothing is known of it
+	Traffic    // a connection came to a socket of the program during a swap
+	Renamed    // the content of Release was read: its name is Name from now on
+	Halt       // Signal stops everything; Reason says who asked, where it did not come as a signal
+	Relay      // Signal is the app's
+	Dropped    // a signal that nobody gets; it only has to be acknowledged
+	Noted      // something was noted that nothing is decided by; it has to be recorded and shown
 
 	// The timers of the program ran out.
 
@@ -75,6 +78,7 @@ const (
 	AutoRestartOver
 	SwapDelayOver // a change has waited for long enough
 	CalmOver      // no change came right after a start
+	LeaveTimedOut // no leave was given in time, or its command does not end
 	StopTimedOut
 
 	eventKinds
@@ -86,7 +90,7 @@ var eventNames = [eventKinds]string{
 	Stalled: "stalled", StallOver: "stall over", Beat: "beat", Triggered: "triggered", Exited: "exited", Empty: "empty",
 	IntervalOver: "interval", QuietOver: "quiet", ReadyTimedOut: "ready-timeout", KillOldDelayOver: "kill-old-delay",
 	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog", RunTimedOut: "max-runtime",
-	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Deployed: "deploy", Hold: "hold", Unhold: "unhold", Traffic: "traffic",
+	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Deployed: "deploy", Hold: "hold", Unhold: "unhold", LeaveCome: "leave", LeaveEnded: "leave ended", LeaveLost: "leave lost", LeaveTimedOut: "leave-timeout", Traffic: "traffic",
 	Renamed: "renamed", Halt: "stop", Relay: "signal", Dropped: "dropped", Noted: "noted",
 	RestartDelayOver: "restart", AutoRestartOver: "auto-restart", SwapDelayOver: "swap-delay", CalmOver: "calm",
 	StopTimedOut: "stop-timeout",
@@ -123,10 +127,12 @@ const (
 	Foreground                   // N's process group is the terminal's from now on
 	Say                          // print Text
 	Outcome                      // the start of N, of Release, is decided: OK, or else Text says why not; None where no generation was started at all
+	AskLeave                     // run the command of --swap-through, for the Nth time; Cause says why
+	EndLeave                     // kill that run of it
 	Exit                         // the verdict: Status; Stopped where a signal asked for it; Text says why, "" where it is not said
 )
 
-var effectNames = []string{"prepare", "cancel", "tell", "kill", "sweep", "foreground", "say", "outcome", "exit"}
+var effectNames = []string{"prepare", "cancel", "tell", "kill", "sweep", "foreground", "say", "outcome", "ask leave", "end leave", "exit"}
 
 func (k EffectKind) String() string { return effectNames[k] }
 
@@ -164,6 +170,7 @@ func Next(s State, p *Policy, ev Event) (State, []Effect) {
 		if do := programTable[ev.Kind][m.s.Situation()].do; do != nil {
 			do(&m, ev)
 		}
+		m.settle()
 		return m.s, m.out
 	}
 	table := &generationTable
@@ -175,6 +182,7 @@ func Next(s State, p *Policy, ev Event) (State, []Effect) {
 			do(&m, g, ev)
 		}
 	}
+	m.settle()
 	return m.s, m.out
 }
 

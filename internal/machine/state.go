@@ -120,6 +120,12 @@ type State struct {
 	SpeaksNotify bool // a generation of this program has said READY=1
 	BlindSaid    bool // that waiting cannot be told was said
 
+	Due       bool  // a swap waits for leave
+	DueBy     Cause // why it is due
+	Leave     Leave // how far the command has come that gives it
+	LeaveN    int   // which run of the command that is
+	LeaveLate bool  // it was killed, since it did not end
+
 	OnHold bool   // a change is noted, and not acted on
 	Noted  bool   // there was one
 	Note   string // its release, "" where that is not known
@@ -231,12 +237,13 @@ type Situation int
 const (
 	Booting  Situation = iota // one is being started, none serves
 	Serving                   // one serves
+	Waiting                   // one serves, and a swap waits for leave
 	Swapping                  // one serves, another is being started
 	Down                      // none serves, none is being started
 	Stopping                  // all are terminated
 )
 
-var situationNames = []string{"booting", "serving", "swapping", "down", "stopping"}
+var situationNames = []string{"booting", "serving", "waiting", "swapping", "down", "stopping"}
 
 func (s Situation) String() string { return situationNames[s] }
 
@@ -248,6 +255,8 @@ func (s *State) Situation() Situation {
 		return Stopping
 	case current != nil && starting != nil:
 		return Swapping
+	case current != nil && s.Due:
+		return Waiting
 	case current != nil:
 		return Serving
 	case starting != nil:
@@ -385,6 +394,9 @@ type Policy struct {
 	RetryLater   bool // after growing delays, and not each Interval
 	Once         bool // it runs to its end: one that executes is current, and done when it ends with 0
 	Retries      int  // of one that runs once: how often it is tried again
+
+	Through      bool          // a swap needs leave (--swap-through)
+	LeaveTimeout time.Duration // 0: for ever
 
 	ReloadSignal int         // 0: none
 	StopSignals  map[int]int // which signals stop, and what the app gets then

@@ -62,6 +62,14 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 			}
 		}
 	}
+	if p.LeaveTimeout > 0 && s.Stop == 0 && !s.LeaveLate {
+		switch s.Leave {
+		case LeaveAsked, LeaveHere:
+			arm(LeaveTimedOut, s.LeaveN, 0, p.LeaveTimeout)
+		case LeaveUsed:
+			arm(LeaveTimedOut, s.LeaveN, 1, p.LeaveTimeout) // from when its swap was decided
+		}
+	}
 	switch {
 	case s.Stop != 0:
 		if p.StopTimeout > 0 && slices.ContainsFunc(s.Gens, func(g Gen) bool { return !g.Killed }) {

@@ -179,6 +179,8 @@ func setPolicy(p *Policy, setting string) error {
 		p.Once = true
 	case name == "retries":
 		p.Retries, err = strconv.Atoi(value)
+	case setting == "through":
+		p.Through, p.LeaveTimeout = true, 10*time.Minute
 	case name == "max-old":
 		p.MaxOld, err = strconv.Atoi(value)
 	case name == "signal-on-hup":
@@ -194,7 +196,7 @@ func setPolicy(p *Policy, setting string) error {
 // storyEvent reads an event:
 //
 //	boot [RELEASE] | recalled RELEASE [REASON...] | resumed [N] | reload | hup | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted
-//	changed [RELEASE [PATH]] | deploy RELEASE | hold | unhold | stop SIGNAL | signal SIGNAL | expired TIMER N
+//	changed [RELEASE [PATH]] | deploy RELEASE | hold | unhold | leave N | leave-ended N REASON... | leave-lost N | stop SIGNAL | signal SIGNAL | expired TIMER N
 //	forked N RELEASE PID | retried N | started N RELEASE | not-started N RELEASE STATUS REASON... | main-replaced N PID
 //	ready N | waits N | accepted N | notified N | blind N REASON... | stalled N REASON... | stall-over N
 //	exited N STATUS | died N SIGNAL | empty N | beat N [DELAY] | trigger N
@@ -244,6 +246,10 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 	var ev Event
 	var err error
 	switch f[0] {
+	case "leave", "leave-lost":
+		ev.Kind = map[string]EventKind{"leave": LeaveCome, "leave-lost": LeaveLost}[f[0]]
+	case "leave-ended":
+		ev = Event{Kind: LeaveEnded, Reason: rest(2)}
 	case "resumed":
 		ev.Kind = Resumed
 	case "forked":
@@ -346,6 +352,10 @@ func showState(s State) string {
 	note(s.Again && s.Back, strings.TrimSpace("a rollback follows "+s.BackTo))
 	note(s.Again && !s.Back, "another start follows")
 	note(s.Delayed, "a change waits")
+	note(s.Due, "due ("+s.DueBy.String()+")")
+	if s.Leave != NoLeave {
+		note(true, fmt.Sprintf("leave %d is %s", s.LeaveN, []string{"", "asked for", "here", "given", "used"}[s.Leave]))
+	}
 	note(s.OnHold, strings.TrimSpace("on hold "+s.Note))
 	for _, r := range s.Rejected {
 		if r.ByHand {

@@ -150,6 +150,10 @@ type Config struct {
 	// the release's path; "" for none. CheckTimeout is its time, 0 for no limit.
 	Check        string
 	CheckTimeout time.Duration
+	// SwapThrough is a command that runs where a swap is due; the swap happens when it
+	// runs {}. "" for none. SwapThroughTimeout is its time, 0 for no limit.
+	SwapThrough        string
+	SwapThroughTimeout time.Duration
 	// Snapshot runs each generation from a private copy, kept in SnapshotDir, or
 	// in memory where that is "".
 	Snapshot    bool

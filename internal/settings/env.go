@@ -63,6 +63,8 @@ type environment struct {
 	Settle              *string `envconfig:"HOTINIT_SETTLE" ignored:"0" split_words:"0"`
 	Check               *string `envconfig:"HOTINIT_CHECK" ignored:"0" split_words:"0"`
 	CheckTimeout        *string `envconfig:"HOTINIT_CHECK_TIMEOUT" ignored:"0" split_words:"0"`
+	SwapThrough         *string `envconfig:"HOTINIT_SWAP_THROUGH" ignored:"0" split_words:"0"`
+	SwapThroughTimeout  *string `envconfig:"HOTINIT_SWAP_THROUGH_TIMEOUT" ignored:"0" split_words:"0"`
 	Snapshot            *string `envconfig:"HOTINIT_SNAPSHOT" ignored:"0" split_words:"0"`
 	SnapshotDir         *string `envconfig:"HOTINIT_SNAPSHOT_DIR" ignored:"0" split_words:"0"`
 	StateDir            *string `envconfig:"HOTINIT_STATE_DIR" ignored:"0" split_words:"0"`
@@ -136,7 +138,7 @@ func (c *Config) setFromVariable(o *option, name, value string) error {
 // warnUnknown finds HOTINIT_ variables that mean nothing. It is no error: a
 // newer image's variable must not keep an older hotinit from running its app.
 func warnUnknown(environ []string) (warnings []string) {
-	known := []string{"GENERATION", "CONTROL"} // what a hotinit outside of this one tells its app; for the subcommands
+	known := []string{"GENERATION", "CONTROL", "SWAP"} // what a hotinit outside of this one tells its app; for the subcommands
 	for i := range options {
 		if options[i].env != "" {
 			known = append(known, options[i].env)

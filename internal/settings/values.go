@@ -411,3 +411,11 @@ func setSchedule(c *Config, v string) error {
 	c.Schedule = v
 	return nil
 }
+
+func setSwapThrough(c *Config, v string) error {
+	if v != "" && !strings.Contains(v, "{}") {
+		return errMust
+	}
+	c.SwapThrough = v
+	return nil
+}
