@@ -24,9 +24,9 @@ import (
 // swap (control.Leave).
 //
 // The command outlives its handoff: init keeps its pidfd, and the pipe that it
-// writes to, and the next handoff waits for its end. What was forked and is not kept
-// yet when a handoff is lost is not known; its leave is refused, for another run of
-// the command has been asked by then.
+// writes to, before it is executed, and the next handoff waits for its end. Where
+// there are no pidfds, it is not known to the next handoff, which runs the command
+// once more; the leave of the first one is refused then.
 type through struct {
 	*common
 	clients *clients
@@ -49,7 +49,7 @@ func (s *through) ask(n int) {
 	}
 	c.Env = append(c.Env, control.LeaveVariable+"="+control.LeaveText(os.Getppid(), n, s.name), control.Variable+"="+strconv.Itoa(os.Getppid()))
 	var kept []string
-	c.Started = func(child spawn.Child, output *os.File) {
+	c.Forked = func(child spawn.Child, output *os.File) {
 		if child.PIDFD < 0 {
 			return
 		}
@@ -103,19 +103,14 @@ func (s *through) end(n int) {
 func (s *through) resume(st *machine.State) {
 	fds := map[string]int{}
 	pid := 0
-	for name := range s.link.kept {
-		rest, ok := strings.CutPrefix(name, s.kept.prefix+throughName)
-		parts := strings.Split(rest, "/")
-		if !ok || len(parts) != 3 {
-			continue
-		}
-		fd := s.link.take(name)
-		if parts[0] == strconv.Itoa(st.LeaveN) && st.Leave != machine.NoLeave {
+	for name, fd := range s.kept.takeAll(func(name string) bool { return strings.HasPrefix(name, throughName) }) {
+		parts := strings.Split(strings.TrimPrefix(name, throughName), "/")
+		if len(parts) == 3 && parts[0] == strconv.Itoa(st.LeaveN) && st.Leave != machine.NoLeave {
 			fds[parts[2]] = fd
 			pid, _ = strconv.Atoi(parts[1])
 		} else {
 			unix.Close(fd)
-			s.link.drop(name)
+			s.kept.drop(name)
 		}
 	}
 	if st.Leave == machine.NoLeave {

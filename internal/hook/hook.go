@@ -32,9 +32,10 @@ type Command struct {
 	NoNewPrivs bool
 	Timeout    time.Duration // 0: none
 	Cancel     <-chan struct{}
-	// Started, if not nil, is called once the command runs, with what it writes.
-	Started func(child spawn.Child, output *os.File)
-	Files   []int // descriptors that become 3 and so on
+	// Forked, if not nil, is called before the command is executed, with what it is
+	// going to write.
+	Forked func(child spawn.Child, output *os.File)
+	Files  []int // descriptors that become 3 and so on
 
 	Start func(*spawn.Spec) (spawn.Child, error) // nil: spawn.Start
 }
@@ -70,19 +71,20 @@ func (c *Command) Run() error {
 	if start == nil {
 		start = spawn.Start
 	}
-	child, err := start(&spawn.Spec{
+	spec := &spawn.Spec{
 		Path: file, FD: -1, Argv: argv, Env: c.Env,
 		Files: append([]int{null, pipe[1], pipe[1]}, c.Files...),
 		Dir:   c.Dir, Umask: c.Umask, Signals: entry.Inherited(),
 		Credential: c.Credential, NoNewPrivs: c.NoNewPrivs,
 		Setpgid: true, Foreground: -1, Cgroup: -1,
-	})
+	}
+	if c.Forked != nil {
+		spec.Forked = func(child spawn.Child) { c.Forked(child, read) }
+	}
+	child, err := start(spec)
 	unix.Close(pipe[1])
 	if err != nil {
 		return err
-	}
-	if c.Started != nil {
-		c.Started(child, read)
 	}
 	return c.await(reaper.Own(child.PID, child.PIDFD), read)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,8 +15,16 @@ import (
 	"github.com/hotinit/hotinit/internal/testkit/site"
 )
 
+// current opens a site whose first generation is current: before, nothing needs leave.
+func current(t *testing.T, o site.Options) *site.Site {
+	t.Helper()
+	s := site.Open(t, o)
+	s.Becomes(1, "current")
+	return s
+}
+
 func TestASwapGoesThroughACommand(t *testing.T) {
-	s := site.Serving(t, site.Options{Flags: []string{"--swap-through", "sh -c 'echo $HOTINIT_SWAP >before; {} >outcome; echo $? >after'"}})
+	s := current(t, site.Options{Flags: []string{"--swap-through", "sh -c 'echo $HOTINIT_SWAP >before; {} >outcome; echo $? >after'"}})
 	s.Swap("v2")
 	s.Contains("after", "0")
 	if !strings.HasPrefix(s.Read("outcome"), "generation 2 is current (release ") || s.Read("before") == "" {
@@ -36,7 +45,7 @@ func TestASwapGoesThroughACommand(t *testing.T) {
 }
 
 func TestWithoutLeaveASwapIsOff(t *testing.T) {
-	s := site.Serving(t, site.Options{Flags: []string{"--swap-through", "sh -c 'echo locked by another >&2; exit 3; {}'"}})
+	s := current(t, site.Options{Flags: []string{"--swap-through", "sh -c 'echo locked by another >&2; exit 3; {}'"}})
 	status, text := s.Ask("reload", "--wait")
 	if status != 1 || !strings.Contains(text, "the swap is off: --swap-through: it exited with status 3: locked by another") {
 		t.Errorf("status %d: %s", status, text)
@@ -48,7 +57,7 @@ func TestWithoutLeaveASwapIsOff(t *testing.T) {
 }
 
 func TestLeaveHasATimeLimit(t *testing.T) {
-	s := site.Serving(t, site.Options{Flags: []string{"--swap-through", "sh -c 'sleep 1000; {}'", "--swap-through-timeout", "50ms"}})
+	s := current(t, site.Options{Flags: []string{"--swap-through", "sh -c 'sleep 1000; {}'", "--swap-through-timeout", "50ms"}})
 	status, text := s.Ask("reload", "--wait")
 	if status != 1 || !strings.Contains(text, "--swap-through-timeout") {
 		t.Errorf("status %d: %s", status, text)
@@ -69,10 +78,14 @@ func runs(s *site.Site, name string) bool {
 // waiting is a site whose swap waits until a FIFO is opened.
 func waiting(t *testing.T) (s *site.Site, open func()) {
 	t.Helper()
-	s = site.Serving(t, site.Options{Flags: []string{"--swap-through", "sh -c 'read x <gate; {} >outcome 2>&1; echo $? >after'"}})
+	s = current(t, site.Options{Flags: []string{"--swap-through", "sh -c 'read x <gate; {} >outcome 2>&1; echo $? >after'"}})
 	open = box.Fifo(t, s.File("gate"))
 	s.Swap("v2")
-	s.Line("a swap is due")
+	s.Until("the command runs", func() bool {
+		return slices.ContainsFunc(s.Processes(), func(p box.Process) bool {
+			return len(p.Args) > 2 && strings.HasPrefix(p.Args[2], "read x <gate")
+		})
+	})
 	return s, open
 }
 
@@ -115,7 +128,7 @@ func TestASwapThatWaitsSurvivesAKilledHandoff(t *testing.T) {
 }
 
 func TestTheOutcomeSurvivesAKilledHandoff(t *testing.T) {
-	s := site.Serving(t, site.Options{
+	s := current(t, site.Options{
 		Flags: []string{"--ready", "notify", "--swap-through", "sh -c '{} >outcome 2>&1; echo $? >after'"}})
 	fifo := s.File("ready")
 	open := box.Fifo(t, fifo)
@@ -146,7 +159,7 @@ func withLock(t *testing.T, n int, command func(dir string) string) {
 	for i := range n {
 		s := site.Open(t, site.Options{Command: []string{path}, Beside: i > 0, Sub: true,
 			Flags: []string{"--swap-through", strings.Replace(command(dir), "{}", fmt.Sprintf("sh -c \"echo begin >>%s; {}; echo end >>%s\"", journal, journal), 1)}})
-		s.Answers("v1 generation 1 ")
+		s.Becomes(1, "current")
 		sites = append(sites, s)
 	}
 	box.Swap(t, path, "v2")
