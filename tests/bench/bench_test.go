@@ -131,6 +131,13 @@ func TestSwapsLoseNothing(t *testing.T) {
 	}
 }
 
+func TestUpgradesLoseNothing(t *testing.T) {
+	r := smoke(t, "upgrade")
+	if got := r.figures[0].values[upgradeItself]; !slices.Equal(got, []float64{0}) {
+		t.Errorf("requests lost: %v", got)
+	}
+}
+
 func TestRenamesAreActedOn(t *testing.T) {
 	r := smoke(t, "watch")
 	for tool, v := range r.figures[0].values {
