@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
@@ -62,12 +60,6 @@ func TestManyProgramsAreWhatTheFilesSay(t *testing.T) {
 	}
 	y.same(files)
 	y.KillHandoff()
-	// One that dies while it is a candidate is rejected; what serves is started again.
-	for _, p := range y.Processes() {
-		if len(p.Args) == 2 && p.Args[0] == "sleep" && random.IntN(10) == 0 {
-			y.kill(p.PID)
-		}
-	}
 	y.same(files)
 	next++
 	files["p1"] = fmt.Sprint(next)
@@ -96,6 +88,3 @@ func (y *yard) same(files map[string]string) {
 		return slices.Equal(got, want)
 	})
 }
-
-// kill kills a program, which may have ended just now.
-func (y *yard) kill(pid int) { _ = unix.Kill(pid, unix.SIGKILL) }
