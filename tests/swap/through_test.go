@@ -203,3 +203,42 @@ func TestWithEtcdsLockNoTwoSwapAtATime(t *testing.T) {
 	}
 	withLock(t, 3, func(string) string { return "etcdctl --endpoints " + endpoint + " lock web -- {}" })
 }
+
+// TestABrokenReleaseStopsAtTheFirstReplica has several hotinits swap through the
+// example's script to a release that ends at once.
+func TestABrokenReleaseStopsAtTheFirstReplica(t *testing.T) {
+	site.Need(t, "flock")
+	script, err := os.ReadFile("../../examples/deploy/swap-once")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := dir + "/server"
+	box.Install(t, path, "v1")
+	if err := os.WriteFile(dir+"/swap-once", []byte(strings.ReplaceAll(string(script), "/app/", dir+"/")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var sites []*site.Site
+	for i := range 3 {
+		s := site.Open(t, site.Options{Command: []string{path}, Beside: i > 0, Sub: true, Flags: []string{"--swap-through", dir + "/swap-once {}"}})
+		s.Becomes(1, "current")
+		sites = append(sites, s)
+	}
+	box.Swap(t, path, "v2", "-exit", "9")
+	failed := 0
+	for _, s := range sites {
+		s.Line("generation 2 failed|the swap is off: .*failed on another replica")
+		if strings.Contains(s.Output.String(), "generation 2 failed") {
+			failed++
+		}
+	}
+	if failed != 1 {
+		t.Errorf("%d replicas have tried it", failed)
+	}
+	// One that is mended gets through.
+	box.Swap(t, path, "v3")
+	for _, s := range sites {
+		s.Answers("v3 generation ")
+		s.Signal(unix.SIGTERM)
+	}
+}
