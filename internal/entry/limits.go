@@ -3,6 +3,8 @@ package entry
 // need is a limit under which Go's runtime would end the process before any code
 // in Go runs, by a fault or with a dump that names no limit. hotinit_limits checks
 // it, and prints before, the limit and after where it is too low.
+//
+//lint:ignore U1000 hotinit_limits reads it
 type need struct {
 	resource, least uintptr
 	before, after   string
@@ -15,6 +17,8 @@ type need struct {
 // resources are the same on amd64 and arm64.)
 //
 // It is laid out by the compiler: nothing has run yet that could do so.
+//
+//lint:ignore U1000 hotinit_limits reads it
 var needs = [...]need{
 	{2, 128 << 20, "hotinit: the limit of data is ", " bytes (RLIMIT_DATA, ulimit -d); hotinit needs 134217728 (128 MiB)\n"},
 	{9, 1536 << 20, "hotinit: the limit of address space is ", " bytes (RLIMIT_AS, ulimit -v); hotinit needs 1610612736 (1.5 GiB), most of which is only reserved\n"},
@@ -23,6 +27,8 @@ var needs = [...]need{
 // threads is the limit that is tried, and not compared: it counts what the user's
 // other processes have, and some users are exempt. Where it is this high or higher,
 // nothing is tried.
+//
+//lint:ignore U1000 hotinit_limits reads it
 var threads = need{6, 1 << 16, "hotinit: the limit of the user's processes and threads is ", " (RLIMIT_NPROC, ulimit -u), and it is reached too soon; hotinit needs 24, and the app its own\n"}
 
 // Written by hotinit_limits.

@@ -21,7 +21,7 @@ import (
 const Syntax = `cron's five fields, as in "*/5 * * * *", or @hourly, @daily, @weekly, @monthly, @yearly or @every 10m`
 
 // A day of the month and a day of the week together mean either, as for cron.
-var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom)
+var parser = cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom)
 
 // Schedule is when something is due.
 type Schedule struct {

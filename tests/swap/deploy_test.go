@@ -117,8 +117,7 @@ func TestDeployPutsAFileInPlaceAndSwapsOnce(t *testing.T) {
 }
 
 func TestDeployIntoAWatchedDirectorySwapsOnce(t *testing.T) {
-	var s *site.Site
-	s = site.Open(t, site.Options{
+	s := site.Open(t, site.Options{
 		Command: []string{"app/server"}, Flags: []string{"--watch", "app", "--settle", "10ms"},
 		Prepare: func(s *site.Site) {
 			s.Path = s.File("app/server")
