@@ -59,6 +59,7 @@ func TestWaitForReadyASwapAndTheEnd(t *testing.T) {
 		}
 		return func() (int, string) { _ = c.Wait(); return c.ProcessState.ExitCode(), out.String() }
 	}
+	s.Becomes(1, "candidate") // and so it answers
 	ready := wait()
 	if status, text := s.Ask("wait", "--timeout", "10ms"); status != 1 || !strings.Contains(text, "in time") {
 		t.Errorf("before it is ready: status %d: %s", status, text)
