@@ -39,7 +39,7 @@ var commands = [...]command{
 	{name: "releases", args: "[NAME]", help: "list the releases that run, can be gone back to, or were rejected",
 		flags: []commandFlag{flagJSON, flagPID}},
 	{name: "rollback", args: "[NAME] [RELEASE]", help: "go back to the release before, or to the named one",
-		more:  "RELEASE is a name from hotinit releases, or its first letters. What was rolled back by hand is not started again until its content changes or somebody names it. Exit codes: 0, or 1 if there is no release to go back to or, with --wait, if it was rejected.",
+		more:  "RELEASE is a name from hotinit releases, or its first letters. What was rolled back by hand is not started again until its content changes or somebody asks for it: by its name, or by reload or HUP, which start what is on disk. Exit codes: 0, or 1 if there is no release to go back to or, with --wait, if it was rejected.",
 		flags: []commandFlag{flagWait, flagPID}},
 	{name: "metrics", args: "[NAME]", help: "print numbers for Prometheus, of all programs or the named one",
 		more:  "cmd/hotinit-exporter serves the same over HTTP; docs/metrics.md lists them.",
