@@ -10,6 +10,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/release"
@@ -81,10 +82,13 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 			s.releases.hold(key, &heldRelease{file: j.file, path: s.target(j), command: j.command, origin: j.origin, copy: j.copy})
 		}
 		s.cgroups.enter(j.n, spec.Cgroup, c)
+		_ = fault.At("effect", "before", "forked")
 		s.recordForked()
+		_ = fault.At("effect", "after", "forked")
 	}
 	var child spawn.Child
 	s.thread.do(func() { child, err = spawn.Start(spec) })
+	_ = fault.At("effect", "after", "executed")
 	ready.closeChild()
 	if spec.Cgroup >= 0 {
 		unix.Close(spec.Cgroup)

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/machine"
 )
 
@@ -210,18 +211,25 @@ func (e *engine) act(ev machine.Event) {
 			} else {
 				changes = true
 			}
-			if follows, ok := e.carryOut(effect); ok {
+			_ = fault.At("effect", "before", effect.Kind.String())
+			follows, ok := e.carryOut(effect)
+			_ = fault.At("effect", "after", effect.Kind.String())
+			if ok {
 				events = append(events, follows)
 			}
 		}
 	}
 	if signaled > 0 && !changes {
+		_ = fault.At("effect", "before", "acted")
 		e.sys.acted(e.seq)
+		_ = fault.At("effect", "after", "acted")
 		return
 	}
 	e.sys.tune(e.state)
 	e.arm()
+	_ = fault.At("effect", "before", "record")
 	e.sys.record(e.state, e.seq)
+	_ = fault.At("effect", "after", "record")
 }
 
 func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/passwd"
@@ -117,9 +118,11 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 	s.recorded, s.recordedSeq = b, seq
 	s.trim.Touch()
 	s.clients.changed()
+	_ = fault.At("effect", "before", "send")
 	if err := s.link.SendRecord(message.Record{Program: s.name, Seq: seq, State: b}); err != nil {
 		s.line("cannot hand the record to init: %v", err)
 	}
+	_ = fault.At("effect", "after", "send")
 }
 
 // resume takes over the generations of the last handoff. What has happened to

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/release"
@@ -282,8 +283,10 @@ func (s *releases) rename(key string, now release.Release) {
 		r.file.CloseBeside() // the same content was started since, from a newer file
 	}
 	delete(s.held, key)
-	s.kept.drop(releaseName(key))
+	_ = fault.At("effect", "after", "rename")
 	s.engine.act(machine.Event{Kind: machine.Renamed, Release: key, Name: name})
+	// Until the record has the new name, the next handoff finds it by the old one.
+	s.kept.drop(releaseName(key))
 }
 
 // tellWatcher tells the watcher what runs, whenever that is another release

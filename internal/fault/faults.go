@@ -5,7 +5,9 @@ package fault
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,17 +17,26 @@ import (
 
 const forever = 1<<63 - 1
 
+var (
+	mu sync.Mutex
+	// line is what the file said last, and met is how often its point was met since.
+	line string
+	met  int
+)
+
 // At acts upon the file that the variable _HOTINIT_FAULT names: one line,
-// "VERSION POINT ACTION". Where the version is this build's and the point is the
-// one of the call, the file is removed, so that it happens once, and then the
-// process does what ACTION says:
+// "VERSION POINT ACTION", or "VERSION POINT ACTION NTH". The point of a call is its
+// words with dots between them; a POINT that ends with * stands for all that begin
+// so. Where the version is this build's and the process comes to the point for the
+// first time, or the NTH, the file is removed, so that it happens once, and then
+// the process does what ACTION says:
 //
 //	kill   is killed by SIGKILL (not PID 1, which is immune to its own)
 //	exit   exits with status 3
 //	hang   stops the goroutine for ever
 //	wait   stops it until there is such a file again
 //	fail   goes on, and At returns an error
-func At(point string) error {
+func At(words ...string) error {
 	path := os.Getenv("_HOTINIT_FAULT")
 	if path == "" {
 		return nil
@@ -34,8 +45,9 @@ func At(point string) error {
 	if err != nil {
 		return nil
 	}
+	point := strings.Join(words, ".")
 	f := strings.Fields(string(b))
-	if len(f) != 3 || f[0] != version.Number || f[1] != point || safepath.Remove(path) != nil {
+	if len(f) < 3 || f[0] != version.Number || !is(point, f[1]) || !due(string(b), f[3:]) || safepath.Remove(path) != nil {
 		return nil
 	}
 	switch f[2] {
@@ -53,4 +65,31 @@ func At(point string) error {
 		return nil
 	}
 	return errors.New("it was told to fail at " + point)
+}
+
+func is(point, wanted string) bool {
+	if prefix, ok := strings.CutSuffix(wanted, "*"); ok {
+		return strings.HasPrefix(point, prefix)
+	}
+	return point == wanted
+}
+
+// due reports whether this is the time at which the point of a line is to be acted
+// upon.
+func due(what string, nth []string) bool {
+	mu.Lock()
+	defer mu.Unlock()
+	if what != line {
+		line, met = what, 0
+	}
+	met++
+	n := 1
+	if len(nth) > 0 {
+		n, _ = strconv.Atoi(nth[0])
+	}
+	if met != n {
+		return false
+	}
+	line = ""
+	return true
 }

@@ -9,9 +9,10 @@
 package swap
 
 import (
+	"os"
 	"testing"
 
 	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
-func TestMain(m *testing.M) { box.Main(m) }
+func TestMain(m *testing.M) { box.Main(m, func() { _ = os.RemoveAll(faultyDir) }) }
