@@ -38,11 +38,18 @@ func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Respon
 		reply(a)
 	case r.Op == "reload" && r.All:
 		var a control.Response
+		if r.Wait {
+			s.reloadEach(r, reply, gone)
+			return true
+		}
 		s.loop.ask(func() { a = s.reloadAll() })
 		reply(a)
 	case r.Op == "stop" && r.Program != "", r.Op == "start":
 		var a control.Response
 		s.loop.ask(func() { a = s.byHand(r) })
+		if a.OK && r.Op == "start" {
+			s.loop.ask(func() { a = s.begun(r.Program, a) }) // what follows was done meanwhile
+		}
 		reply(a)
 	case r.Op == "signal":
 		var a control.Response
@@ -109,7 +116,10 @@ func (s *supervisor) summary(p *program) control.Program {
 		}
 	}
 	if st.Reason != "" && !st.Over {
-		why = append(why, "the last release that failed: "+st.Reason)
+		why = append(why, "the last release that was rejected: "+st.Reason)
+	}
+	if text := p.clients.onHold(); text != "" {
+		why = append(why, text)
 	}
 	if p.failed != "" {
 		why = append(why, "what its file says now failed")
@@ -199,6 +209,40 @@ func (s *supervisor) reloadAll() control.Response {
 	return control.Response{OK: true, Text: fmt.Sprintf("new generations of %d programs are being started", n)}
 }
 
+// reloadEach does the same and answers with the outcome of each, as it comes.
+func (s *supervisor) reloadEach(r *control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
+	var all []*program
+	s.loop.ask(func() {
+		for _, p := range s.programs {
+			if st := &p.engine.state; !st.Over && st.Stop == 0 {
+				all = append(all, p)
+			}
+		}
+	})
+	outcomes := make(chan control.Response, len(all))
+	for _, p := range all {
+		go p.clients.answerSwap(machine.Event{Kind: machine.Reload}, control.Request{Wait: true}, func(a control.Response) bool {
+			a.Text = p.name + ": " + a.Text
+			outcomes <- a
+			return true
+		}, gone)
+	}
+	for left := len(all) - 1; left >= 0; left-- {
+		select {
+		case a := <-outcomes:
+			a.More = left > 0
+			if !reply(a) {
+				return
+			}
+		case <-gone:
+			return
+		}
+	}
+	if len(all) == 0 {
+		reply(control.Response{OK: true, Text: "no program runs"})
+	}
+}
+
 // byHand stops or starts one program. It stays so, whatever its file says.
 func (s *supervisor) byHand(r *control.Request) control.Response {
 	p, err := s.named(r.Program)
@@ -219,6 +263,14 @@ func (s *supervisor) byHand(r *control.Request) control.Response {
 	}
 	s.happens(order.Event{Kind: kind, Name: p.name})
 	return control.Response{OK: true, Text: text}
+}
+
+// begun is the answer to who has a program started: where it waits, what for.
+func (s *supervisor) begun(name string, a control.Response) control.Response {
+	if why := s.order.Why(name); why != "" {
+		return control.Response{OK: !s.order.Stuck(name), Text: fmt.Sprintf("program %s %s", name, strings.Replace(why, "it comes", "comes", 1))}
+	}
+	return a
 }
 
 // signalOne sends a signal to what serves of one program, as it would be relayed.

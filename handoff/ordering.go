@@ -342,6 +342,9 @@ func (s *supervisor) whyNot(p *program) string {
 	case o.Phase == order.Down && o.Result == order.Failure:
 		parts = append(parts, "ended for good: "+o.Reason)
 	}
+	if missing := s.order.Missing(p.name); len(missing) > 0 && o.Phase != order.Waiting {
+		parts = append(parts, "the next start waits for "+strings.Join(missing, ", ")+", of which there is no file")
+	}
 	if next := s.table.Next(p.name); !next.IsZero() && !o.Held {
 		parts = append(parts, "due "+next.Format(time.RFC3339))
 	}

@@ -164,7 +164,7 @@ func Command(name string, args []string, out, errs io.Writer) int {
 		default:
 			fmt.Fprintf(errs, "hotinit %s: %s\n", name, a.Text)
 		}
-		return r.Watch && a.OK
+		return r.Watch && a.OK || a.More
 	})
 	if err != nil {
 		fmt.Fprintf(errs, "hotinit %s: %v\n", name, err)
@@ -265,7 +265,7 @@ func Print(w io.Writer, s *Status) {
 		fmt.Fprintf(w, "order: %s\n", s.Order)
 	}
 	if s.Reason != "" {
-		fmt.Fprintf(w, "the last release that failed: %s\n", s.Reason)
+		fmt.Fprintf(w, "the last release that was rejected: %s\n", s.Reason)
 	}
 	if s.Upgrade != "" {
 		fmt.Fprintln(w, s.Upgrade)

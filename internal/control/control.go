@@ -64,6 +64,8 @@ type Response struct {
 	Status *Status `json:"status,omitempty"`
 	Table  *Table  `json:"table,omitempty"`
 
+	More bool `json:"more,omitempty"` // another answer follows: each is of one program
+
 	// Step is a line about what happens while the client waits; the answer follows.
 	Step string `json:"step,omitempty"`
 
@@ -129,7 +131,7 @@ type Status struct {
 	Past        []Past       `json:"past,omitempty"`    // the last few that ended, oldest first
 	Good        int          `json:"good,omitempty"`    // the generation whose release is the last good one
 	Rejected    string       `json:"rejected,omitempty"`
-	Reason      string       `json:"reason,omitempty"`  // why the last release that failed did
+	Reason      string       `json:"reason,omitempty"`  // why the last release that was rejected was
 	Upgrade     string       `json:"upgrade,omitempty"` // why the last upgrade of hotinit was rejected
 }
 

@@ -179,6 +179,43 @@ func (s *State) explain(p *Program) {
 	}
 }
 
+// Missing returns the names that a program comes after and that have no file.
+func (s *State) Missing(name string) (missing []string) {
+	p := s.programs[name]
+	if p == nil {
+		return nil
+	}
+	for _, on := range p.After {
+		if q := s.programs[on]; q == nil || q.Gone {
+			missing = append(missing, on)
+		}
+	}
+	return missing
+}
+
+// Stuck reports whether a program that is Waiting stays so until somebody does
+// something: writes a file, or starts what was stopped or has failed.
+func (s *State) Stuck(name string) bool {
+	p := s.programs[name]
+	if p == nil || p.Phase != Waiting {
+		return false
+	}
+	return s.circle(p) != nil || len(s.Missing(name)) > 0 || slices.ContainsFunc(p.After, func(on string) bool {
+		q := s.programs[on]
+		return !q.IsReady() && (q.Held || q.Phase == Down && q.Result == Failure)
+	})
+}
+
+// warn says what would keep a program that runs from being started again.
+func (s *State) warn(p *Program) {
+	if !p.active() || p.Phase == Stopping || p.Gone || s.Halting {
+		return
+	}
+	for _, on := range s.Missing(p.Name) {
+		s.complain("%s: HOTINIT_AFTER names %s, of which there is no file; it runs on, and waits for it at the next start", p.Name, on)
+	}
+}
+
 // explainThoseAfter says so of those that wait for a program that ended or is gone.
 func (s *State) explainThoseAfter(name string) {
 	for _, after := range s.before[name] {

@@ -15,12 +15,14 @@ func (s *State) files(ev Event) {
 		}
 	}
 	var changed []*Program
-	var were []string // what they came after until now
+	resumed := make(map[*Program]bool) // they say nothing new
+	var were []string                  // what they came after until now
 	for _, spec := range ev.Set {
 		spec.After = normal(spec.After)
 		p := s.programs[spec.Name]
 		if p == nil {
 			p = s.add(spec)
+			resumed[p] = spec.Was != nil
 			s.appears(p)
 		} else {
 			once := p.Once
@@ -46,6 +48,9 @@ func (s *State) files(ev Event) {
 	}
 	for _, p := range changed {
 		s.explain(p)
+		if !resumed[p] {
+			s.warn(p)
+		}
 	}
 	for _, name := range gone {
 		s.explainThoseAfter(name)
@@ -191,6 +196,7 @@ func ended(s *State, p *Program, ev Event) {
 	if again {
 		s.setPhase(p, Waiting)
 		s.enqueue(p)
+		s.explain(p)
 	}
 	s.stopNext(p.After)
 	switch {

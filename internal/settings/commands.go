@@ -34,7 +34,7 @@ var commands = [...]command{
 		more:  "Where files make programs (--programs) it prints a table of them, and of the named one what it prints for one command.",
 		flags: []commandFlag{flagJSON, {"--watch", "", "print it again at each change"}, flagPID}},
 	{name: "reload", args: "[NAME]", help: "start a new generation of what is on disk",
-		more:  "Exit codes: 0, or with --wait 1 if the new generation was rejected; the old one then stays.",
+		more:  "Exit codes: 0, or with --wait 1 if a new generation was rejected; the old one then stays.",
 		flags: []commandFlag{flagWait, {"--all", "", "of each program that runs"}, flagPID}},
 	{name: "releases", args: "[NAME]", help: "list the releases that run, can be gone back to, or were rejected",
 		flags: []commandFlag{flagJSON, flagPID}},

@@ -2,7 +2,9 @@ package programs
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -140,4 +142,47 @@ func TestAProgramThatIsStoppedByHandStaysSoUntilItIsStarted(t *testing.T) {
 	if got := y.Wait(); got != 0 {
 		t.Errorf("hotinit ended with %d", got)
 	}
+}
+
+func TestAReloadOfAllWaitsForEachOutcome(t *testing.T) {
+	y := open(t, map[string]string{
+		"web":   serves(box.Address()),
+		"other": sh(lives("other")),
+		"bad":   sh(lives("bad"), "HOTINIT_CHECK=test ! -e bad"),
+		"done":  sh("", "HOTINIT_RUN=once"),
+	})
+	y.Until("all run", func() bool {
+		return y.row("web").State == "serving" && y.row("other").State == "serving" && y.row("bad").State == "serving" && y.row("done").State == "done"
+	})
+	code, text := y.ask("reload", "--all", "--wait")
+	for _, want := range []string{"bad: generation 2 is current", "other: generation 2 is current", "web: generation 2 is current"} {
+		if code != 0 || strings.Count(text, want) != 1 || strings.Contains(text, "done") {
+			t.Errorf("reload --all --wait: %d, not %q:\n%s", code, want, text)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(y.dir, "bad"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, text = y.ask("reload", "--all", "--wait")
+	for _, want := range []string{"bad: generation 3 was rejected: ", "other: generation 3 is current", "web: generation 3 is current"} {
+		if code != 1 || strings.Count(text, want) != 1 {
+			t.Errorf("reload --all --wait: %d, not %q:\n%s", code, want, text)
+		}
+	}
+	y.stop(0)
+}
+
+func TestTheTableSaysWhatIsOnHold(t *testing.T) {
+	y := open(t, map[string]string{"web": sh(lives("web")), "other": sh(lives("other"))})
+	y.Until("both serve", func() bool { return y.row("web").State == "serving" && y.row("other").State == "serving" })
+	if code, text := y.ask("hold", "web"); code != 0 {
+		t.Fatalf("hold: %d, %s", code, text)
+	}
+	if why := y.row("web").Reason; !strings.Contains(why, "on hold") {
+		t.Errorf("the table says %q of web", why)
+	}
+	if why := y.row("other").Reason; why != "" {
+		t.Errorf("the table says %q of the other", why)
+	}
+	y.stop(0)
 }

@@ -247,3 +247,29 @@ func TestTheEndOfAProgramEndsNoCheckOfAnother(t *testing.T) {
 }
 
 func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
+
+func TestAProgramThatRunsSaysWhatItsNextStartWaitsFor(t *testing.T) {
+	y := open(t, map[string]string{"web": sh(lives("web")), "db": sh(lives("db"))})
+	y.Line("^web runs")
+	y.Line("^db runs")
+	y.Until("web serves", func() bool { return y.row("web").State == "serving" })
+	y.write("web", sh(lives("web"), "HOTINIT_AFTER=db, migarte"))
+	y.Line("web: HOTINIT_AFTER names migarte, of which there is no file; it runs on, and waits for it at the next start")
+	if why := "the next start waits for migarte, of which there is no file"; !strings.Contains(y.row("web").Reason, why) {
+		t.Errorf("the row of web is %+v", y.row("web"))
+	} else if _, text := y.ask("status", "web"); !strings.Contains(text, "order: "+why) {
+		t.Errorf("status web:\n%s", text)
+	}
+	if code, text := y.ask("stop", "web"); code != 0 {
+		t.Errorf("stop: %d, %s", code, text)
+	}
+	y.Until("web is stopped", func() bool { return y.row("web").State == "stopped by hand" })
+	for range 2 {
+		if code, text := y.ask("start", "web"); code != 1 || !strings.Contains(text, "program web waits for migarte, of which there is no file") {
+			t.Errorf("start: %d, %s", code, text)
+		}
+	}
+	y.write("migarte", sh("", "HOTINIT_RUN=once"))
+	y.Until("web serves", func() bool { return y.row("web").State == "serving" })
+	y.stop(0)
+}

@@ -22,7 +22,7 @@ func trusted(t *testing.T, flags []string, app ...string) *site.Site {
 
 func TestStatusWarnsOfARejectedReleaseAsLongAsItIsWhatARestartWouldStart(t *testing.T) {
 	s := trusted(t, nil)
-	warning := "the last release that failed: exited with status 9; a restart of hotinit starts it again (see --state-dir)"
+	warning := "the last release that was rejected: exited with status 9; a restart of hotinit starts it again (see --state-dir)"
 	s.Swap("bad", "-exit", "9")
 	s.Line(`generation 2 failed.*: exited with status 9.*; generation 1 stays`)
 	if status, text := s.Ask("status"); status != 0 || !strings.Contains(text, warning) {
@@ -30,7 +30,7 @@ func TestStatusWarnsOfARejectedReleaseAsLongAsItIsWhatARestartWouldStart(t *test
 	}
 	s.Swap("v2")
 	s.Becomes(3, "current")
-	if status, text := s.Ask("status"); status != 0 || strings.Contains(text, "the last release that failed") || strings.Contains(text, "a restart of hotinit") {
+	if status, text := s.Ask("status"); status != 0 || strings.Contains(text, "the last release that was rejected") || strings.Contains(text, "a restart of hotinit") {
 		t.Errorf("after the next release: status %d: %s", status, text)
 	}
 	s.Stop(0)
