@@ -209,7 +209,7 @@ func (s *clients) status() *control.Status {
 		Situation: st.Situation().String(),
 		Command:   s.cfg.Command,
 		Reason:    st.Reason,
-		Upgrade:   upgradeText(s.link.last),
+		Upgrade:   upgradeText(s.link),
 	}
 	// What is at the path by now may be another release, and a good one.
 	if st.Reason != "" && st.Rejection(st.Newest) != nil && s.releases.memory.store == nil {

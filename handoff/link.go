@@ -27,7 +27,8 @@ type link struct {
 	// returned; last is what became of the last upgrade.
 	trial    bool
 	last     message.Attempt
-	upgraded bool // this process was in a trial, and init has its executable
+	refused  string // why a later one was not even tried
+	upgraded bool   // this process was in a trial, and init has its executable
 }
 
 // forPrograms begins the names of what init keeps for programs that files made. The

@@ -49,7 +49,13 @@ func (u *upgrades) ownPath() (string, error) {
 // can be known of it. It runs beside the loop.
 func (u *upgrades) check(path string) (*newcomer, error) {
 	fd, err := safepath.OpenProgram(path)
-	if err != nil {
+	var refused *safepath.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Path == path:
+		return nil, fmt.Errorf("%s is not executed: it %s", path, refused.Why)
+	case refused != nil:
+		return nil, fmt.Errorf("%s is not executed: %s %s", path, refused.Path, refused.Why)
+	case err != nil:
 		return nil, fmt.Errorf("cannot open %s: %w", path, err)
 	}
 	f, err := release.OpenFD(path, fd)
@@ -188,9 +194,7 @@ func (u *upgrades) watch() {
 			continue
 		}
 		say.Note("%s has new content; it is to take over", path)
-		if err := u.begin(path, func(int) {}); err != nil {
-			say.Line("hotinit is not upgraded: %v", err)
-		}
+		_ = u.begin(path, func(int) {}) // it says why not
 	}
 }
 

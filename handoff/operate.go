@@ -137,6 +137,7 @@ func (s *supervisor) answerTable(r *control.Request, reply func(control.Response
 	look := func() control.Response {
 		t := &control.Table{Version: version.Number, PID: os.Getppid()}
 		s.loop.ask(func() {
+			t.Upgrade = upgradeText(s.link)
 			for _, p := range s.programs {
 				t.Programs = append(t.Programs, s.summary(p))
 			}

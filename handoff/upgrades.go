@@ -78,6 +78,15 @@ func (u *upgrades) answer(r control.Request, reply func(control.Response) bool, 
 // begin checks the executable at a path and has the loop wait for the moment.
 // Before that moment it calls accepted, in the loop, with the upgrade's number.
 func (u *upgrades) begin(path string, accepted func(n int)) error {
+	err := u.take(path, accepted)
+	if err != nil {
+		say.Line("hotinit is not upgraded: %v", err)
+		u.s.loop.ask(func() { u.s.link.refused = err.Error() })
+	}
+	return err
+}
+
+func (u *upgrades) take(path string, accepted func(n int)) error {
 	if path == "" {
 		var err error
 		if path, err = u.ownPath(); err != nil {
@@ -93,6 +102,7 @@ func (u *upgrades) begin(path string, accepted func(n int)) error {
 			err = fmt.Errorf("another upgrade is waiting for what is being started (%s)", u.starting())
 			return
 		}
+		u.s.link.refused = ""
 		c.number = u.s.link.last.Number + 1
 		u.wanted = c
 		u.late = time.AfterFunc(idleWithin, func() { u.s.loop.do(func() { c.waited = true }) })
@@ -197,8 +207,12 @@ func (u *upgrades) outcome(n int) (r control.Response, decided bool) {
 
 // upgradeText says in the status what became of the last upgrade, "" where nothing
 // went wrong.
-func upgradeText(a message.Attempt) string {
-	if a.Why == "" {
+func upgradeText(l *link) string {
+	a := l.last
+	switch {
+	case l.refused != "":
+		return "the last upgrade of hotinit was rejected: " + l.refused
+	case a.Why == "":
 		return ""
 	}
 	return fmt.Sprintf("the upgrade of hotinit to %s was rejected: %s", pathIn(a.File), a.Why)

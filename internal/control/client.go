@@ -203,6 +203,9 @@ func operands(r *Request, c *Client, words []string) error {
 
 // PrintTable writes a table of programs for a person.
 func PrintTable(w io.Writer, table *Table) {
+	if table.Upgrade != "" {
+		defer fmt.Fprintln(w, table.Upgrade)
+	}
 	if len(table.Programs) == 0 {
 		fmt.Fprintln(w, "there is no program")
 		return

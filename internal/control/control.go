@@ -102,6 +102,7 @@ type Table struct {
 	Version  string    `json:"version"`
 	PID      int       `json:"pid"` // hotinit's own
 	Programs []Program `json:"programs"`
+	Upgrade  string    `json:"upgrade,omitempty"` // why the last upgrade of hotinit was rejected
 }
 
 // Program is one row of it.

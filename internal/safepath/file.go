@@ -489,7 +489,7 @@ func program(fd int) string {
 	case !trusted(st.Uid):
 		return fmt.Sprintf("belongs to user %d, who can change it", st.Uid)
 	case st.Mode&0o022 != 0:
-		return fmt.Sprintf("can be changed by others than its owner (mode %04o)", st.Mode&0o7777)
+		return fmt.Sprintf("can be changed by others than its owner (mode %04o): chmod go-w", st.Mode&0o7777)
 	}
 	return ""
 }

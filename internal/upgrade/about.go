@@ -52,7 +52,7 @@ func (a About) JSON() string {
 func Parse(text []byte) (About, error) {
 	var a About
 	if err := json.Unmarshal(text, &a); err != nil || a.Version == "" || a.Messages.Newest == 0 || a.Records.Newest == 0 {
-		return a, errors.New("it does not say what it is (hotinit version --json)")
+		return a, errors.New("it is not hotinit: asked with version --json, it does not say what it is")
 	}
 	return a, nil
 }

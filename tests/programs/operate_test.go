@@ -186,3 +186,15 @@ func TestTheTableSaysWhatIsOnHold(t *testing.T) {
 	}
 	y.stop(0)
 }
+
+func TestTheTableSaysWhyHotinitWasNotUpgraded(t *testing.T) {
+	y := open(t, map[string]string{"web": sh(lives("web"))})
+	y.Until("it serves", func() bool { return y.row("web").State == "serving" })
+	if code, text := y.ask("upgrade", "/nosuch"); code != 1 || !strings.Contains(text, "cannot open /nosuch") {
+		t.Errorf("upgrade: %d, %s", code, text)
+	}
+	if code, text := y.ask("status"); code != 0 || !strings.Contains(text, "the last upgrade of hotinit was rejected: cannot open /nosuch: no such file") {
+		t.Errorf("status: %d, %s", code, text)
+	}
+	y.stop(0)
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"aead.dev/minisign"
@@ -48,12 +49,13 @@ func TestWhatIsNoHotinitIsRefused(t *testing.T) {
 		file("text", []byte("text\n")):                "not an ELF file",
 		file("cut", good[:len(good)/2]):               "truncated",
 		file("machine", other):                        "riscv",
-		"/bin/true":                                   "does not say what it is",
+		"/bin/true":                                   "it is not hotinit: asked with version --json, it does not say what it is",
 		stranger(t, "mute"):                           "within 5s",
 		stranger(t, "messages"):                       "version 99 of the messages",
 		stranger(t, "records"):                        "version 99 of the records",
 	} {
 		rejected(t, s, path, why, older)
+		s.Line("hotinit is not upgraded: .*" + regexp.QuoteMeta(path) + ".*" + regexp.QuoteMeta(why))
 	}
 	if got := s.Handoff().PID; got != handoff {
 		t.Errorf("the handoff was replaced for it\noutput:\n%s", s.Output)
@@ -105,8 +107,8 @@ func TestWhatTheAppCanChangeIsRefused(t *testing.T) {
 	}
 	for path, why := range map[string]string{
 		put("owner", 0o755, 4711, 0o755, 0):             "belongs to user 4711",
-		put("group", 0o775, 0, 0o755, 0):                "can be changed by others",
-		put("others", 0o757, 0, 0o755, 0):               "can be changed by others",
+		put("group", 0o775, 0, 0o755, 0):                "is not executed: it can be changed by others than its owner (mode 0775): chmod go-w",
+		put("others", 0o757, 0, 0o755, 0):               "is not executed: it can be changed by others than its owner (mode 0757): chmod go-w",
 		put("setuid", os.ModeSetuid|0o755, 0, 0o755, 0): "set-user-ID",
 		put("directory", 0o755, 0, 0o755, 4711):         "in a directory that others than root can change",
 		put("sticky", 0o755, 0, os.ModeSticky|0o777, 0): "in a directory that others than root can change",
