@@ -321,6 +321,8 @@ func (s *supervisor) named(name string) (*program, error) {
 	switch {
 	case name != "" && s.faults[name] != nil:
 		return nil, fmt.Errorf("program %s does not run: %v", name, s.faults[name])
+	case name != "" && len(names) == 1:
+		return nil, fmt.Errorf("there is no program %q (there is one, %s)", name, names[0])
 	case name != "" && len(names) > 0 && s.cfg.Programs != "":
 		return nil, fmt.Errorf("there is no program %q (there are: %s)", name, strings.Join(names, ", "))
 	case name != "":

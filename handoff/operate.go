@@ -97,9 +97,11 @@ func (s *supervisor) summary(p *program) control.Program {
 				row.State = "waiting"
 			case o.Result == order.Success:
 				row.State = "done"
+			case o.Result == order.NotRun && o.Scheduled:
+				row.State = "scheduled"
 			}
 		}
-		if text := s.whyNot(p); text != "" && !strings.HasPrefix(text, "done") && row.State != "stopped by hand" {
+		if text := strings.TrimPrefix(strings.TrimPrefix(s.whyNot(p), "done"), "; "); text != "" && row.State != "stopped by hand" {
 			why = append(why, text)
 		}
 	}

@@ -346,7 +346,7 @@ func (s *supervisor) whyNot(p *program) string {
 		parts = append(parts, "the next start waits for "+strings.Join(missing, ", ")+", of which there is no file")
 	}
 	if next := s.table.Next(p.name); !next.IsZero() && !o.Held {
-		parts = append(parts, "due "+next.Format(time.RFC3339))
+		parts = append(parts, "due at "+next.Format(time.RFC3339))
 	}
 	return strings.Join(parts, "; ")
 }

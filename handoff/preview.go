@@ -256,6 +256,9 @@ func (p *preview) watches(command string, script bool) {
 			there = filepath.Dir(there)
 		}
 		fs, how := watch.Describe(there, poll(p.cfg))
+		if _, err := safepath.Stat(there); path != command && errors.Is(err, unix.ENOENT) {
+			how += "; it does not exist yet: it is waited for"
+		}
 		p.row("watch", "%s: a change %s; %s, by %s", path, effect, fs, how)
 	}
 	if command != "" {
@@ -444,6 +447,6 @@ func (p *preview) missing() {
 		p.row("missing", "/proc (%v): whether an app waits for connections cannot be seen, and time decides (--interval)", err)
 	}
 	if len(p.rows) == n {
-		p.row("missing", "nothing")
+		p.row("missing", "nothing that hotinit uses of the kernel")
 	}
 }

@@ -51,6 +51,17 @@ func TestCheckSaysWhatHotinitWouldDo(t *testing.T) {
 	}
 }
 
+func TestCheckSaysWhatIsWatchedAndDoesNotExist(t *testing.T) {
+	_, out, _, dir := previewed(t, "--watch", ".", "--watch", "later")
+	text := strings.Join(strings.Fields(out), " ")
+	if strings.Count(text, "does not exist") != 1 || !strings.Contains(text, "does not exist yet: it is waited for") || !strings.Contains(text, dir+"/later: ") {
+		t.Errorf("it says:\n%s", out)
+	}
+	if _, out, _, _ = previewed(t, "./none", ""); strings.Count(out, "does not exist") != 1 || strings.HasSuffix(out, "  nothing\n") {
+		t.Errorf("it says of a command that does not exist:\n%s", out)
+	}
+}
+
 func TestCheckSaysWhyHotinitWouldFail(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -34,6 +34,10 @@ func TestARequestGoesToTheProgramThatItNames(t *testing.T) {
 		t.Errorf("the answer is %+v, want %s", got, want)
 	}
 	s.programs = s.programs[:1]
+	s.answer(control.Request{Op: "status", Program: "three"}, answer, nil)
+	if want := `there is no program "three" (there is one, one)`; got.OK || got.Text != want {
+		t.Errorf("the answer is %+v, want %s", got, want)
+	}
 	if s.find("") != one {
 		t.Error("an only program has to be named")
 	}

@@ -118,7 +118,8 @@ func Command(name string, args []string, out, errs io.Writer) int {
 				i++
 				continue
 			}
-			fallthrough
+			fmt.Fprintf(errs, "hotinit %s: the value of %s is missing (%s)\n", name, arg, settings.CommandUsage(name))
+			return exitcode.Failure
 		default:
 			fmt.Fprintf(errs, "hotinit %s: unknown argument %s (%s)\n", name, arg, settings.CommandUsage(name))
 			return exitcode.Failure

@@ -14,3 +14,19 @@ func TestAPIDIsReadToItsEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestAValueThatIsMissingOrUnknownIsAnErrorOfUsage(t *testing.T) {
+	for want, args := range map[string][]string{
+		"the value of --timeout is missing":                   {"wait", "--timeout"},
+		"the value of --for is missing":                       {"wait", "web", "--for"},
+		"the value of --pid is missing":                       {"status", "--pid"},
+		"the value of --program is missing":                   {"wait", "--program"},
+		`cannot wait for "foo" (known: ready, swap, stopped)`: {"wait", "--for", "foo", "--pid", "1"},
+		"unknown argument --group (usage: hotinit signal":     {"signal", "--group", "web", "USR1"},
+	} {
+		var out, errs bytes.Buffer
+		if status := Command(args[0], args[1:], &out, &errs); status != 125 || !strings.Contains(errs.String(), want) {
+			t.Errorf("%q: status %d, %s%s", args, status, out.String(), errs.String())
+		}
+	}
+}

@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/settings"
 )
+
+// goals are what can be waited for.
+var goals = []string{"ready", "swap", "stopped"}
 
 // wait runs `hotinit wait`.
 func wait(args []string, out, errs io.Writer) int {
@@ -28,7 +33,9 @@ func wait(args []string, out, errs io.Writer) int {
 			i += used - 1
 		case args[i] == "--for" && more:
 			i++
-			r.For = args[i]
+			if r.For = args[i]; !slices.Contains(goals, r.For) {
+				return fail("cannot wait for %q (known: %s)", r.For, strings.Join(goals, ", "))
+			}
 		case args[i] == "--timeout" && more:
 			i++
 			limit, err := settings.Time(args[i])
@@ -36,6 +43,8 @@ func wait(args []string, out, errs io.Writer) int {
 				return fail("--timeout %q: %v", args[i], err)
 			}
 			c.By = time.Now().Add(limit)
+		case !more && slices.Contains([]string{"--for", "--timeout", "--pid", "--program"}, args[i]):
+			return fail("the value of %s is missing (%s)", args[i], settings.CommandUsage("wait"))
 		case c.Program == "" && args[i] != "" && args[i][0] != '-':
 			c.Program = args[i]
 		default:

@@ -14,7 +14,7 @@ const Suffix = ".env"
 const longestName = 64
 
 // NameRule is what a program's name has to be, in words.
-const NameRule = "a program's file is NAME.env, with a name of small letters, digits, '.', '_' and '-' that begins with a letter or a digit, of at most 64"
+const NameRule = "a program's file is NAME.env, with a name of small letters, digits, '.', '_' and '-' that begins with a letter or a digit, of at most 64 characters"
 
 // ValidName reports whether a program may have the name.
 func ValidName(name string) bool {

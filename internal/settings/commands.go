@@ -61,7 +61,7 @@ var commands = [...]command{
 	{name: "start", args: "NAME", help: "start a program that was stopped by hand, or has ended",
 		flags: []commandFlag{flagPID}},
 	{name: "signal", args: "[NAME] SIGNAL", help: "send a signal to the generation that serves",
-		more:  "SIGNAL is a name or a number, as in USR1, SIGUSR1 or 10. It goes to the main process, or with --group to its process group.",
+		more:  "SIGNAL is a name or a number, as in USR1, SIGUSR1 or 10. It goes to the main process, or where hotinit itself was started with --group to its process group.",
 		flags: []commandFlag{flagPID}},
 	{name: "health", args: "[NAME]", help: "exit with 0 while a generation serves, else with 1",
 		more:  "It is made for HEALTHCHECK in a Dockerfile: HEALTHCHECK CMD [\"hotinit\", \"health\"].",

@@ -198,3 +198,22 @@ func TestTheTableSaysWhyHotinitWasNotUpgraded(t *testing.T) {
 	}
 	y.stop(0)
 }
+
+func TestTheTableSaysWhenAProgramIsDue(t *testing.T) {
+	y := open(t, map[string]string{
+		"job": sh("", "HOTINIT_SCHEDULE=@yearly"),
+		"web": sh(lives("web")),
+	})
+	due := func(state string) func() bool {
+		return func() bool {
+			job := y.row("job")
+			return job.State == state && strings.HasPrefix(job.Reason, "due at 20")
+		}
+	}
+	y.Until("its first run is due", due("scheduled"))
+	if code, text := y.ask("start", "job"); code != 0 {
+		t.Errorf("start: %d, %s", code, text)
+	}
+	y.Until("its next run is due", due("done"))
+	y.stop(0)
+}

@@ -71,7 +71,7 @@ func TestWaitForReadyASwapAndTheEnd(t *testing.T) {
 	if status, text := s.Ask("wait", "--for", "ready"); status != 0 {
 		t.Errorf("once it is ready: status %d: %s", status, text)
 	}
-	if status, text := s.Ask("wait", "--for", "nothing"); status != 1 || !strings.Contains(text, "known: ready, swap, stopped") {
+	if status, text := s.Ask("wait", "--for", "nothing"); status != 125 || !strings.Contains(text, "known: ready, swap, stopped") {
 		t.Errorf("status %d: %s", status, text)
 	}
 	s.Swap("v2", "-ready", s.File("ready"))
