@@ -99,6 +99,7 @@ func Run(argv []string) {
 		s.removeFiles()
 		s.fail(err)
 	}
+	say.Finish()
 	os.Exit(0) // the verdict is given
 }
 
@@ -117,6 +118,7 @@ func (s *supervisor) fail(err error) {
 func (s *supervisor) verdict(status int, grace time.Duration) {
 	s.logs.end()
 	_ = s.link.SendWait(&message.Exit{Status: status, Grace: grace})
+	say.Finish()
 	os.Exit(0) // init reads what is in the socket still
 }
 
@@ -186,6 +188,8 @@ func (s *supervisor) removeFiles() {
 // or -1.
 func (s *supervisor) run(records map[string][]byte, report int) error {
 	resumed := len(records) > 0
+	// The handoff keeps no mount busy. Paths are relative to home.
+	_ = unix.Chdir("/")
 	s.upgrades.prepare(s)
 	if !resumed {
 		s.warn()

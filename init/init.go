@@ -70,11 +70,14 @@ type pid1 struct {
 	still   chan struct{} // what freeze stops says so
 
 	trim        trim.Timer
-	warn        bool // print which orphans were reaped
-	parentDeath int  // the signal that init gets when its own parent ends, 0 for none
-	suspend     bool // stop with the app, where a shell means hotinit by a job control signal
-	suspended   bool // the app got such a signal, and no SIGCONT since
-	steps       int  // since the last garbage collection
+	warn        bool  // print which orphans were reaped
+	greeted     bool  // a Hello has said whether to
+	unsaid      []int // orphans that were reaped before that
+	parent      int   // init's own, when it was started
+	parentDeath int   // the signal that init gets when its own parent ends, 0 for none
+	suspend     bool  // stop with the app, where a shell means hotinit by a job control signal
+	suspended   bool  // the app got such a signal, and no SIGCONT since
+	steps       int   // since the last garbage collection
 }
 
 // signal is one that the handoff has not acknowledged.
@@ -123,6 +126,7 @@ func newInit(args []string) *pid1 {
 		kept:     make(map[string]int),
 		upgrade:  newUpgrade(),
 		caught:   -1,
+		parent:   os.Getppid(),
 		still:    make(chan struct{}),
 	}
 }
@@ -197,8 +201,8 @@ func (p *pid1) run() int {
 
 		case pid := <-p.reaped:
 			p.noteReaped(pid)
-			if p.warn && (p.hand == nil || pid != p.hand.child.PID) {
-				say.Line("reaped orphan process %d", pid)
+			if p.hand == nil || pid != p.hand.child.PID {
+				p.orphan(pid)
 			}
 
 		case <-p.retry.C:
@@ -236,11 +240,20 @@ func (p *pid1) handle(m message.Message) {
 	switch m := m.(type) {
 	case *message.Hello:
 		p.attempts.succeeded()
-		p.warn, p.suspend, p.parentDeath = m.Warn, m.Suspend, m.ParentDeath
+		first := !p.greeted
+		p.warn, p.suspend, p.parentDeath, p.greeted = m.Warn, m.Suspend, m.ParentDeath, true
 		p.answers.stops, p.answers.timeout = m.Stops, m.StopTimeout
+		for _, pid := range p.unsaid {
+			p.orphan(pid)
+		}
+		p.unsaid = nil
 		if m.ParentDeath != 0 {
-			// -p of tini: init gets this signal when its own parent has ended.
+			// -p of tini: init gets this signal when its own parent has ended. One that
+			// has ended by now is not reported, prctl(2).
 			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(m.ParentDeath), 0, 0, 0)
+			if first && os.Getppid() != p.parent {
+				_ = unix.Kill(os.Getpid(), unix.Signal(m.ParentDeath))
+			}
 		}
 	case *message.Terminal:
 		// The kernel sends the foreground group SIGHUP and SIGCONT, and read
@@ -274,6 +287,19 @@ func (p *pid1) handle(m message.Message) {
 		p.queue(signal{})
 	case *message.Upgrade:
 		p.beginUpgrade(m)
+	}
+}
+
+// mostEarly bounds how many orphans are remembered until the handoff has said Hello.
+const mostEarly = 64
+
+// orphan notes that a process was reaped that was not init's own child.
+func (p *pid1) orphan(pid int) {
+	switch {
+	case !p.greeted && len(p.unsaid) < mostEarly:
+		p.unsaid = append(p.unsaid, pid)
+	case p.greeted && p.warn:
+		say.Line("reaped orphan process %d", pid)
 	}
 }
 

@@ -147,7 +147,7 @@ func (p *pid1) restore(st *message.State) {
 		_ = os.WriteFile(commPath, []byte(st.Name), 0)
 	}
 	p.dir, p.lastSeq, p.orphans, p.gone = st.Dir, st.LastSeq, st.Orphans, st.Gone
-	p.warn, p.suspend, p.suspended, p.parentDeath = st.Warn, st.Suspend, st.Suspended, st.ParentDeath
+	p.warn, p.suspend, p.suspended, p.parentDeath, p.greeted = st.Warn, st.Suspend, st.Suspended, st.ParentDeath, true
 	if st.ParentDeath != 0 {
 		// A file that gives privileges takes it off, prctl(2).
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(st.ParentDeath), 0, 0, 0)

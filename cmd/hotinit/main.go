@@ -35,7 +35,11 @@ const goFatal = 2
 // unknownGo is the warning about entry.Fallback.
 const unknownGo = "built with a Go whose signal table is not known: a signal in the first instant can be lost"
 
-func main() { os.Exit(run(os.Args)) }
+func main() {
+	status := run(os.Args)
+	say.Finish()
+	os.Exit(status)
+}
 
 func run(argv []string) int {
 	if len(argv) == 0 {

@@ -36,8 +36,9 @@ const (
 var (
 	mu      sync.Mutex
 	dropped int
-	late    chan bool // of the line that takes too long, nil where none does
-	queue   [][]byte  // the lines behind that one
+	late    chan bool     // of the line that takes too long, nil where none does
+	queue   [][]byte      // the lines behind that one
+	over    chan struct{} // closed once all of them are written
 )
 
 // Line formats one line and prints it. Standard error may be a file of a file system
@@ -76,7 +77,22 @@ func Line(format string, args ...any) {
 			dropped++
 		}
 	case <-limit.C:
-		late, dropped = written, 0
+		late, dropped, over = written, 0, make(chan struct{})
+	}
+}
+
+// Finish waits for lines that take long, but no more than a second. A process calls it
+// before it exits.
+func Finish() {
+	mu.Lock()
+	waits, written := late != nil, over
+	mu.Unlock()
+	if !waits {
+		return
+	}
+	select {
+	case <-written:
+	case <-time.After(time.Second):
 	}
 }
 
@@ -93,6 +109,7 @@ func unqueue() {
 		}
 	}
 	late, queue = nil, nil
+	close(over)
 }
 
 // level is how much is said.
