@@ -202,26 +202,27 @@ func (s *supervisor) health() control.Response {
 
 // reloadAll starts a new generation of each program that runs.
 func (s *supervisor) reloadAll() control.Response {
-	n := 0
-	for _, p := range slices.Clone(s.programs) {
-		if st := &p.engine.state; !st.Over && st.Stop == 0 {
-			n++
-			p.engine.act(machine.Event{Kind: machine.Reload})
+	all := s.reloadable()
+	for _, p := range all {
+		p.engine.act(machine.Event{Kind: machine.Reload})
+	}
+	return control.Response{OK: true, Text: fmt.Sprintf("new generations of %d programs are being started", len(all))}
+}
+
+// reloadable are the programs that run, but for those that never run twice at a time.
+func (s *supervisor) reloadable() (all []*program) {
+	for _, p := range s.programs {
+		if st := &p.engine.state; !st.Over && st.Stop == 0 && !p.cfg.Once {
+			all = append(all, p)
 		}
 	}
-	return control.Response{OK: true, Text: fmt.Sprintf("new generations of %d programs are being started", n)}
+	return all
 }
 
 // reloadEach does the same and answers with the outcome of each, as it comes.
 func (s *supervisor) reloadEach(r *control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
 	var all []*program
-	s.loop.ask(func() {
-		for _, p := range s.programs {
-			if st := &p.engine.state; !st.Over && st.Stop == 0 {
-				all = append(all, p)
-			}
-		}
-	})
+	s.loop.ask(func() { all = s.reloadable() })
 	outcomes := make(chan control.Response, len(all))
 	for _, p := range all {
 		go p.clients.answerSwap(machine.Event{Kind: machine.Reload}, control.Request{Wait: true}, func(a control.Response) bool {
@@ -242,7 +243,7 @@ func (s *supervisor) reloadEach(r *control.Request, reply func(control.Response)
 		}
 	}
 	if len(all) == 0 {
-		reply(control.Response{OK: true, Text: "no program runs"})
+		reply(control.Response{OK: true, Text: "no program runs that could be reloaded"})
 	}
 }
 

@@ -35,7 +35,7 @@ var commands = [...]command{
 		flags: []commandFlag{flagJSON, {"--watch", "", "print it again at each change"}, flagPID}},
 	{name: "reload", args: "[NAME]", help: "start a new generation of what is on disk",
 		more:  "Exit codes: 0, or with --wait 1 if a new generation was rejected; the old one then stays.",
-		flags: []commandFlag{flagWait, {"--all", "", "of each program that runs"}, flagPID}},
+		flags: []commandFlag{flagWait, {"--all", "", "of each program that runs, but for HOTINIT_RUN=once"}, flagPID}},
 	{name: "releases", args: "[NAME]", help: "list the releases that run, can be gone back to, or were rejected",
 		flags: []commandFlag{flagJSON, flagPID}},
 	{name: "rollback", args: "[NAME] [RELEASE]", help: "go back to the release before, or to the named one",

@@ -150,13 +150,15 @@ func TestAReloadOfAllWaitsForEachOutcome(t *testing.T) {
 		"other": sh(lives("other")),
 		"bad":   sh(lives("bad"), "HOTINIT_CHECK=test ! -e bad"),
 		"done":  sh("", "HOTINIT_RUN=once"),
+		"job":   sh(lives("job"), "HOTINIT_RUN=once"),
 	})
+	y.Line("^job runs")
 	y.Until("all run", func() bool {
 		return y.row("web").State == "serving" && y.row("other").State == "serving" && y.row("bad").State == "serving" && y.row("done").State == "done"
 	})
 	code, text := y.ask("reload", "--all", "--wait")
 	for _, want := range []string{"bad: generation 2 is current", "other: generation 2 is current", "web: generation 2 is current"} {
-		if code != 0 || strings.Count(text, want) != 1 || strings.Contains(text, "done") {
+		if code != 0 || strings.Count(text, want) != 1 || strings.Contains(text, "done") || strings.Contains(text, "job") {
 			t.Errorf("reload --all --wait: %d, not %q:\n%s", code, want, text)
 		}
 	}
