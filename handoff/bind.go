@@ -49,27 +49,10 @@ func (s *program) open(pl *plan, inherited map[int]int, recorded []byte) (err er
 			return err
 		}
 	}
-	c, cfg := &pl.contract, pl.cfg
-	c.Base = entry.Environ()
-	if s.member {
-		c.Base = memberEnvironment(c.Base, cfg)
-	}
-	c.EnvDir = s.fromStart(cfg.EnvDir)
-	c.Always = cfg.Compat == "start_server"
-	c.Plain = cfg.Compat != "" && !c.Always
-	c.ReadyFD = -1
-	if cfg.Ready.Mode == settings.ReadyFD {
-		c.ReadyFD = cfg.Ready.FD
-	}
-	c.Watchdog, c.Notify = cfg.Watchdog, s.notifyAddress
-	if c.Watchdog == 0 && !s.member && os.Getenv(contract.DaemonVariable) == "" {
-		c.Watchdog = managersWatchdog()
-	}
-	if pl.user != nil {
-		c.Identity = pl.user
-	} else if c.Identity, err = identityOf(cfg, recorded); err != nil {
+	if err := s.describe(pl, recorded); err != nil {
 		return err
 	}
+	c, cfg := &pl.contract, pl.cfg
 	var specs []sockets.Spec
 	var fds []int
 	if !s.member {
@@ -102,6 +85,32 @@ func (s *program) open(pl *plan, inherited map[int]int, recorded []byte) (err er
 	}
 	pl.opened = true
 	return nil
+}
+
+// describe works out what each generation gets that runs with a plan, but for sockets.
+func (s *program) describe(pl *plan, recorded []byte) (err error) {
+	c, cfg := &pl.contract, pl.cfg
+	c.Base = entry.Environ()
+	if s.member {
+		c.Base = memberEnvironment(c.Base, cfg)
+	}
+	c.EnvDir = s.fromStart(cfg.EnvDir)
+	c.Always = cfg.Compat == "start_server"
+	c.Plain = cfg.Compat != "" && !c.Always
+	c.ReadyFD = -1
+	if cfg.Ready.Mode == settings.ReadyFD {
+		c.ReadyFD = cfg.Ready.FD
+	}
+	c.Watchdog, c.Notify = cfg.Watchdog, s.notifyAddress
+	if c.Watchdog == 0 && !s.member && os.Getenv(contract.DaemonVariable) == "" {
+		c.Watchdog = managersWatchdog()
+	}
+	if pl.user != nil {
+		c.Identity = pl.user
+		return nil
+	}
+	c.Identity, err = identityOf(cfg, recorded)
+	return err
 }
 
 // memberEnvironment is the environment of a program that a file made: hotinit's own

@@ -8,16 +8,19 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
+	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/version"
 )
 
 // waiter is a client that waits for the outcome of generation min or a later one,
 // or of an earlier one of a release.
 type waiter struct {
-	min    int
-	of     string // that release, "" for whatever there is
-	before string // the release that was current when it asked
-	result chan<- control.Response
+	min int
+	of  string // that release, "" for whatever there is
+	// content is that release's. With other settings it has another name.
+	content release.Release
+	before  string // the release that was current when it asked
+	result  chan<- control.Response
 }
 
 // decision is the outcome of a generation.
@@ -68,7 +71,7 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 		}
 		reply(r)
 	case "reload":
-		s.answerSwap(machine.Event{Kind: machine.Reload}, r, reply, gone)
+		s.answerSwap(machine.Event{Kind: machine.Reload}, release.Release{}, r, reply, gone)
 	case "rollback":
 		ev, err := machine.Event{Kind: machine.Rollback}, error(nil)
 		s.engine.ask(func() { ev.Release, err = s.named(r.Release) })
@@ -76,7 +79,7 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 			reply(control.Response{Text: "cannot roll back: " + err.Error()})
 			return
 		}
-		s.answerSwap(ev, r, reply, gone)
+		s.answerSwap(ev, release.Release{}, r, reply, gone)
 	case "releases":
 		var list []control.Release
 		s.engine.ask(func() { list = s.list() })
@@ -95,7 +98,8 @@ func (s *clients) answer(r control.Request, reply func(control.Response) bool, g
 	}
 }
 
-func (s *clients) answerSwap(ev machine.Event, r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
+// answerSwap has a swap begin, and answers by its outcome. content is what was deployed.
+func (s *clients) answerSwap(ev machine.Event, content release.Release, r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
 	result := make(chan control.Response, 1)
 	started, held := 0, ""
 	var steps chan string
@@ -104,7 +108,7 @@ func (s *clients) answerSwap(ev machine.Event, r control.Request, reply func(con
 		started = s.engine.state.Next
 		w := waiter{min: started, before: s.describe(), result: result}
 		if ev.Kind == machine.Deployed {
-			w.of = ev.Release
+			w.of, w.content = ev.Release, content
 		}
 		s.waiters = append(s.waiters, w)
 		steps, end = s.subscribe(r)
@@ -147,7 +151,7 @@ func (s *clients) outcome(e machine.Effect) {
 		if n >= w.min || w.of != "" && w.of == e.Release {
 			answer := r
 			switch {
-			case e.OK && !e.None && w.of != "" && w.of != e.Release && e.Release != "":
+			case e.OK && !e.None && w.of != "" && w.of != e.Release && e.Release != "" && !s.releases.runs(e.Release, w.content):
 				answer = control.Response{Text: fmt.Sprintf("newer content came meanwhile: generation %d is current (release %s)", n, machine.Short(e.Release))}
 			case e.OK && !e.None:
 				answer.Text = fmt.Sprintf("generation %d is current%s", n, change(w.before, s.describe()))

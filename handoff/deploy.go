@@ -17,6 +17,9 @@ type deploys struct {
 	*common
 	starts  *starts
 	clients *clients
+	// next is what the next generation of a program that a file made runs with. It
+	// is called in the loop.
+	next func() (*plan, error)
 }
 
 // answer acts upon a request, and reports whether it is one of these. It runs on a
@@ -24,7 +27,12 @@ type deploys struct {
 func (s *deploys) answer(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool {
 	if s.member {
 		var pl *plan
-		s.engine.ask(func() { pl = s.plan })
+		var err error
+		s.engine.ask(func() { pl, err = s.next() })
+		if err != nil {
+			reply(control.Response{Text: err.Error()})
+			return true
+		}
 		s = &deploys{common: s.as(pl), starts: s.starts.with(pl), clients: s.clients}
 	}
 	switch r.Op {
@@ -37,20 +45,31 @@ func (s *deploys) answer(r control.Request, reply func(control.Response) bool, g
 		}
 		reply(control.Response{OK: true})
 	case "deploy":
-		ev := machine.Event{Kind: machine.Reload}
+		ev, content := machine.Event{Kind: machine.Reload}, release.Release{}
 		if f := s.starts.newest(); f != nil {
 			ev = machine.Event{Kind: machine.Deployed, Release: f.Name()}
+			content = f.Release
 			f.Close()
+		}
+		if s.forNextRun() {
+			reply(control.Response{OK: true, Text: "it is in place, and the next run takes it"})
+			break
 		}
 		if a := s.clients.decidedSince(r.After, ev.Release); a != nil {
 			reply(*a)
 			break
 		}
-		s.clients.answerSwap(ev, r, reply, gone)
+		s.clients.answerSwap(ev, content, r, reply, gone)
 	default:
 		return false
 	}
 	return true
+}
+
+// forNextRun reports whether the program runs once, or at times, and does not run now.
+func (s *deploys) forNextRun() (over bool) {
+	s.engine.ask(func() { over = s.member && s.cfg.Once && s.engine.state.Over })
+	return over
 }
 
 // target says what is deployed to this program.
@@ -76,6 +95,19 @@ func (s *deploys) target() *control.Target {
 	return t
 }
 
+// runsOther reports whether a release that the kernel runs by another format of files
+// was started before (binfmt_misc), so that another one may be too.
+func (s *deploys) runsOther() (runs bool) {
+	s.engine.ask(func() {
+		for _, r := range s.starts.releases.held {
+			if r.file != nil && r.file.Kind == release.KindOther {
+				runs = true
+			}
+		}
+	})
+	return runs
+}
+
 // job is one that is not started. Its number only says that it is not the first.
 func (s *deploys) job() *job {
 	return &job{n: 2, source: machine.Newest, cause: machine.ByDeploy, script: -1, cancel: make(chan struct{})}
@@ -97,7 +129,9 @@ func (s *deploys) prove(path string, gone <-chan struct{}) error {
 		case <-ended:
 		}
 	}()
+	resolved := true
 	if err := s.starts.resolve(j); err != nil {
+		resolved = false
 		j.env, _, _ = s.contract.Environment(j.n)
 	}
 	f, err := release.Open(path, release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, KernelDecides: s.starts.releases.doubtful(), Done: j.cancel})
@@ -105,6 +139,9 @@ func (s *deploys) prove(path string, gone <-chan struct{}) error {
 		return err
 	}
 	defer f.Close()
+	if resolved && j.script < 0 && f.Kind == release.KindOther && f.Digest.Known() && !s.runsOther() {
+		return errors.New("neither an ELF file nor a script with #!")
+	}
 	if _, tree := s.tree(); s.trust != nil && !tree {
 		if err := f.LoadSignature(); err != nil {
 			return err

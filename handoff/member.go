@@ -89,6 +89,16 @@ func (s *program) prepareMember(e machine.Effect) (machine.Event, bool) {
 	return s.starts.with(pl).prepare(e, fresh)
 }
 
+// toDeploy returns what a deployed release will run with: what the file says, not what a
+// rollback has led to. It is a copy, as the loop may bind its sockets meanwhile.
+func (s *program) toDeploy() (*plan, error) {
+	pl := *s.next
+	if pl.opened {
+		return &pl, nil
+	}
+	return &pl, s.describe(&pl, nil)
+}
+
 func statusOfError(err error) int {
 	var e interface{ ExitCode() int }
 	if errors.As(err, &e) {

@@ -55,10 +55,14 @@ func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Respon
 		var a control.Response
 		s.loop.ask(func() { a = s.signalOne(r) })
 		reply(a)
-	case r.Op == "reload" || r.Op == "rollback":
+	case r.Op == "reload", r.Op == "rollback", r.Op == "target", r.Op == "deploy":
 		why := ""
 		s.loop.ask(func() {
-			if p := s.find(r.Program); p != nil && p.member && p.engine.state.Over {
+			p := s.find(r.Program)
+			if p != nil && (r.Op == "target" || r.Op == "deploy") && s.betweenRuns(p) {
+				return
+			}
+			if p != nil && p.member && p.engine.state.Over {
 				why = fmt.Sprintf("program %s does not run: %s", p.name, s.whyNot(p))
 			}
 		})
@@ -70,6 +74,16 @@ func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Respon
 		return false
 	}
 	return true
+}
+
+// betweenRuns reports whether a program runs once, or at times, and has ended. What is
+// deployed then is for its next run.
+func (s *supervisor) betweenRuns(p *program) bool {
+	if !p.member || !p.engine.state.Over {
+		return false
+	}
+	o := s.order.Find(p.name)
+	return o != nil && o.Once && !o.Held && o.Phase == order.Down
 }
 
 // summary is a program's row in the table.

@@ -95,7 +95,7 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
 	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
-	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients}
+	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients, next: p.toDeploy}
 	p.through = &through{common: c, clients: p.clients, cancels: make(map[int]chan struct{})}
 	p.clients.more = p.deploys.answer
 	p.clients.leave = p.through.answer

@@ -68,6 +68,12 @@ func (s *releases) doubtful() bool {
 	return false
 }
 
+// runs reports whether a held release has this content, whatever its settings.
+func (s *releases) runs(name string, content release.Release) bool {
+	r := s.held[name]
+	return r != nil && r.file != nil && content.Same(r.file.Release)
+}
+
 // nameOf returns the name of a held file, which may have got its name after it
 // was asked for as key.
 func (s *releases) nameOf(f *release.File, key string) string {

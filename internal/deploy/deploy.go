@@ -64,7 +64,7 @@ func Command(args []string, in io.Reader, out, errs io.Writer) int {
 
 func parse(args []string) (*request, error) {
 	r := &request{from: "-"}
-	named := false
+	var words []string
 	for i := 0; i < len(args); i++ {
 		used, err := r.Flag(args[i:])
 		switch {
@@ -77,11 +77,20 @@ func parse(args []string) (*request, error) {
 		case args[i] == "--to" && i+1 < len(args):
 			i++
 			r.to = args[i]
-		case !named && (args[i] == "-" || args[i] != "" && args[i][0] != '-'):
-			r.from, named = args[i], true
+		case len(words) < settings.CommandWords("deploy") && (args[i] == "-" || args[i] != "" && args[i][0] != '-'):
+			words = append(words, args[i])
 		default:
 			return nil, fmt.Errorf("unknown argument %s (%s)", args[i], settings.CommandUsage("deploy"))
 		}
+	}
+	if len(words) > 0 {
+		r.from = words[len(words)-1]
+	}
+	if len(words) == 2 {
+		if r.Program != "" && r.Program != words[0] {
+			return nil, fmt.Errorf("both %s and --program %s name a program (%s)", words[0], r.Program, settings.CommandUsage("deploy"))
+		}
+		r.Program = words[0]
 	}
 	if r.to == "" {
 		return r, nil
@@ -140,15 +149,30 @@ func open(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// emptyInput ends what is said of an input that is empty.
+func (r *request) emptyInput() string {
+	if r.from != "-" {
+		return ""
+	}
+	return " (docker exec needs -i)"
+}
+
 // target asks where a release belongs.
 func (r *request) target() (control.Target, error) {
 	var t control.Target
+	var refused error
 	err := r.Ask(control.Request{Op: "target"}, func(a control.Response) bool {
+		if !a.OK {
+			refused = errors.New(a.Text)
+		}
 		if a.Target != nil {
 			t = *a.Target
 		}
 		return false
 	})
+	if err == nil {
+		err = refused
+	}
 	return t, err
 }
 

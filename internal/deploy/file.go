@@ -26,6 +26,8 @@ type file struct {
 // files are a release and what says that it is good, which goes first.
 type files struct {
 	dir  *safepath.Dir
+	path string // of dir
+	hint string // where the input is empty
 	lock int
 	list []*file
 }
@@ -54,7 +56,7 @@ func (r *request) putFile(in io.Reader, t control.Target) (placed, string, error
 	if err != nil {
 		return nil, "", err
 	}
-	f := &files{dir: dir, lock: lock(dir)}
+	f := &files{dir: dir, path: filepath.Dir(path), hint: r.emptyInput(), lock: lock(dir)}
 	if f.lock == locked {
 		f.done()
 		return nil, "", fmt.Errorf("another deploy to %s is under way", filepath.Dir(path))
@@ -127,7 +129,7 @@ func (f *files) write(in io.Reader, name, beside string) error {
 	case err != nil:
 		return fmt.Errorf("cannot write the new %s: %w", name, err)
 	case n == 0:
-		return fmt.Errorf("there is nothing to put at %s: the input is empty", name)
+		return fmt.Errorf("there is nothing to put at %s: the input is empty%s", filepath.Join(f.path, name), f.hint)
 	}
 	if one.there && (uid != unix.Geteuid() || gid != unix.Getegid()) {
 		if err := unix.Fchown(fd, uid, gid); err != nil {

@@ -60,6 +60,9 @@ func (r *request) putTree(in io.Reader, t control.Target) (placed, string, error
 	}
 	if err := p.fill(in, as, &st); err != nil {
 		p.done()
+		if err == errEmpty {
+			return nil, "", fmt.Errorf("there is nothing to put at %s: %w%s", to, err, r.emptyInput())
+		}
 		return nil, "", err
 	}
 	if runs {

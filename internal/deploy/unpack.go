@@ -24,6 +24,9 @@ const (
 // owner is who gets what is unpacked, -1 for who runs this.
 type owner struct{ uid, gid int }
 
+// errEmpty is that there is nothing to unpack.
+var errEmpty = errors.New("the archive is empty")
+
 // unpack unpacks a tar archive into a directory. It is not compressed: compress/gzip
 // would cost each hotinit 20 kB of resident memory, for as long as it runs, and
 // whoever sends the archive can decompress it.
@@ -49,7 +52,7 @@ func unpack(in io.Reader, root *os.Root, as owner) error {
 		}
 	}
 	if !u.some {
-		return errors.New("the archive is empty")
+		return errEmpty
 	}
 	// Last, for nothing could be put into a directory that may not be written to, and
 	// the inner ones first.

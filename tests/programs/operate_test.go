@@ -17,10 +17,15 @@ import (
 // ask runs hotinit's client where hotinit is PID 1.
 func (y *yard) ask(args ...string) (status int, output string) {
 	y.t.Helper()
+	return site.Finish(y.t, y.client(args...))
+}
+
+// client returns the command that ask runs.
+func (y *yard) client(args ...string) *exec.Cmd {
 	words := append([]string{"-t", strconv.Itoa(y.PID()), "-p", "-m", box.Hotinit}, args...)
 	c := exec.Command("nsenter", words...)
 	c.Env = box.Environment()
-	return site.Finish(y.t, c)
+	return c
 }
 
 // row returns a program's row of the table.

@@ -174,14 +174,34 @@ func TestADeployThatIsNoReleaseChangesNothing(t *testing.T) {
 		"nothing":                 {},
 		"what --check refuses":    releaseOf(t, "bad"),
 		"a script without a name": []byte("#!/none/sh\n"),
+		"a text":                  []byte("hello\n"),
 	} {
-		if status, text := deploy(s, in); status != 125 || strings.Contains(text, "is current") {
+		status, text := deploy(s, in)
+		if status != 125 || strings.Contains(text, "is current") {
 			t.Errorf("%s: status %d: %s", what, status, text)
+		}
+		why := map[string]string{
+			"a text":  "nothing is changed: neither an ELF file nor a script with #!",
+			"nothing": "there is nothing to put at " + s.Path + ": the input is empty (docker exec needs -i)",
+		}[what]
+		if !strings.Contains(text, why) {
+			t.Errorf("%s: %s", what, text)
 		}
 		if s.Read("server") != before {
 			t.Errorf("%s was put in place", what)
 		}
 		nothingLeft(s)
+	}
+}
+
+func TestADeployOfWhatAnInterpreterReadsNeedsNoForm(t *testing.T) {
+	s := site.Open(t, site.Options{
+		Command: []string{"sh", "app.sh"}, Flags: []string{"--ready", "interval", "--interval", "0"},
+		Prepare: func(s *site.Site) { s.Write("app.sh", "exec sleep 1000 # 1\n") },
+	})
+	s.Becomes(1, "current")
+	if status, text := deploy(s, []byte("exec sleep 1000 # 2\n")); status != 0 || !strings.HasPrefix(text, "generation 2 is current") {
+		t.Errorf("status %d: %s", status, text)
 	}
 }
 
@@ -209,6 +229,9 @@ func TestDeployTurnsALinkToANewDirectory(t *testing.T) {
 		t.Errorf("status %d, current leads to %q, not %q: %s", status, now, led, text)
 	}
 	if status, text = deploy(s, tarOf(t, []byte("#!/none/sh\n")), "--dir", "--to", s.File("current")); status != 125 {
+		t.Errorf("status %d: %s", status, text)
+	}
+	if status, text = deploy(s, nil, "--dir"); status != 125 || !strings.Contains(text, "there is nothing to put at "+s.File("current")+": the archive is empty (docker exec needs -i)") {
 		t.Errorf("status %d: %s", status, text)
 	}
 	if names, _ := os.ReadDir(s.File("releases")); len(names) != 2 {
