@@ -12,6 +12,7 @@ import (
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/order"
+	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/version"
 )
@@ -239,7 +240,7 @@ func (s *supervisor) reloadEach(r *control.Request, reply func(control.Response)
 	s.loop.ask(func() { all = s.reloadable() })
 	outcomes := make(chan control.Response, len(all))
 	for _, p := range all {
-		go p.clients.answerSwap(machine.Event{Kind: machine.Reload}, control.Request{Wait: true}, func(a control.Response) bool {
+		go p.clients.answerSwap(machine.Event{Kind: machine.Reload}, release.Release{}, control.Request{Wait: true}, func(a control.Response) bool {
 			a.Text = p.name + ": " + a.Text
 			outcomes <- a
 			return true

@@ -6,11 +6,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/site"
 )
+
+var startLine = regexp.MustCompile(`^hotinit: web: generation [0-9]+ is started `)
 
 // deploy runs hotinit deploy with a release of the test application on its standard
 // input.
@@ -57,8 +60,47 @@ func TestADeployAfterARollbackOfSettingsIsOneStart(t *testing.T) {
 		t.Error("the file before was put back")
 	}
 	y.Answers(a, "v2 generation 5 ")
-	if n := y.Output.Count(regexp.MustCompile(`^hotinit: web: generation [0-9]+ is started `)); n != 5 {
+	if n := y.Output.Count(startLine); n != 5 {
 		t.Errorf("%d generations were started, not 5:\n%s", n, y.Output)
+	}
+	y.stop(0)
+}
+
+func TestADeployAfterARollbackOfSettingsIsTheStartThatTheWatchBegan(t *testing.T) {
+	a, gate := box.Address(), filepath.Join(t.TempDir(), "gate")
+	if err := os.WriteFile(gate, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	y := open(t, map[string]string{"web": serves(a, "A=1", "HOTINIT_PROBATION=0")})
+	y.Until("generation 1 is current", func() bool { return y.row("web").State == "serving" })
+	y.write("web", serves(a, "A=2", "HOTINIT_PROBATION=0", "HOTINIT_READY=exec:test -e "+gate))
+	y.Until("the settings are in force", func() bool { return y.row("web").Generation == 2 })
+	if code, text := y.ask("rollback", "--program", "web", "--wait"); code != 0 {
+		t.Fatalf("rollback: %d, %s", code, text)
+	}
+	if err := os.Remove(gate); err != nil {
+		t.Fatal(err)
+	}
+	inode := func() uint64 {
+		info, err := os.Stat(y.server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Ino
+	}
+	box.Swap(t, y.server, "v2")
+	y.Line("web: generation 4 is started")
+	before := inode()
+	go func() {
+		y.Until("the same content is put there by the deploy", func() bool { return inode() != before })
+		_ = os.WriteFile(gate, nil, 0o644)
+	}()
+	code, text := y.deploy("v2", "web", "-")
+	if code != 0 || !strings.Contains(text, "generation 4 ") {
+		t.Errorf("deploy: %d, %s\n%s", code, text, y.Output)
+	}
+	if n := y.Output.Count(startLine); n != 4 {
+		t.Errorf("%d generations were started, not 4:\n%s", n, y.Output)
 	}
 	y.stop(0)
 }
