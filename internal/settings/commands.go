@@ -23,10 +23,9 @@ type commandFlag struct {
 }
 
 var (
-	flagPID     = commandFlag{"--pid", "PID", "ask the hotinit with this PID [HOTINIT_CONTROL, or 1, or the only one here]"}
-	flagWait    = commandFlag{"--wait", "", "wait for the outcome, and exit with 1 if the release was rejected"}
-	flagProgram = commandFlag{"--program", "NAME", "of several programs, this one"}
-	flagJSON    = commandFlag{"--json", "", "print JSON"}
+	flagPID  = commandFlag{"--pid", "PID", "ask the hotinit with this PID [HOTINIT_CONTROL, or 1, or the only one here]"}
+	flagWait = commandFlag{"--wait", "", "wait for the outcome, and exit with 1 if the release was rejected"}
+	flagJSON = commandFlag{"--json", "", "print JSON"}
 )
 
 var commands = [...]command{
@@ -46,7 +45,7 @@ var commands = [...]command{
 		flags: []commandFlag{flagPID}},
 	{name: "deploy", args: "[NAME] [FILE|-]", help: "put a release in place, start it, and wait for the outcome",
 		more:  "FILE, or standard input, replaces what the command runs; its owner and mode stay. It is judged before, as hotinit would (and by --check), exchanged by one rename, and started once, whatever the watch sees. If it is rejected, what was there before is put back. Of several programs NAME is one, with FILE or - after it, or --program names it. A FILE.sha256 or FILE.minisig beside FILE goes with it. With --dir, a tar archive, not compressed, becomes a new directory, in the place of the watched one, or of the one that a symbolic link leads to. Exit codes: 0 if it is current, 1 if it was rejected, 125 if nothing was changed.",
-		flags: []commandFlag{{"--to", "PATH", "put it there [what the command runs, or with --dir what is watched]"}, {"--dir", "", "unpack a tar archive"}, flagProgram, flagPID}},
+		flags: []commandFlag{{"--to", "PATH", "put it there [what the command runs, or with --dir what is watched]"}, {"--dir", "", "unpack a tar archive"}, flagPID}},
 	{name: "hold", args: "[NAME]", help: "note changes from now on, and do not act on them",
 		more:  "What somebody asks for is still done: reload, deploy, rollback, HUP. An app that ends is started again as it was. hotinit status says so; a restart of hotinit forgets it.",
 		flags: []commandFlag{flagPID}},
