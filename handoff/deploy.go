@@ -60,10 +60,29 @@ func (s *deploys) answer(r control.Request, reply func(control.Response) bool, g
 			break
 		}
 		s.clients.answerSwap(ev, content, r, reply, gone)
+	case "back":
+		s.back()
+		reply(control.Response{OK: true})
 	default:
 		return false
 	}
 	return true
+}
+
+// back takes note that what runs is at its path again. The watch has no news of that, as
+// it may not have seen that it was replaced.
+func (s *deploys) back() {
+	f := s.starts.newest()
+	if f == nil {
+		return
+	}
+	defer f.Close()
+	s.engine.ask(func() {
+		st := &s.engine.state
+		if g := st.Current(); g != nil && st.Situation() == machine.Serving && s.starts.releases.runs(g.Release, f.Release) {
+			s.engine.act(machine.Event{Kind: machine.Changed, Release: g.Release})
+		}
+	})
 }
 
 // forNextRun reports whether the program runs once, or at times, and does not run now.

@@ -22,7 +22,8 @@ import (
 // Request is what is asked for.
 type Request struct {
 	// Op is "status", "reload", "rollback", "releases", "metrics", "hold", "resume", "wait", "stop", "start", "signal", "health", or one of
-	// "target", "prove" and "deploy", by which a release is put in place, "leave",
+	// "target", "prove", "deploy" and "back", by which a release is put in place or
+	// what was there before is, "leave",
 	// by which the command of --swap-through gives leave, or "upgrade" and "upgraded".
 	Op string
 	// Program is the name of the program, which "" need not say if there is one.

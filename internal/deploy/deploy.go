@@ -133,7 +133,10 @@ func (r *request) run(in io.Reader, out, errs io.Writer) (int, error) {
 		return 0, nil
 	}
 	text := "what was there before is back at " + path
-	if err := p.back(); err != nil {
+	if err := p.back(); err == nil {
+		// So status does not warn of what is not there any more.
+		_ = r.Ask(control.Request{Op: "back", Wait: true}, func(control.Response) bool { return false })
+	} else {
 		text = fmt.Sprintf("and what was there before cannot be put back at %s: %v", path, err)
 	}
 	fmt.Fprintf(errs, "hotinit deploy: %s; %s\n", answer.Text, text)

@@ -119,7 +119,11 @@ func (m *step) rollBack(g *Gen, reason string) bool {
 }
 
 // beginAgain starts what was asked for in the meantime, if anything was.
-func (m *step) beginAgain() bool {
+func (m *step) beginAgain() bool { return m.beginAgainAfter("") }
+
+// beginAgainAfter is beginAgain after a start of a release that failed just now, which
+// was said: the watch and whoever put it there may both have asked for it.
+func (m *step) beginAgainAfter(failed string) bool {
 	if !m.s.Again || m.s.Stop != 0 {
 		return false
 	}
@@ -146,7 +150,9 @@ func (m *step) beginAgain() bool {
 		return false
 	}
 	if r := m.s.Rejection(want); r != nil {
-		m.notStarted(r, "nothing changes")
+		if want != failed {
+			m.notStarted(r, "nothing changes")
+		}
 		return false // so it was, and it failed
 	}
 	m.swap(asked)
@@ -440,7 +446,7 @@ func (m *step) failed(n int, release string, status int, reason string, level in
 	case m.s.Again:
 		m.say(anError, "generation %d failed%s: %s; the next one is tried", n, of(release), reason)
 	}
-	if m.beginAgain() || current != nil {
+	if m.beginAgainAfter(release) || current != nil {
 		return
 	}
 	if m.p.Once {

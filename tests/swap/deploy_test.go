@@ -157,6 +157,9 @@ func TestARejectedDeployPutsTheFileBeforeBack(t *testing.T) {
 		t.Error("the file before is not back")
 	}
 	nothingLeft(s)
+	if status, text := s.Ask("status"); status != 0 || !strings.Contains(text, ": exited with status 9") || strings.Contains(text, "a restart of hotinit") {
+		t.Errorf("status warns of what is not there any more: %s", text)
+	}
 	// It is tried again where somebody asks, although it was rejected.
 	if status, text := deploy(s, releaseOf(t, "v2", "-exit", "9")); status != 1 || !strings.Contains(text, "exited with status 9") {
 		t.Errorf("once more: status %d: %s", status, text)
