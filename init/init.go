@@ -252,7 +252,7 @@ func (p *pid1) handle(m message.Message) {
 			// has ended by now is not reported, prctl(2).
 			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(m.ParentDeath), 0, 0, 0)
 			if first && os.Getppid() != p.parent {
-				_ = unix.Kill(os.Getpid(), unix.Signal(m.ParentDeath))
+				p.queue(signal{sig: unix.Signal(m.ParentDeath)})
 			}
 		}
 	case *message.Terminal:
