@@ -159,7 +159,7 @@ func (s *deploys) prove(path string, gone <-chan struct{}) error {
 	}
 	defer f.Close()
 	if resolved && j.script < 0 && f.Kind == release.KindOther && f.Digest.Known() && !s.runsOther() {
-		return errors.New("neither an ELF file nor a script with #!")
+		return errors.New("neither an ELF file nor a #! script")
 	}
 	if _, tree := s.tree(); s.trust != nil && !tree {
 		if err := f.LoadSignature(); err != nil {

@@ -170,9 +170,11 @@ func (e entry) swap(t *testing.T, words []string) {
 	b.Wait()
 }
 
-// copyFiles copies a server's files. They name port 8080.
+// copyFiles copies a server's files. They name port 8080, and /run for what the server
+// itself writes, and removes.
 func copyFiles(t *testing.T, from, to, port string) {
 	t.Helper()
+	run := t.TempDir()
 	files, err := os.ReadDir(from)
 	if err != nil {
 		t.Fatal(err)
@@ -183,6 +185,7 @@ func copyFiles(t *testing.T, from, to, port string) {
 			t.Fatal(err)
 		}
 		b = bytes.ReplaceAll(b, []byte("8080"), []byte(port))
+		b = bytes.ReplaceAll(b, []byte("/run/"), []byte(run+"/"))
 		if err := os.WriteFile(filepath.Join(to, f.Name()), b, 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -184,7 +184,7 @@ func TestADeployThatIsNoReleaseChangesNothing(t *testing.T) {
 			t.Errorf("%s: status %d: %s", what, status, text)
 		}
 		why := map[string]string{
-			"a text":  "nothing is changed: neither an ELF file nor a script with #!",
+			"a text":  "nothing is changed: neither an ELF file nor a #! script",
 			"nothing": "there is nothing to put at " + s.Path + ": the input is empty (docker exec needs -i)",
 		}[what]
 		if !strings.Contains(text, why) {
