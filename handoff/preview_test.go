@@ -12,6 +12,8 @@ import (
 // previewed runs `hotinit check` in a new directory that has a program in it.
 func previewed(t *testing.T, flags ...string) (status int, out, errs, dir string) {
 	t.Helper()
+	t.Setenv("HOTINIT_TEST_REQUIRE", "") // so that it is restored: it is no variable of hotinit
+	os.Unsetenv("HOTINIT_TEST_REQUIRE")
 	dir = t.TempDir()
 	t.Chdir(dir)
 	if err := os.WriteFile("server", []byte("#!/bin/sh\nexit 0\n"), 0o755); err != nil {

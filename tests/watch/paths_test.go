@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ func TestAFolderThatIsWatchedToo(t *testing.T) {
 	}
 	s := launch(t, dir, false, []string{"--watch", more, "--ignore", "*.log", "--settle", "100ms"}, path)
 	s.next("v1")
-	// Without a report to wait for, the watch is known to stand by what it finds.
+	s.Line("^hotinit: version .* watches ") // what has changed before that is not known to be new
 	s.sh(`echo 1 >templates/deep/down/index.html`)
 	s.next("v1")
 	s.sh(`echo noise >templates/a.log; touch templates/deep/down/index.html`)
@@ -37,7 +38,10 @@ func TestAWatchedFileMayMeanASignal(t *testing.T) {
 	box.Install(t, path, "v1", "-echo")
 	write(t, conf, "one", 0o644)
 	s := launch(t, dir, false, []string{"--watch", filepath.Join(dir, "*.conf") + ":HUP"}, path)
-	s.Line("listening to signals")
+	// What has changed before the watch has begun is not known to be new.
+	s.Until("it listens, and is watched", func() bool {
+		return s.Output.Count(regexp.MustCompile("listening to signals")) > 0 && s.Output.Count(regexp.MustCompile("^hotinit: version .* watches ")) > 0
+	})
 	write(t, conf, "two", 0o644)
 	s.Line(`app.conf changed; SIGHUP is sent`)
 	s.Line("got SIGHUP")
