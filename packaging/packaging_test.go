@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -102,13 +103,14 @@ func TestTheRecipeTakesOnlyWhatTheChecksumNames(t *testing.T) {
 	for _, arch := range []string{"386", "amd64", "arm64", "armv7", "ppc64le", "riscv64", "s390x"} {
 		fmt.Fprintf(&sums, "%x  hotinit_1.2.3_linux_%s\n%x  hotinit_1.2.3_linux_%s.deb\n", sha256.Sum256(content), arch, sha256.Sum256(nil), arch)
 	}
-	served := content
+	var served atomic.Pointer[[]byte]
+	served.Store(&content)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/v1.2.3/hotinit_1.2.3_sha256.txt":
 			_, _ = w.Write(sums.Bytes())
 		case strings.HasPrefix(r.URL.Path, "/v1.2.3/hotinit_1.2.3_linux_"):
-			_, _ = w.Write(served)
+			_, _ = w.Write(*served.Load())
 		default:
 			http.NotFound(w, r)
 		}
@@ -136,7 +138,8 @@ func TestTheRecipeTakesOnlyWhatTheChecksumNames(t *testing.T) {
 	if said, err := run(strings.Repeat("0", 64)); err == nil {
 		t.Errorf("a list of checksums that is another one was taken: %s", said)
 	}
-	served = slices.Concat(content, []byte("# and more\n"))
+	other := slices.Concat(content, []byte("# and more\n"))
+	served.Store(&other)
 	if said, err := run(right); err == nil {
 		t.Errorf("a file that is another one was taken: %s", said)
 	}
