@@ -3,6 +3,9 @@ package handoff
 import (
 	"os"
 	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
@@ -57,10 +60,15 @@ const longestStatus = 256
 func (s *program) noticed(m notify.Message) {
 	g := s.processes.ownerOf(m.PID)
 	if g == 0 {
-		// A process that has ended most likely belonged to a generation that has.
-		if _, err := proc.Read(m.PID); err == nil && s.cfg.Verbosity > 0 {
+		_, err := proc.Read(m.PID)
+		switch {
+		case err != nil:
+			g = s.ofOneThatEnded(m)
+		case s.cfg.Verbosity > 0:
 			s.strangers.Line(s.called()+"a message on NOTIFY_SOCKET is ignored: process %d belongs to no generation", m.PID)
 		}
+	}
+	if g == 0 {
 		return
 	}
 	if m.Cut {
@@ -100,6 +108,30 @@ func (s *program) noticed(m notify.Message) {
 			}
 		}
 	}
+}
+
+// ofOneThatEnded returns which generation a message is of whose sender has ended
+// since, 0 where that can't be told. A command that says READY=1 and ends at once,
+// without waiting for an answer as systemd-notify does, is often gone before anyone
+// can look at it. If just one generation has processes, and the sender was of its
+// user, it was of that generation.
+func (s *program) ofOneThatEnded(m notify.Message) int {
+	if m.PID <= 0 {
+		return 0 // outside this PID namespace
+	}
+	if len(s.processes.all) == 1 {
+		for n, p := range s.processes.all {
+			var st unix.Stat_t
+			if unix.Stat("/proc/"+strconv.Itoa(p.pid), &st) == nil && st.Uid == m.UID {
+				return n
+			}
+		}
+		return 0
+	}
+	if strings.Contains(m.Text, "READY=1") && s.cfg.Verbosity > 0 {
+		s.odd.Line(s.called()+"READY=1 of process %d on NOTIFY_SOCKET is ignored: it ended at once, and could be of any generation; let it wait for an answer (BARRIER=1), as systemd-notify does", m.PID)
+	}
+	return 0
 }
 
 // newMain makes another process the main one of a generation, MAINPID=.

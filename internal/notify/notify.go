@@ -14,7 +14,8 @@ import (
 
 // Message is one datagram of an app.
 type Message struct {
-	PID  int // who sent it, as the kernel says
+	PID  int    // who sent it, as the kernel says; 0 outside this PID namespace
+	UID  uint32 // the sender's user
 	Text string
 	Cut  bool // it was longer than Serve takes, and Text is empty
 }

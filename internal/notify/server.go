@@ -58,9 +58,9 @@ func (s *Server) Serve(handle func(Message)) {
 		}
 		if failed == nil {
 			// Peeking at a datagram copies its descriptors, too.
-			pid, fds := sender(oob[:oobn])
+			pid, uid, fds := sender(oob[:oobn])
 			closeAll(fds)
-			m := Message{PID: pid, Text: string(buf[:size])}
+			m := Message{PID: pid, UID: uid, Text: string(buf[:size])}
 			if got&unix.MSG_TRUNC != 0 {
 				// What is cut may mean something else.
 				m.Text, m.Cut = "", true
@@ -72,28 +72,28 @@ func (s *Server) Serve(handle func(Message)) {
 			// BARRIER=1 comes with a pipe. Its sender waits until this close
 			// says that everything before it was acted upon,
 			// sd_notify_barrier(3).
-			_, fds := sender(oob[:oobn])
+			_, _, fds := sender(oob[:oobn])
 			closeAll(fds)
 		}
 	}
 }
 
 // sender returns who sent a datagram, and the descriptors that came with it.
-func sender(oob []byte) (pid int, fds []int) {
+func sender(oob []byte) (pid int, uid uint32, fds []int) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return 0, nil
+		return 0, 0, nil
 	}
 	for _, m := range msgs {
 		if m.Header.Type == unix.SCM_CREDENTIALS {
 			if cred, err := unix.ParseUnixCredentials(&m); err == nil {
-				pid = int(cred.Pid)
+				pid, uid = int(cred.Pid), cred.Uid
 			}
 		} else if got, err := unix.ParseUnixRights(&m); err == nil {
 			fds = append(fds, got...)
 		}
 	}
-	return pid, fds
+	return pid, uid, fds
 }
 
 func closeAll(fds []int) {

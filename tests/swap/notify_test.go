@@ -11,7 +11,8 @@ import (
 )
 
 // teller is a Perl script that sends its arguments to NOTIFY_SOCKET, a datagram
-// each, after it has joined the process group of its first argument, 0 for none.
+// each, after it has joined the process group of its first argument, 0 for none. It
+// says so and stays, so that it can be looked at, but where END is set.
 const teller = `use Socket; $SIG{PIPE} = 'IGNORE';
 my ($group, @texts) = @ARGV;
 if ($group) { setpgrp(0, $group) or die "cannot join group $group: $!" }
@@ -21,6 +22,10 @@ for (@texts) {
 	s/\\x([0-9a-f]{2})/chr(hex($1))/ge;
 	send($s, $_, 0, pack_sockaddr_un($path)) or die "cannot send: $!";
 }
+exit if $ENV{END};
+print "told in group $group\n";
+close STDOUT;
+sleep 1000;
 `
 
 // telling is a site whose script finds teller as "tell".
@@ -43,11 +48,11 @@ func TestAnOlderProcessInTheCandidatesGroupCannotSayThatItIsReady(t *testing.T) 
 			s := telling(t, site.Options{Sub: true, Flags: []string{"--ready", "notify", "--cgroup", "off"}, Script: `
 if [ "$HOTINIT_GENERATION" = 1 ]; then
 	mkfifo gate last
-	echo 'read group <gate; perl tell "$group" READY=1 && echo "in group $group"; exec sleep 1000' >older
+	echo 'read group <gate; exec perl tell "$group" READY=1' >older
 	` + start + `
-	perl tell 0 READY=1
+	perl tell 0 READY=1 &
 	read line <last
-	perl tell 0 STATUS=last
+	exec perl tell 0 STATUS=last
 else
 	echo "group $$"
 fi
@@ -57,7 +62,7 @@ exec sleep 1000`})
 			group := s.Line(`^group (\d+)$`)[1]
 			s.Becomes(2, "candidate")
 			s.Write("gate", group+"\n")
-			s.Line("^in group " + group + "$")
+			s.Line("^told in group " + group + "$")
 			// What comes later is read later.
 			s.Write("last", "\n")
 			s.Until("the last message was acted upon", func() bool { return s.Generation(1).Text == "last" })
@@ -67,6 +72,38 @@ exec sleep 1000`})
 			s.Stop(128 + 15)
 		})
 	}
+}
+
+// A command that says READY=1 and ends at once may be gone before anyone looks at
+// it. It counts where only one generation has processes.
+func TestWhoHasEndedSinceIsOfTheOnlyGeneration(t *testing.T) {
+	s := telling(t, site.Options{Sub: true, Flags: []string{"--ready", "notify", "--cgroup", "off"}, Script: `
+mkfifo gate$HOTINIT_GENERATION
+echo "waiting $HOTINIT_GENERATION"
+read line <gate$HOTINIT_GENERATION
+END=1 perl tell 0 READY=1
+echo "told $HOTINIT_GENERATION"
+read line <gate$HOTINIT_GENERATION
+exec perl tell 0 READY=1`})
+	tells := func(n string) {
+		s.Line("^waiting " + n)
+		handoff := s.Handoff().PID
+		s.SignalTo(handoff, unix.SIGSTOP)
+		s.Write("gate"+n, "\n")
+		s.Line("^told " + n)
+		s.SignalTo(handoff, unix.SIGCONT)
+	}
+	tells("1")
+	s.Becomes(1, "current")
+	s.Signal(unix.SIGHUP)
+	tells("2")
+	s.Line("it ended at once, and could be of any generation")
+	if g := s.Generation(2); g == nil || g.Phase != "candidate" {
+		t.Errorf("generation 2: %+v\n%s", g, s.Output)
+	}
+	s.Write("gate2", "\n")
+	s.Becomes(2, "current")
+	s.Stop(128 + 15)
 }
 
 // Whoever may open the socket can send to it as fast as it is read. Lines about
@@ -101,8 +138,7 @@ exec sleep 1000`})
 // A terminal obeys control characters: none that the app says reaches one.
 func TestControlCharactersOfAStatusAreNotPrinted(t *testing.T) {
 	s := telling(t, site.Options{Flags: []string{"--ready", "notify"}, Script: `
-perl tell 0 READY=1 'STATUS=title \x1b]0;owned\x07\x9b31m\xc2\x9b2J\xe2\x80\xae\x0d end' "MAINPID=\x1b[2J1"
-exec sleep 1000`})
+exec perl tell 0 READY=1 'STATUS=title \x1b]0;owned\x07\x9b31m\xc2\x9b2J\xe2\x80\xae\x0d end' "MAINPID=\x1b[2J1"`})
 	s.Until("the status has the text", func() bool {
 		_, text := s.Ask("status")
 		return strings.Contains(text, "title")
