@@ -29,8 +29,10 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 	if r := s.releases.held[j.key]; r != nil && j.source == machine.Held {
 		held = r.command
 	}
+	before := s.releases.lookBefore(s.plan, s.watchedOf(j))
 	return s.beside(j, func() func() (machine.Event, bool) {
 		at := s.locate(&now, held)
+		before.Wait(lookWithin)
 		return func() (machine.Event, bool) { return s.start(j, at) }
 	})
 }
@@ -220,11 +222,15 @@ func (s *starts) watch(j *job) {
 	if !s.cfg.Watch && len(s.cfg.WatchPaths) == 0 || s.releases.watches || s.releases.plan != s.plan {
 		return
 	}
-	command := ""
+	s.releases.watch(s.watchedOf(j), j.script >= 0)
+}
+
+// watchedOf is the file of a job that is watched, "" for none.
+func (s *starts) watchedOf(j *job) string {
 	if s.cfg.Watch && (s.watchable(j) || s.cfg.Check != "" || s.cfg.Snapshot) {
-		command = s.target(j)
+		return s.target(j)
 	}
-	s.releases.watch(command, j.script >= 0)
+	return ""
 }
 
 // watchResumed is watch for a handoff that takes over, which need not start

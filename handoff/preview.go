@@ -177,9 +177,8 @@ func (p *preview) command() (path string, script bool) {
 		return "", false
 	}
 	target := p.starts.target(j)
-	if p.starts.watchable(j) || p.cfg.Watch && (p.cfg.Check != "" || p.cfg.Snapshot) {
-		path, script = target, j.script >= 0
-	}
+	path = p.starts.watchedOf(j)
+	script = path != "" && j.script >= 0
 	if script || j.script >= 0 {
 		p.row("command", "%s, with the script %s", j.path, target)
 	} else {

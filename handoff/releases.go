@@ -52,6 +52,9 @@ type releases struct {
 	offered  *release.File  // what the watcher has found, until a start takes it
 	watched  string         // the release that the watcher compares with
 
+	looked  *watch.Before // what was at the watched paths before the last start
+	started *plan         // of that start
+
 	// passedOver is the release that the command's path led to when another one was
 	// started in its place.
 	passedOver *release.Release

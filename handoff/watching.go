@@ -13,12 +13,34 @@ import (
 // instance with a new watch takes the kernel some 15 ms.
 const watchAfter = 100 * time.Millisecond
 
+// lookWithin is how long a start waits for what is at the watched paths before it.
+const lookWithin = 20 * time.Millisecond
+
+// lookBefore takes note of what is at the watched paths before an app is started that
+// reads them, where the watch has not begun. It returns nil where nothing is to be noted.
+func (s *releases) lookBefore(pl *plan, command string) *watch.Before {
+	s.looked, s.started = nil, pl
+	if len(pl.cfg.WatchPaths) == 0 || s.watches && s.plan == pl {
+		return nil
+	}
+	s.looked = watch.Look(watch.Options{Command: command, Ignore: pl.cfg.Ignore, Paths: s.as(pl).watchPaths()})
+	return s.looked
+}
+
+// watchPaths are the paths of --watch.
+func (s *common) watchPaths() (paths []watch.Path) {
+	for _, p := range s.cfg.WatchPaths {
+		paths = append(paths, watch.Path{Pattern: s.fromStart(p.Path), Signal: p.Signal})
+	}
+	return paths
+}
+
 // watch watches command, the file that the first generation was started from, ""
 // for none. script says that an interpreter reads it. The watch begins after the
 // start: the app serves the sooner for it, and a change of the executable in
 // between is still seen, since the watcher compares with what runs. Other paths
-// are compared with what they were when the watch began, so that one is not put
-// off.
+// are compared with what they were before the start (lookBefore). A handoff that takes
+// over compares them with what they are when its watch begins, so that one is not put off.
 func (s *releases) watch(command string, script bool) {
 	o := watch.Options{
 		Ignore:  s.cfg.Ignore,
@@ -26,13 +48,14 @@ func (s *releases) watch(command string, script bool) {
 		Settle:  s.cfg.Settle,
 		Log:     func(text string) { s.line("%s", text) },
 		Command: command,
+		Paths:   s.watchPaths(),
+	}
+	if s.started == s.plan {
+		o.Before, s.looked = s.looked, nil
 	}
 	o.Check.As = s.credential()
 	o.Check.NoExec = script
 	o.Check.KernelDecides = s.doubtful()
-	for _, p := range s.cfg.WatchPaths {
-		o.Paths = append(o.Paths, watch.Path{Pattern: s.fromStart(p.Path), Signal: p.Signal})
-	}
 	if o.Command == "" && len(o.Paths) == 0 {
 		return
 	}

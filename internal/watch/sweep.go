@@ -29,6 +29,7 @@ const readFresh = 1
 // scan is the result of a sweep.
 type scan struct {
 	marks   []mark // sorted by path
+	before  []mark // of a first sweep: what it was compared with, see Before
 	sum     uint64 // of them
 	changed int    // how many differ from before
 	what    string // the first of them that is there

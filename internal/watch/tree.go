@@ -154,11 +154,15 @@ func (t *tree) found(now time.Duration, s scan) *Event {
 		defer t.swept(s)
 	}
 	if !t.have {
-		// What was reported before this sweep began is in it. Left loud, the
-		// tree would hold back every release for the longest noise.
-		t.have, t.marks = true, s.marks
-		t.loud, t.first = t.dirty, now
-		return nil
+		t.have = true
+		if s.before == nil {
+			// What was reported before this sweep began is in it. Left loud, the
+			// tree would hold back every release for the longest noise.
+			t.marks = s.marks
+			t.loud, t.first = t.dirty, now
+			return nil
+		}
+		t.marks = s.before
 	}
 	noise := t.dirty && now-t.first < longestNoise
 	switch {
@@ -199,10 +203,19 @@ func (l *loop) plant() error {
 		}
 		target := i + 1
 		t := &tree{extent: x, signal: p.Signal, settle: l.o.Settle}
-		t.eyes = sweeper{
+		eyes := sweeper{
 			extent: x, command: l.o.Command, poll: l.o.Poll > 0, stop: l.stop,
 			apply: func(n []need) (bool, error) { return l.queue.apply(target, n) },
-		}.sweep
+		}
+		t.eyes = func(q sweep) scan {
+			if !q.first {
+				return eyes.sweep(q)
+			}
+			before := l.o.Before.take(i, l.stop)
+			found := eyes.sweep(sweep{marks: before, first: before == nil})
+			found.before = before
+			return found
+		}
 		l.trees = append(l.trees, t)
 	}
 	l.changes = make([]*Event, len(l.trees))

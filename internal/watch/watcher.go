@@ -35,6 +35,7 @@ type Options struct {
 	Ignore  []string             // patterns as in .gitignore, for Paths; added to gitignore.Default
 	Poll    time.Duration        // PollAuto, PollOff or an interval
 	Settle  time.Duration        // quiet that is waited for where nothing better is known; 0: DefaultSettle
+	Before  *Before              // what Paths are compared with, nil: what the watch finds when it begins
 	Begun   func()               // called once a change of each of Paths is seen from then on; nil: nobody wants to know
 	Log     func(string)         // messages for the operator, each said once; nil drops them
 }
@@ -74,7 +75,8 @@ type Watcher struct {
 }
 
 // New begins to watch. Nothing is said of Command before Running has told what
-// there is to compare with; of Paths, what changes from now on counts.
+// there is to compare with; of Paths, what has changed since o.Before counts, or what changes
+// from now on.
 func New(o Options) (*Watcher, error) {
 	l, err := newLoop(o, realCalls)
 	if err != nil {
