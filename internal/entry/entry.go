@@ -247,12 +247,15 @@ func NoFile() (syscall.Rlimit, bool) {
 
 // Restore sets the mask and the dispositions that the process was started with,
 // for a command that does not run as init, so that Ctrl-C ends it. Faults,
-// SIGCHLD and SIGURG stay with Go's runtime.
+// SIGCHLD and SIGURG stay with Go's runtime. SIGPIPE is ignored, which to Go means
+// what it always does: writing to a socket that nobody reads is an error, and writing
+// to such a standard output ends the process.
 func Restore() {
 	if !entered {
 		return
 	}
 	mask := savedMask
+	savedActions[syscall.SIGPIPE-1] = sigaction{handler: sigIgn}
 	for n := 1; n <= signals; n++ {
 		if s := syscall.Signal(n); s != syscall.SIGCHLD && s != syscall.SIGURG && !slices.Contains(faults[:], s) {
 			_ = action(n, &savedActions[n-1], nil) // fails for KILL and STOP

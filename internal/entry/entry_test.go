@@ -2,6 +2,7 @@ package entry_test
 
 import (
 	"bufio"
+	"bytes"
 	"os"
 	"os/exec"
 	"runtime"
@@ -398,6 +399,33 @@ func TestRestoreLetsSignalsEndTheProcess(t *testing.T) {
 				if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != n {
 					t.Errorf("%v did not end it: %v", n, ws)
 				}
+			}
+		})
+	}
+}
+
+// A client of a hotinit that has just ended gets an error, and one whose reader has
+// gone ends, as every Go program.
+func TestRestoreLeavesBrokenPipesToGo(t *testing.T) {
+	for _, b := range []build{exact, pie, unknown, plain} {
+		t.Run(b.name, func(t *testing.T) {
+			cmd := exec.Command(b.path(t), "pipe")
+			var complaint bytes.Buffer
+			cmd.Stderr = &complaint
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "still here\n" {
+				t.Errorf("after a write to a socket that nobody reads: %q, %v", line, err)
+			}
+			out.Close()
+			_ = cmd.Wait()
+			if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != unix.SIGPIPE {
+				t.Errorf("it ended with %v: %s", ws, &complaint)
 			}
 		})
 	}

@@ -33,6 +33,9 @@ func main() {
 		entry.Restore()
 		fmt.Println("ready")
 		select {}
+	case "pipe":
+		entry.Restore()
+		err = pipe()
 	case "processors":
 		err = processors()
 	case "children":
@@ -45,6 +48,24 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+}
+
+// pipe writes to a socket whose other end is closed, and then without end to standard
+// output.
+func pipe() error {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	unix.Close(ends[1])
+	if _, err := unix.Write(ends[0], []byte("x")); err != unix.EPIPE {
+		return fmt.Errorf("writing to a socket that nobody reads: %v", err)
+	}
+	for {
+		if _, err := fmt.Println("still here"); err != nil {
+			return fmt.Errorf("writing to standard output that nobody reads: %v", err)
+		}
 	}
 }
 
