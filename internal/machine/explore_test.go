@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -418,69 +420,105 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	return ""
 }
 
-// explore walks all states that can be reached, breadth first.
-func explore(t *testing.T, p *Policy, w world) (count int) {
-	type node struct {
-		state State
-		from  string
-		ev    Event
+// A node is a state that can be reached, with the first way to it.
+type node struct {
+	state State
+	from  int
+	ev    Event
+}
+
+// explored is all that can be reached.
+type explored struct {
+	nodes []node
+	edges int // steps, also those that lead to where they began
+}
+
+// story is the way to a state, a line for each event.
+func (x *explored) story(at int) string {
+	var lines []string
+	for ; at != 0; at = x.nodes[at].from {
+		lines = append(lines, fmt.Sprintf("%+v", x.nodes[at].ev))
 	}
-	start := State{Next: 1}
-	nodes := map[string]node{key(start): {state: start}}
-	leads := make(map[string][]string) // to, from
-	queue := []string{key(start)}
-	var ends []string
-	story := func(at string) string {
-		var lines []string
-		for at != key(start) {
-			n := nodes[at]
-			lines = append([]string{fmt.Sprintf("%+v", n.ev)}, lines...)
-			at = n.from
+	slices.Reverse(lines)
+	return strings.Join(lines, "\n")
+}
+
+// explore walks all states that can be reached, breadth first, and checks each step,
+// that the end can be reached from each state, and that what has to end does.
+func explore(t *testing.T, p *Policy, w world) *explored {
+	x := &explored{nodes: []node{{state: State{Next: 1}}}}
+	known := map[string]int{key(x.nodes[0].state): 0}
+	var leads [][]int // to, from
+	var ends []int
+	lives := hopes(p)
+	for at := 0; at < len(x.nodes); at++ {
+		s := x.nodes[at].state
+		leads = append(leads, nil)
+		if s.Over {
+			ends = append(ends, at)
+			continue
 		}
-		return strings.Join(lines, "\n")
-	}
-	for len(queue) > 0 {
-		at := queue[0]
-		queue = queue[1:]
-		s := nodes[at].state
+		timers := Timers(s, *p)
 		for _, ev := range possible(s, p, w) {
-			after, effects := Next(s, p, ev)
-			if wrong := check(s, ev, after, effects, p); wrong != "" {
-				t.Fatalf("%s\nin the state\n%+v\nby the event %+v\nwhich leads to\n%+v\nwith %+v\nafter\n%s", wrong, s, ev, after, effects, story(at))
+			full, effects := Next(s, p, ev)
+			if wrong := check(s, ev, full, effects, p); wrong != "" {
+				t.Fatalf("%s\nin the state\n%+v\nby the event %+v\nwhich leads to\n%+v\nwith %+v\nafter\n%s", wrong, s, ev, full, effects, x.story(at))
 			}
-			if after = normal(after, p); len(after.Gens) > w.gens {
-				continue
+			x.edges++
+			after := normal(full, p)
+			to := -1 // more generations than there shall be
+			if len(after.Gens) <= w.gens {
+				k := key(after)
+				n, ok := known[k]
+				if !ok {
+					n = len(x.nodes)
+					known[k] = n
+					x.nodes = append(x.nodes, node{after, at, ev})
+				}
+				to = n
 			}
-			k := key(after)
-			leads[k] = append(leads[k], at)
-			if _, ok := nodes[k]; ok {
-				continue
+			for _, l := range lives {
+				l.step(&move{at, to, &s, &full, timers, ev})
 			}
-			nodes[k] = node{after, at, ev}
-			if after.Over {
-				ends = append(ends, k)
-			} else {
-				queue = append(queue, k)
+			if to >= 0 && to != at {
+				leads[at] = append(leads[at], to)
 			}
 		}
 	}
-	// Every state can reach the end: walk backwards from there.
-	reach := make(map[string]bool)
+	x.reachTheEnd(t, leads, ends)
+	for _, l := range lives {
+		if states := l.graph.Forever(); states != nil {
+			slices.Sort(states)
+			at := states[0]
+			t.Fatalf("%s may never end: it can stay in %d states, of which this is one:\n%+v\nafter\n%s", l.name, len(states), x.nodes[at].state, x.story(at))
+		}
+	}
+	return x
+}
+
+// reachTheEnd walks backwards from the ends: it has to come to every state.
+func (x *explored) reachTheEnd(t *testing.T, leads [][]int, ends []int) {
+	t.Helper()
+	back := make([][]int, len(x.nodes))
+	for from, list := range leads {
+		for _, to := range list {
+			back[to] = append(back[to], from)
+		}
+	}
+	reach := make([]bool, len(x.nodes))
 	for len(ends) > 0 {
 		at := ends[len(ends)-1]
 		ends = ends[:len(ends)-1]
-		if reach[at] {
-			continue
-		}
-		reach[at] = true
-		ends = append(ends, leads[at]...)
-	}
-	for k, n := range nodes {
-		if !reach[k] {
-			t.Fatalf("no way leads from this state to the end:\n%+v\nafter\n%s", n.state, story(k))
+		if !reach[at] {
+			reach[at] = true
+			ends = append(ends, back[at]...)
 		}
 	}
-	return len(nodes)
+	for at := range x.nodes {
+		if !reach[at] {
+			t.Fatalf("no way leads from this state to the end:\n%+v\nafter\n%s", x.nodes[at].state, x.story(at))
+		}
+	}
 }
 
 func TestEveryReachableStateKeepsThePromises(t *testing.T) {
@@ -488,11 +526,27 @@ func TestEveryReachableStateKeepsThePromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if _, large := map[string]bool{"sockets": true, "accept": true, "watchdog": true, "own writes": true, "through": true, "hold": true}[name]; *full || !large {
-				t.Logf("two generations of two releases: %d states", explore(t, &p, world{2, []string{"a", "b"}, name == "hold", name == "default"}))
+				x := explore(t, &p, world{2, []string{"a", "b"}, name == "hold", name == "default"})
+				t.Logf("two generations of two releases: %d states, %d edges", len(x.nodes), x.edges)
 			}
-			t.Logf("three generations of one release: %d states", explore(t, &p, world{3, []string{"a"}, name == "hold", name == "default"}))
+			x := explore(t, &p, world{3, []string{"a"}, name == "hold", name == "default"})
+			t.Logf("three generations of one release: %d states, %d edges", len(x.nodes), x.edges)
 		})
 	}
+}
+
+// events is how many events the random stories of a policy have together.
+// HOTINIT_TEST_EVENTS sets another number, of all policies.
+func events(t *testing.T) int {
+	t.Helper()
+	if text := os.Getenv("HOTINIT_TEST_EVENTS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n / len(policies())
+	}
+	return 20_000
 }
 
 func TestLongRandomStoriesKeepThePromises(t *testing.T) {
@@ -500,10 +554,11 @@ func TestLongRandomStoriesKeepThePromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(1, 2))
-			for range 100 {
+			for left := events(t); left > 0; {
 				s := State{Next: 1}
 				var story []Event
 				for range 200 {
+					left--
 					evs := possible(s, &p, world{releases: []string{"a", "b"}, holds: true, forks: true})
 					ev := evs[random.IntN(len(evs))]
 					if ev.Kind == Halt && random.IntN(20) > 0 {

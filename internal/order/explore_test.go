@@ -3,9 +3,10 @@ package order
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -199,68 +200,82 @@ func (w *world) first() *State {
 	return s
 }
 
-// explore walks all states that can be reached, breadth first.
-func explore(t *testing.T, w *world) int {
+// explored counts what was walked.
+type explored struct{ states, edges int }
+
+func (x *explored) add(y explored) { x.states += y.states; x.edges += y.edges }
+
+// explore walks all states that can be reached, breadth first, and checks each step,
+// that the end can be reached from each state, and that what has to end does.
+func explore(t *testing.T, w *world) explored {
 	t.Helper()
 	type node struct {
 		state *State
-		from  string
+		from  int
 		ev    Event
 	}
-	start := w.first()
-	nodes := map[string]node{key(start): {state: start}}
-	leads := map[string][]string{}
-	queue := []string{key(start)}
-	var ends []string
-	story := func(at string) string {
+	nodes := []node{{state: w.first()}}
+	known := map[string]int{key(nodes[0].state): 0}
+	var back [][]int // from where each is reached
+	var ends []int
+	edges, lives := 0, hopes(w)
+	story := func(at int) string {
 		var lines []string
-		for ; nodes[at].from != ""; at = nodes[at].from {
+		for ; at != 0; at = nodes[at].from {
 			lines = append(lines, fmt.Sprintf("%v %+v", nodes[at].ev.Kind, nodes[at].ev))
 		}
 		slices.Reverse(lines)
 		return strings.Join(lines, "\n")
 	}
-	for len(queue) > 0 {
-		at := queue[0]
-		queue = queue[1:]
+	back = append(back, nil)
+	for at := 0; at < len(nodes); at++ {
 		before := nodes[at].state
+		if before.Over {
+			ends = append(ends, at)
+			continue
+		}
 		for _, ev := range possible(before, w) {
 			s := before.clone()
 			effects := s.Next(ev)
 			if wrong := check(before, ev, s, effects); wrong != "" {
 				t.Fatalf("%s\nspecs %+v\nby %v %+v: %+v\nafter\n%s", wrong, w.specs, ev.Kind, ev, effects, story(at))
 			}
+			edges++
 			k := key(s)
-			leads[k] = append(leads[k], at)
-			if _, ok := nodes[k]; ok {
-				continue
+			to, ok := known[k]
+			if !ok {
+				to = len(nodes)
+				known[k] = to
+				nodes, back = append(nodes, node{s, at, ev}), append(back, nil)
+				if len(nodes) > 200000 {
+					t.Fatalf("more states than there can be\nspecs %+v\nafter\n%s", w.specs, story(to))
+				}
 			}
-			nodes[k] = node{s, at, ev}
-			if len(nodes) > 200000 {
-				t.Fatalf("more states than there can be\nspecs %+v\nafter\n%s", w.specs, story(k))
-			}
-			if s.Over {
-				ends = append(ends, k)
-			} else {
-				queue = append(queue, k)
+			back[to] = append(back[to], at)
+			for _, h := range lives {
+				h.step(at, to, before, ev, s)
 			}
 		}
 	}
-	reach := map[string]bool{}
+	reach := make([]bool, len(nodes))
 	for len(ends) > 0 {
 		at := ends[len(ends)-1]
 		ends = ends[:len(ends)-1]
 		if !reach[at] {
 			reach[at] = true
-			ends = append(ends, leads[at]...)
+			ends = append(ends, back[at]...)
 		}
 	}
-	for k := range maps.Keys(nodes) {
-		if !reach[k] {
-			t.Fatalf("no way leads from a state to the end\nspecs %+v\nafter\n%s", w.specs, story(k))
+	if at := slices.Index(reach, false); at >= 0 {
+		t.Fatalf("no way leads from a state to the end\nspecs %+v\nafter\n%s", w.specs, story(at))
+	}
+	for _, h := range lives {
+		if states := h.graph.Forever(); states != nil {
+			slices.Sort(states)
+			t.Fatalf("%s may never end: it can stay in %d states\nspecs %+v\nafter\n%s", h.name, len(states), w.specs, story(states[0]))
 		}
 	}
-	return len(nodes)
+	return explored{len(nodes), edges}
 }
 
 // graphs returns every way in which n programs can come after each other, or after
@@ -291,14 +306,14 @@ func graphs(n int, loops bool) [][]Spec {
 }
 
 func TestEveryGraphOfThreeIsStartedAndStoppedInOrder(t *testing.T) {
-	states := 0
+	var all explored
 	for i, specs := range graphs(3, false) {
 		specs[0].Once = i%2 == 0
 		specs[1].Timed = true
 		specs[2].Essential = i%3 == 0
-		states += explore(t, &world{policy: Policy{MaxStarts: 1 + i%2, Spacing: i%4 == 0}, specs: specs})
+		all.add(explore(t, &world{policy: Policy{MaxStarts: 1 + i%2, Spacing: i%4 == 0}, specs: specs}))
 	}
-	t.Logf("%d states", states)
+	t.Logf("%d states, %d edges", all.states, all.edges)
 }
 
 // full explores also what takes minutes: it is for who changed a decision.
@@ -308,7 +323,7 @@ var (
 )
 
 func TestEveryGraphOfTwoIsChangedAndHeldInOrder(t *testing.T) {
-	states := 0
+	var all explored
 	for k, kinds := range [][2]Spec{{}, {{Once: true}, {}}, {{Once: true, Scheduled: true}, {Once: true}}, {{Essential: true}, {Once: true, Essential: true}}} {
 		for i, specs := range graphs(2, true) {
 			if i%4 != k && !*full {
@@ -318,15 +333,29 @@ func TestEveryGraphOfTwoIsChangedAndHeldInOrder(t *testing.T) {
 				kinds[j].Name, kinds[j].After = specs[j].Name, specs[j].After
 				specs[j] = kinds[j]
 			}
-			states += explore(t, &world{policy: Policy{MaxStarts: 1 + i%2}, specs: specs, hand: true})
+			all.add(explore(t, &world{policy: Policy{MaxStarts: 1 + i%2}, specs: specs, hand: true}))
 		}
 	}
-	t.Logf("%d states", states)
+	t.Logf("%d states, %d edges", all.states, all.edges)
+}
+
+// events is how many events the random stories have together. HOTINIT_TEST_EVENTS
+// sets another number.
+func events(t *testing.T) int {
+	t.Helper()
+	n := 30_000
+	if text := os.Getenv("HOTINIT_TEST_EVENTS"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
 }
 
 func TestLongRandomStoriesOfFiveKeepThePromises(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	for range 200 {
+	for left := events(t); left > 0; {
 		w := world{policy: Policy{MaxStarts: random.IntN(3), Spacing: random.IntN(2) == 0}, hand: true}
 		for i := range 5 {
 			spec := Spec{Name: string(rune('a' + i)), Once: random.IntN(3) == 0, Essential: random.IntN(6) == 0, Timed: random.IntN(2) == 0}
@@ -341,6 +370,7 @@ func TestLongRandomStoriesOfFiveKeepThePromises(t *testing.T) {
 		s := w.first()
 		var story []Event
 		for range 150 {
+			left--
 			evs := possible(s, &w)
 			ev := evs[random.IntN(len(evs))]
 			if ev.Kind == Halt && random.IntN(20) > 0 {
