@@ -327,7 +327,7 @@ func TestABadDeployIsRejected(t *testing.T) {
 	}{
 		"gunicorn, a syntax error": {example{directory: "gunicorn", needs: []string{"gunicorn"},
 			command: []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"}}, bad{"app.py", "def app(:\n"}},
-		"gunicorn, an app that hangs as it is loaded": {example{directory: "gunicorn", needs: []string{"gunicorn"}, flags: []string{"--ready-timeout", "2s"},
+		"gunicorn, an app that hangs as it is loaded": {example{directory: "gunicorn", needs: []string{"gunicorn"}, flags: []string{"--ready-timeout", "5s"},
 			command: []string{"gunicorn", "--threads", "20", "--keep-alive", "5", "app:app"}}, bad{"app.py", hangs}},
 		"puma": {example{directory: "puma", needs: []string{"puma"},
 			command: []string{"puma", "-C", "puma.rb"}}, bad{"config.ru", "raise 'broken'\n"}},
@@ -335,7 +335,7 @@ func TestABadDeployIsRejected(t *testing.T) {
 			command: []string{"plackup", "-E", "production", "-s", "Starlet", "--max-workers", "8", "app.psgi"}}, bad{"app.psgi", "die 'broken';\n"}},
 		"Node": {example{directory: "drain-node", needs: []string{"node"},
 			command: []string{"node", "server.js"}}, bad{"server.js", "require('./lib.js');\n"}},
-		"Python": {example{directory: "drain-python", needs: []string{"python3"}, flags: []string{"--ready-timeout", "2s"},
+		"Python": {example{directory: "drain-python", needs: []string{"python3"}, flags: []string{"--ready-timeout", "5s"},
 			command: []string{"python3", "server.py"}}, bad{"server.py", hangs}},
 		"nginx": {example{directory: "nginx", needs: []string{"nginx"}, anonymous: true,
 			flags:   []string{"--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
@@ -347,7 +347,7 @@ func TestABadDeployIsRejected(t *testing.T) {
 			command: []string{"{tmp}/server"}, prepare: build("go-port/before")}, bad{"server", "#!/bin/sh\nexit 3\n"}},
 		// Its workers read accept.pl at each connection, the old generation's too: only
 		// a copy keeps it as it was.
-		"a shell script": {example{directory: "socat", needs: []string{"socat", "perl"}, closes: true, flags: []string{"--snapshot", "--ready-timeout", "2s"},
+		"a shell script": {example{directory: "socat", needs: []string{"socat", "perl"}, closes: true, flags: []string{"--snapshot", "--ready-timeout", "5s"},
 			command: []string{"./server.sh"}}, bad{"accept.pl", "die 'broken';\n"}},
 	} {
 		t.Run(name, func(t *testing.T) { c.example.rejects(t, c.bad) })

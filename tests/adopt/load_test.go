@@ -23,6 +23,8 @@ type loader struct {
 	mu      sync.Mutex
 	done    int
 	refused []error // no connection
+	gaps    int     // how often, one stretch of time in which connections are refused counting once
+	since   int     // done at the last refusal
 	lost    []error // no answer
 	marks   map[int]chan struct{}
 }
@@ -54,6 +56,12 @@ func (l *loader) count(refused, lost error) {
 	defer l.mu.Unlock()
 	switch {
 	case refused != nil:
+		// Each worker may get an answer between two refusals of others to a connection
+		// that it had before.
+		if len(l.refused) == 0 || l.done-l.since > 2*workers {
+			l.gaps++
+		}
+		l.since = l.done
 		l.refused = append(l.refused, refused)
 	case lost != nil:
 		l.lost = append(l.lost, lost)
