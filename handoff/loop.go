@@ -27,6 +27,8 @@ type system interface {
 	endLeave(n int)
 	say(text string)
 	outcome(e machine.Effect)
+	// withdraw has the other instances of the program leave a release.
+	withdraw(e machine.Effect)
 	exit(e machine.Effect)
 	// tune has the policy follow from the state that an event led to.
 	tune(s machine.State)
@@ -254,6 +256,8 @@ func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {
 		e.sys.say(f.Text)
 	case machine.Outcome:
 		e.sys.outcome(f)
+	case machine.Withdraw:
+		e.sys.withdraw(f)
 	case machine.Exit:
 		e.sys.exit(f)
 	}

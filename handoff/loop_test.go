@@ -38,6 +38,7 @@ func (r *rig) kill(n int)                         { r.note("kill %d", n) }
 func (r *rig) sweep(n int, last bool)             { r.note("sweep %d", n) }
 func (r *rig) askLeave(n int)                     { r.note("ask leave %d", n) }
 func (r *rig) endLeave(n int)                     { r.note("end leave %d", n) }
+func (r *rig) withdraw(e machine.Effect)          { r.note("withdraw %s", e.Release) }
 func (r *rig) foreground(n int)                   {}
 func (r *rig) say(text string)                    { r.said = append(r.said, text) }
 func (r *rig) outcome(e machine.Effect)           { r.note("outcome %d %v", e.N, e.OK) }

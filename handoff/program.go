@@ -133,6 +133,9 @@ func (s *program) askLeave(n int) { s.through.ask(n) }
 
 func (s *program) endLeave(n int) { s.through.end(n) }
 
+// withdraw is for the other instances of a program, of which there are none yet.
+func (s *program) withdraw(machine.Effect) {}
+
 func (s *program) say(text string) {
 	s.logs.reopen()
 	s.line("%s", text)

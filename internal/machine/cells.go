@@ -42,7 +42,7 @@ func preparingStarted(m *step, g *Gen, ev Event) {
 }
 
 func preparingNotStarted(m *step, g *Gen, ev Event) {
-	n := g.N
+	n, dead := g.N, *g
 	m.newest(g, ev.Release)
 	m.remove(n)
 	if current := m.s.In(Current); current != nil && ev.Reason == "" && current.Release == ev.Release {
@@ -64,6 +64,8 @@ func preparingNotStarted(m *step, g *Gen, ev Event) {
 		level = aDetail
 	}
 	m.reject(ev.Release, ev.Reason, false)
+	dead.Release = ev.Release
+	m.withdrawStart(&dead, ev.Reason)
 	m.failed(n, ev.Release, ev.Status, ev.Reason, level)
 }
 
@@ -156,6 +158,7 @@ func candidateExited(m *step, g *Gen, ev Event) {
 	n, release := g.N, g.Release
 	m.linger(g, ev.Reason)
 	m.reject(release, ev.Reason, false)
+	m.withdrawStart(g, ev.Reason)
 	m.failed(n, release, ev.Status, ev.Reason, m.endLevel(ev.Status))
 }
 
@@ -169,6 +172,7 @@ func currentExited(m *step, g *Gen, ev Event) {
 	}
 	if spared := m.spared(); spared != nil {
 		m.reject(dead.Release, ev.Reason, false)
+		m.withdraw(dead.Release, ev.Reason, false)
 		m.say(anError, "generation %d %s%s; generation %d, which was not terminated yet, serves again%s", dead.N, ev.Reason, of(dead.Release), spared.N, of(spared.Release))
 		spared.Phase = Current
 		m.do(Effect{Kind: Foreground, N: spared.N})
@@ -234,6 +238,7 @@ func candidateReadyTimedOut(m *step, g *Gen, _ Event) {
 func (m *step) giveUp(g *Gen, reason string) {
 	n := g.N
 	m.reject(g.Release, reason, false)
+	m.withdrawStart(g, reason)
 	g.Phase = Retiring
 	m.terminate(g, m.p.RetireSignal)
 	m.failed(n, g.Release, killedStatus, reason, m.endLevel(killedStatus))
@@ -587,7 +592,7 @@ func halt(m *step, ev Event) {
 	}
 	m.s.RestartDue, m.s.Delayed, m.s.Swaps = false, false, 0
 	m.unnote()
-	m.s.Due, m.s.DueBy = false, 0
+	m.undue()
 	if m.s.Leave != NoLeave {
 		m.s.Leave = NoLeave
 		m.do(Effect{Kind: EndLeave, N: m.s.LeaveN})
@@ -649,7 +654,7 @@ func downRelay(m *step, ev Event) {
 func downRestartDelayOver(m *step, _ Event) { m.beginAnother(ByRestart) }
 
 func servingAutoRestartOver(m *step, _ Event) {
-	if m.p.Through {
+	if m.p.needsLeave() {
 		m.swap(ByAutoRestart)
 		return
 	}

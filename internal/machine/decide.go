@@ -54,8 +54,8 @@ func (m *step) beginAnother(cause Cause) {
 	m.begin(cause, Newest, "")
 }
 
-// beginBack starts the good release before the current one, or the named one.
-// It reports whether there is any.
+// beginBack starts the good release before the current one, or the named one, or has
+// that wait for its turn. It reports whether there is any.
 func (m *step) beginBack(name string) bool {
 	current := m.s.In(Current)
 	runs := m.s.Newest
@@ -81,6 +81,9 @@ func (m *step) beginBack(name string) bool {
 	case to < 0 && name != "":
 		// What was rolled back by hand is kept for whoever names it.
 		if r := m.s.Rejection(name); r != nil && r.ByHand {
+			if m.rollbackDue(name) {
+				return true
+			}
 			m.unreject(name)
 			m.begin(ByRollback, Held, name)
 			return true
@@ -95,6 +98,9 @@ func (m *step) beginBack(name string) bool {
 		m.do(Effect{Kind: Outcome, N: m.s.Next, None: true, Text: "cannot roll back: " + why})
 		m.say(aDecision, "cannot roll back: %s; nothing changes", why)
 		return false
+	}
+	if m.rollbackDue(name) {
+		return true
 	}
 	target := m.s.GoodReleases[to].Release
 	m.unreject(target)
@@ -113,6 +119,7 @@ func (m *step) rollBack(g *Gen, reason string) bool {
 		return false
 	}
 	m.reject(g.Release, reason, false)
+	m.withdraw(g.Release, reason, false)
 	m.say(anError, "generation %d %s in its probation%s; the last good release, %s, is started again", g.N, reason, of(g.Release), Short(good))
 	m.begin(ByFailure, Held, good)
 	return true
@@ -523,7 +530,10 @@ func (m *step) promote(g *Gen) {
 	}
 	g.Phase = Current
 	m.s.Served = true
-	m.unreject(g.Release)
+	back := g.Withdrawn && m.s.Rejection(g.Release) != nil && m.s.lastGood(g.Release) != ""
+	if !back {
+		m.unreject(g.Release)
+	}
 	if g.Source == Newest {
 		m.s.Reason = ""
 	}
@@ -544,10 +554,12 @@ func (m *step) promote(g *Gen) {
 		m.retire(old)
 	}
 	m.boundOld()
-	if m.p.Probation <= 0 {
+	if m.p.Probation <= 0 && !m.p.InTurn { // of an instance, its timer says so once all are replaced
 		m.prove(g)
 	}
-	m.beginAgain()
+	if !m.beginAgain() && back {
+		m.goBack(g, m.s.Rejection(g.Release).Reason)
+	}
 }
 
 // prove notes that a generation outlived its probation.

@@ -50,6 +50,11 @@ func policies() map[string]Policy {
 			p.LeaveTimeout = time.Minute
 			p.OnExit = Restart
 		}),
+		"instances": with(func(p *Policy) {
+			p.Ready = ReadyOther
+			p.InTurn = true
+			p.OnExit = Restart
+		}),
 		"own writes": with(func(p *Policy) { p.Ready = ReadyOther; p.Probation = time.Hour }),
 	}
 }
@@ -82,9 +87,15 @@ func possible(s State, p *Policy, w world) []Event {
 		{Kind: Reload}, {Kind: Rollback}, {Kind: Halt, Signal: 15}, {Kind: Relay, Signal: 10},
 		{Kind: Changed}, {Kind: Resumed}, {Kind: Ready, N: s.Next + 7}, {Kind: Noted},
 	}
-	if p.Through {
+	if p.needsLeave() {
 		evs = append(evs, Event{Kind: LeaveCome, N: s.LeaveN}, Event{Kind: LeaveEnded, N: s.LeaveN, Reason: "no"}, Event{Kind: LeaveLost, N: s.LeaveN},
 			Event{Kind: LeaveEnded, N: s.LeaveN + 5})
+	}
+	if p.InTurn {
+		evs = append(evs, Event{Kind: Withdrawn, Reason: "failed", Swap: true})
+		for _, r := range w.releases {
+			evs = append(evs, Event{Kind: Withdrawn, Release: r, Reason: "failed"}, Event{Kind: Withdrawn, Release: r, Reason: "failed", Swap: true})
+		}
 	}
 	if w.holds {
 		evs = append(evs, Event{Kind: Hold}, Event{Kind: Unhold})
@@ -166,6 +177,9 @@ func normal(s State, p *Policy) State {
 		if g.Phase != Preparing {
 			g.PID = 0 // only of one that is prepared it says that it was forked
 		}
+		if g.Phase >= Current {
+			g.Withdrawn = false
+		}
 		if g.Phase != Candidate {
 			g.Waits, g.Accepted, g.Blind, g.Lived, g.Traffic = false, false, false, false, 0
 		}
@@ -190,7 +204,7 @@ func normal(s State, p *Policy) State {
 		s.SpeaksNotify = false
 	}
 	s.BlindSaid, s.StopReason = false, ""
-	if !p.Through {
+	if !p.needsLeave() {
 		s.Asked = 0 // it is only said
 	}
 	s.Fails = min(s.Fails, max(2, p.Retries))
@@ -231,6 +245,7 @@ func normal(s State, p *Policy) State {
 	name(&s.Note)
 	name(&s.Want)
 	name(&s.BackTo)
+	name(&s.DueTo)
 	for i := range s.Rejected {
 		name(&s.Rejected[i].Release)
 	}
@@ -251,7 +266,7 @@ func key(s State) string {
 	text := func(s string) { b = append(append(b, s...), '|') }
 	for _, g := range s.Gens {
 		b = append(b, byte(g.N), byte(g.Phase), byte(g.Source), byte(g.Beats), byte(g.Traffic),
-			flags(g.Terminated, g.Killed, g.Proven, g.Hung, g.Stalled, g.PID != 0, g.Overran),
+			flags(g.Terminated, g.Killed, g.Proven, g.Hung, g.Stalled, g.PID != 0, g.Overran, g.Withdrawn),
 			flags(g.Waits, g.Accepted, g.Notified, g.Blind, g.Lived))
 		text(g.Release)
 	}
@@ -261,6 +276,7 @@ func key(s State) string {
 	text(s.Note)
 	text(s.Want)
 	text(s.BackTo)
+	text(s.DueTo)
 	text(s.Newest)
 	for _, g := range s.GoodReleases {
 		b = append(b, flags(g.Notified))
@@ -365,7 +381,8 @@ func check(before State, ev Event, after State, effects []Effect, p *Policy) str
 	// no swap that waits for nothing.
 	for _, e := range effects {
 		swaps := e.Cause == ByChange || e.Cause == ByReload || e.Cause == ByDeploy || e.Cause == BySignal || e.Cause == ByAutoRestart
-		if p.Through && e.Kind == Prepare && swaps && ev.Kind != Resumed && before.In(Current) != nil && after.In(Current) != nil && before.Leave != LeaveGiven && after.Leave != LeaveGiven {
+		swaps = swaps || p.InTurn && e.Cause == ByRollback
+		if p.needsLeave() && e.Kind == Prepare && swaps && ev.Kind != Resumed && before.In(Current) != nil && after.In(Current) != nil && before.Leave != LeaveGiven && after.Leave != LeaveGiven {
 			return "a swap has begun without leave"
 		}
 		if e.Kind == AskLeave && before.Leave != NoLeave && ev.Kind != LeaveEnded && ev.Kind != LeaveLost {
@@ -525,7 +542,7 @@ func TestEveryReachableStateKeepsThePromises(t *testing.T) {
 	for name, p := range policies() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, large := map[string]bool{"sockets": true, "accept": true, "watchdog": true, "own writes": true, "through": true, "hold": true}[name]; *full || !large {
+			if _, large := map[string]bool{"sockets": true, "accept": true, "watchdog": true, "own writes": true, "through": true, "instances": true, "hold": true}[name]; *full || !large {
 				x := explore(t, &p, world{2, []string{"a", "b"}, name == "hold", name == "default"})
 				t.Logf("two generations of two releases: %d states, %d edges", len(x.nodes), x.edges)
 			}

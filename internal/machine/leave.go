@@ -4,6 +4,9 @@ package machine
 // time that it finds right, and learns how the swap ended. At most one such command
 // runs at a time. What nobody asked for, since an app failed, and every rollback,
 // needs no leave: that cannot wait for a lock.
+//
+// The instances of a program are replaced in turn by the same means: package roll gives
+// leave to one at a time, and no command runs. There a rollback waits for its turn, too.
 
 // Leave is how far the command has come.
 type Leave int
@@ -23,23 +26,116 @@ const (
 
 // swap starts what is there, or has that wait for leave.
 func (m *step) swap(cause Cause) {
-	if !m.p.Through || m.s.In(Current) == nil || m.s.Leave == LeaveGiven {
+	if !m.needsLeave() {
 		m.begin(cause, Newest, "")
 		return
 	}
+	m.due(cause, "")
+}
+
+func (p *Policy) needsLeave() bool { return p.Through || p.InTurn }
+
+// needsLeave reports whether a swap that begins now has to wait for leave.
+func (m *step) needsLeave() bool {
+	return m.p.needsLeave() && m.s.In(Current) != nil && m.s.Leave != LeaveGiven
+}
+
+// due has a swap wait for leave.
+func (m *step) due(cause Cause, to string) {
 	m.s.Delayed = false
 	m.forget()
-	m.s.Due, m.s.DueBy = true, cause
+	m.s.Due, m.s.DueBy, m.s.DueTo = true, cause, to
 	if m.s.Leave == NoLeave {
 		m.askLeave()
 	}
+}
+
+// undue has no swap wait any more.
+func (m *step) undue() { m.s.Due, m.s.DueBy, m.s.DueTo = false, 0, "" }
+
+// rollbackDue has a rollback wait for the turn of this instance, where it is one of
+// several, and reports whether it waits.
+func (m *step) rollbackDue(to string) bool {
+	if !m.p.InTurn || !m.needsLeave() {
+		return false
+	}
+	m.due(ByRollback, to)
+	return true
+}
+
+// swaps reports whether a generation that was started for it was to replace another
+// one in its turn.
+func (c Cause) swaps() bool {
+	switch c {
+	case ByChange, ByReload, BySignal, ByDeploy, ByAutoRestart, ByRollback:
+		return true
+	}
+	return false
+}
+
+// withdraw has the other instances of the program leave a release that failed here.
+func (m *step) withdraw(release, reason string, swap bool) {
+	if m.p.InTurn {
+		m.do(Effect{Kind: Withdraw, Release: release, Text: reason, Swap: swap})
+	}
+}
+
+// withdrawStart is withdraw for a generation that was not ready. Where an old release
+// did not start again, that says nothing about the others.
+func (m *step) withdrawStart(g *Gen, reason string) {
+	if g.Cause.swaps() || g.Source == Newest && g.Release != "" && m.s.goodIndex(g.Release) < 0 {
+		m.withdraw(g.Release, reason, g.Cause.swaps())
+	}
+}
+
+// withdrawn takes in that a release failed in another instance of the program. It is
+// not tried here; where it runs already and has not proven itself, what was good
+// before it comes back, so that all run the same.
+func withdrawn(m *step, ev Event) {
+	if ev.Release != "" && m.s.goodIndex(ev.Release) < 0 && (ev.Swap || m.s.goodIndex(m.s.Newest) >= 0) {
+		m.s.Newest = ev.Release // the path is the same for all, and nothing newer is known
+	}
+	if m.s.Due && m.s.DueBy != ByFailure && (ev.Swap || ev.Release == m.s.Newest) {
+		m.off(aDecision, ev.Reason)
+	}
+	if g := m.s.starting(); g != nil && ev.Release != "" {
+		g.Withdrawn = true
+	}
+	current := m.s.In(Current)
+	runs := current != nil && current.Release == ev.Release
+	good := m.s.lastGood(ev.Release)
+	switch {
+	case ev.Release == "" || m.p.Once:
+		return
+	case runs && (current.Proven || m.s.goodIndex(ev.Release) >= 0 || good == ""):
+		return
+	case m.s.Rejection(ev.Release) == nil:
+		m.s.Rejected = append(m.s.Rejected, Rejection{Release: ev.Release, Reason: ev.Reason})
+		if len(m.s.Rejected) > mostRejected {
+			m.s.Rejected = m.s.Rejected[1:]
+		}
+	}
+	m.s.Reason = ev.Reason
+	if runs && !m.s.Due && m.s.Situation() == Serving {
+		m.goBack(current, ev.Reason)
+	}
+}
+
+// goBack has the current generation replaced, in its turn, by the last good release.
+func (m *step) goBack(g *Gen, reason string) {
+	m.say(anError, "generation %d is replaced%s: %s; the last good release, %s, is started again", g.N, of(g.Release), reason, Short(m.s.lastGood(g.Release)))
+	m.due(ByFailure, "")
 }
 
 func (m *step) askLeave() {
 	m.s.LeaveN++
 	m.s.LeaveLate = false
 	m.s.Leave = LeaveAsked
-	m.say(aDecision, "a swap is due (%s); it waits for leave (--swap-through)", m.s.DueBy)
+	if m.p.InTurn {
+		m.say(aDetail, "a swap is due (%s); it waits for its turn", m.s.DueBy)
+	} else {
+		m.say(aDecision, "a swap is due (%s); it waits for leave (--swap-through)", m.s.DueBy)
+	}
 	m.do(Effect{Kind: AskLeave, N: m.s.LeaveN, Cause: m.s.DueBy})
 }
 
@@ -48,7 +144,7 @@ func (m *step) callOff() {
 	if !m.s.Due {
 		return
 	}
-	m.s.Due, m.s.DueBy = false, 0
+	m.undue()
 	if m.s.Leave == LeaveAsked || m.s.Leave == LeaveHere {
 		m.s.Leave = LeaveUsed
 		m.do(Effect{Kind: EndLeave, N: m.s.LeaveN})
@@ -67,11 +163,11 @@ func (m *step) off(level int, why string) {
 
 // taken notes that what is there is being started: no swap waits for it any more.
 func (m *step) taken() {
-	if !m.s.Due {
+	if !m.s.Due || m.s.DueBy == ByRollback || m.s.DueBy == ByFailure {
 		return
 	}
 	if m.s.Leave == LeaveHere {
-		m.s.Due, m.s.DueBy = false, 0
+		m.undue()
 		m.s.Leave = LeaveGiven
 		return
 	}
@@ -85,12 +181,20 @@ func (m *step) settle() {
 		return
 	}
 	if m.s.Leave == LeaveHere && m.s.Situation() == Waiting {
-		by := m.s.DueBy
-		m.s.Due, m.s.DueBy = false, 0
+		by, to := m.s.DueBy, m.s.DueTo
+		m.undue()
 		m.s.Leave = LeaveGiven
-		if by == ByAutoRestart {
+		switch by {
+		case ByAutoRestart:
 			m.beginAnother(by)
-		} else {
+		case ByRollback:
+			m.beginBack(to)
+		case ByFailure:
+			runs := m.s.In(Current).Release
+			if good := m.s.lastGood(runs); m.s.Rejection(runs) != nil && good != "" {
+				m.begin(by, Held, good)
+			}
+		default:
 			m.begin(by, Newest, "")
 		}
 	}
@@ -124,21 +228,22 @@ func waitingChanged(m *step, ev Event) {
 	if m.noted(ev.Release) {
 		return
 	}
-	if m.s.DueBy == ByAutoRestart {
-		m.s.DueBy = ByChange
+	switch m.s.DueBy {
+	case ByAutoRestart, ByRollback, ByFailure:
+		m.s.DueBy, m.s.DueTo = ByChange, ""
 	}
 }
 
 func waitingReload(m *step, ev Event) {
 	if !m.runsOnce() {
-		m.s.DueBy = askedBy(ev)
+		m.s.DueBy, m.s.DueTo = askedBy(ev), ""
 	}
 }
 
 func waitingRollback(m *step, ev Event) {
 	// What waits for the end of a command came after what its swap has led to, which
 	// the command itself may roll back.
-	if !m.noRollback() && m.beginBack(ev.Release) && m.s.Leave != LeaveUsed {
+	if !m.noRollback() && m.beginBack(ev.Release) && m.s.Leave != LeaveUsed && !m.p.InTurn {
 		m.callOff()
 	}
 }
@@ -151,7 +256,7 @@ func waitingDeployed(m *step, ev Event) {
 		return
 	}
 	m.unreject(ev.Release)
-	m.s.DueBy = ByDeploy
+	m.s.DueBy, m.s.DueTo = ByDeploy, ""
 }
 
 // leaveGiven notes that the command gives leave. settle begins the swap.

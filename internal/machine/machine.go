@@ -65,6 +65,7 @@ const (
 	LeaveCome  // run N of the command of --swap-through gives leave to swap
 	LeaveEnded // it has ended; Reason says how
 	LeaveLost  // nothing is known of it
+	Withdrawn  // Release failed in another instance of the program: Reason; Swap where it was being started there
 	Traffic    // a connection came to a socket of the program during a swap
 	Renamed    // the content of Release was read: its name is Name from now on
 	Halt       // Signal stops everything; Reason says who asked, where it did not come as a signal
@@ -90,7 +91,7 @@ var eventNames = [eventKinds]string{
 	Stalled: "stalled", StallOver: "stall over", Beat: "beat", Triggered: "triggered", Exited: "exited", Empty: "empty",
 	IntervalOver: "interval", QuietOver: "quiet", ReadyTimedOut: "ready-timeout", KillOldDelayOver: "kill-old-delay",
 	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog", RunTimedOut: "max-runtime",
-	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Deployed: "deploy", Hold: "hold", Unhold: "unhold", LeaveCome: "leave", LeaveEnded: "leave ended", LeaveLost: "leave lost", LeaveTimedOut: "leave-timeout", Traffic: "traffic",
+	Boot: "boot", Recalled: "recalled", Resumed: "resumed", Changed: "changed", Reload: "reload", Rollback: "rollback", Deployed: "deploy", Hold: "hold", Unhold: "unhold", LeaveCome: "leave", LeaveEnded: "leave ended", LeaveLost: "leave lost", Withdrawn: "withdrawn", LeaveTimedOut: "leave-timeout", Traffic: "traffic",
 	Renamed: "renamed", Halt: "stop", Relay: "signal", Dropped: "dropped", Noted: "noted",
 	RestartDelayOver: "restart", AutoRestartOver: "auto-restart", SwapDelayOver: "swap-delay", CalmOver: "calm",
 	StopTimedOut: "stop-timeout",
@@ -110,6 +111,7 @@ type Event struct {
 	Delay   time.Duration
 	Reason  string
 	ByHand  bool // somebody rolled Release back
+	Swap    bool
 
 	PID   int
 	Start uint64
@@ -129,10 +131,11 @@ const (
 	Outcome                      // the start of N, of Release, is decided: OK, or else Text says why not; None where no generation was started at all
 	AskLeave                     // run the command of --swap-through, for the Nth time; Cause says why
 	EndLeave                     // kill that run of it
+	Withdraw                     // tell the other instances of the program that Release failed here: Text; Swap where it was being started
 	Exit                         // the verdict: Status; Stopped where a signal asked for it; Text says why, "" where it is not said
 )
 
-var effectNames = []string{"prepare", "cancel", "tell", "kill", "sweep", "foreground", "say", "outcome", "ask leave", "end leave", "exit"}
+var effectNames = []string{"prepare", "cancel", "tell", "kill", "sweep", "foreground", "say", "outcome", "ask leave", "end leave", "withdraw", "exit"}
 
 func (k EffectKind) String() string { return effectNames[k] }
 
@@ -150,6 +153,7 @@ type Effect struct {
 	Last       bool
 	Stopped    bool
 	Foreground bool
+	Swap       bool
 	Text       string
 }
 

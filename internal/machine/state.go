@@ -81,6 +81,7 @@ type Gen struct {
 	Proven     bool // it outlived its probation
 	Hung       bool // its watchdog ran out
 	Stalled    bool // it leaves connections waiting
+	Withdrawn  bool // what it starts failed in another instance meanwhile, see withdrawn
 	Overran    bool // it has run for --max-runtime, and was terminated for it
 
 	Extended time.Duration // what it asked for by EXTEND_TIMEOUT_USEC
@@ -120,11 +121,12 @@ type State struct {
 	SpeaksNotify bool // a generation of this program has said READY=1
 	BlindSaid    bool // that waiting cannot be told was said
 
-	Due       bool  // a swap waits for leave
-	DueBy     Cause // why it is due
-	Leave     Leave // how far the command has come that gives it
-	LeaveN    int   // which run of the command that is
-	LeaveLate bool  // it was killed, since it did not end
+	Due       bool   // a swap waits for leave
+	DueBy     Cause  // why it is due
+	DueTo     string // the release that a rollback which is due leads to, "" for the one before
+	Leave     Leave  // how far the command has come that gives it
+	LeaveN    int    // which run of the command that is
+	LeaveLate bool   // it was killed, since it did not end
 
 	OnHold bool   // a change is noted, and not acted on
 	Noted  bool   // there was one
@@ -196,6 +198,7 @@ func (s *State) rename(from, to string) {
 	}
 	change(&s.Want)
 	change(&s.BackTo)
+	change(&s.DueTo)
 	change(&s.Newest)
 	change(&s.Note)
 }
@@ -397,6 +400,8 @@ type Policy struct {
 
 	Through      bool          // a swap needs leave (--swap-through)
 	LeaveTimeout time.Duration // 0: for ever
+	InTurn       bool          // it is one of several instances: a swap and a rollback need leave, which package roll gives
+	Rolling      bool          // instances are being replaced: no probation ends before that is over
 
 	ReloadSignal int         // 0: none
 	StopSignals  map[int]int // which signals stop, and what the app gets then

@@ -72,6 +72,7 @@ var programTable = [eventKinds][Stopping + 1]programCell{
 	LeaveCome:  {Booting: {leaveGiven, "begin the swap once this start is decided"}, Waiting: {leaveGiven, "begin the swap"}, Swapping: {leaveGiven, "begin the swap once this start is decided"}},
 	LeaveEnded: {Booting: {leaveEnded, "a swap that waits is off"}, Serving: {leaveEnded, "noted"}, Waiting: {leaveEnded, "the swap is off, unless it waits for this end"}, Swapping: {leaveEnded, "a swap that waits is off"}, Down: {leaveEnded, "noted"}},
 	LeaveLost:  {Booting: {leaveLost, "ask again, if a swap waits"}, Serving: {leaveLost, "noted"}, Waiting: {leaveLost, "ask again"}, Swapping: {leaveLost, "ask again, if a swap waits"}, Down: {leaveLost, "noted"}},
+	Withdrawn:  {Booting: {withdrawn, "it is not started again"}, Serving: {withdrawn, "goes back in its turn, if it runs it in its probation"}, Waiting: {withdrawn, "the swap is off"}, Swapping: {withdrawn, "a swap that waits is off"}, Down: {withdrawn, "it is not started again"}},
 	Traffic:    {Swapping: {swappingTraffic, "a candidate that is ready has to accept"}},
 	Renamed:    {Booting: {renamed, "renamed"}, Serving: {renamed, "renamed"}, Waiting: {renamed, "renamed"}, Swapping: {renamed, "renamed"}, Down: {renamed, "renamed"}, Stopping: {renamed, "renamed"}},
 	Halt:       {Booting: {halt, "terminate all"}, Serving: {halt, "terminate all"}, Waiting: {halt, "terminate all"}, Swapping: {halt, "terminate all"}, Down: {halt, "terminate all"}, Stopping: {stoppingSignal, "pass it on to all"}},

@@ -45,7 +45,7 @@ func Timers(s State, p Policy) map[Timer]time.Duration {
 		case g.Phase == Retiring:
 			arm(KillOldDelayOver, g.N, 0, p.KillOldDelay)
 		case g.Phase == Current:
-			if !g.Proven && !g.Stalled {
+			if !g.Proven && !g.Stalled && !p.Rolling {
 				arm(ProbationOver, g.N, 0, p.Probation)
 			}
 			if p.MaxRuntime > 0 {

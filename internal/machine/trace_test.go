@@ -181,6 +181,12 @@ func setPolicy(p *Policy, setting string) error {
 		p.Retries, err = strconv.Atoi(value)
 	case setting == "through":
 		p.Through, p.LeaveTimeout = true, 10*time.Minute
+	case setting == "in-turn":
+		p.InTurn = true
+	case setting == "rolling":
+		p.Rolling = true
+	case setting == "not-rolling":
+		p.Rolling = false
 	case name == "max-old":
 		p.MaxOld, err = strconv.Atoi(value)
 	case name == "signal-on-hup":
@@ -195,7 +201,7 @@ func setPolicy(p *Policy, setting string) error {
 
 // storyEvent reads an event:
 //
-//	boot [RELEASE] | recalled RELEASE [REASON...] | resumed [N] | reload | hup | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted
+//	boot [RELEASE] | recalled RELEASE [REASON...] | resumed [N] | reload | hup | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted | withdrawn RELEASE REASON... | withdrawn-swap RELEASE REASON...
 //	changed [RELEASE [PATH]] | deploy RELEASE | hold | unhold | leave N | leave-ended N REASON... | leave-lost N | stop SIGNAL | signal SIGNAL | expired TIMER N
 //	forked N RELEASE PID | retried N | started N RELEASE | not-started N RELEASE STATUS REASON... | main-replaced N PID
 //	ready N | waits N | accepted N | notified N | blind N REASON... | stalled N REASON... | stall-over N
@@ -215,7 +221,7 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 	program := map[string]Event{
 		"boot": {Kind: Boot, Release: arg(1)}, "recalled": {Kind: Recalled, Release: arg(1), Reason: rest(2)}, "reload": {Kind: Reload}, "hup": {Kind: Reload, Signal: 1}, "traffic": {Kind: Traffic},
 		"rollback": {Kind: Rollback, Release: arg(1)}, "changed": {Kind: Changed, Release: arg(1), Path: arg(2)},
-		"renamed": {Kind: Renamed, Release: arg(1), Name: arg(2)}, "dropped": {Kind: Dropped}, "noted": {Kind: Noted}, "hold": {Kind: Hold}, "unhold": {Kind: Unhold}, "deploy": {Kind: Deployed, Release: arg(1)},
+		"renamed": {Kind: Renamed, Release: arg(1), Name: arg(2)}, "dropped": {Kind: Dropped}, "noted": {Kind: Noted}, "withdrawn": {Kind: Withdrawn, Release: arg(1), Reason: rest(2)}, "withdrawn-swap": {Kind: Withdrawn, Release: arg(1), Reason: rest(2), Swap: true}, "hold": {Kind: Hold}, "unhold": {Kind: Unhold}, "deploy": {Kind: Deployed, Release: arg(1)},
 		"stop": {Kind: Halt, Signal: signal(1)}, "signal": {Kind: Relay, Signal: signal(1)},
 	}
 	if ev, ok := program[f[0]]; ok {
@@ -311,6 +317,8 @@ func showEffect(e Effect) string {
 			return fmt.Sprintf("outcome, none started: %s", e.Text)
 		}
 		return fmt.Sprintf("outcome %d: %s", e.N, e.Text)
+	case Withdraw:
+		return fmt.Sprintf("withdraw %s (while it was being started: %v): %s", e.Release, e.Swap, e.Text)
 	case Exit:
 		if e.Text != "" {
 			return fmt.Sprintf("exit %d: %s", e.Status, e.Text)
@@ -352,7 +360,7 @@ func showState(s State) string {
 	note(s.Again && s.Back, strings.TrimSpace("a rollback follows "+s.BackTo))
 	note(s.Again && !s.Back, "another start follows")
 	note(s.Delayed, "a change waits")
-	note(s.Due, "due ("+s.DueBy.String()+")")
+	note(s.Due, strings.TrimSpace("due ("+s.DueBy.String()+") "+s.DueTo))
 	if s.Leave != NoLeave {
 		note(true, fmt.Sprintf("leave %d is %s", s.LeaveN, []string{"", "asked for", "here", "given", "used"}[s.Leave]))
 	}
