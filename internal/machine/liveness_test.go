@@ -110,7 +110,14 @@ func (h *hope) due(m *move, g *Gen, ev Event) fair.Due {
 	switch kind {
 	case RestartDelayOver, LeaveTimedOut, SwapDelayOver, StopTimedOut:
 		return 1 << kind
+	case LeaveCome:
+		if h.p.InTurn && m.before.Leave == LeaveAsked { // package roll comes to each
+			return 1 << kind
+		}
 	case LeaveEnded:
+		if h.p.InTurn && m.before.Leave == LeaveUsed && ev.N == m.before.LeaveN {
+			return 1 << kind
+		}
 		if m.before.LeaveLate && ev.N == m.before.LeaveN { // it was killed
 			return 1 << kind
 		}
