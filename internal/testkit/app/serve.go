@@ -54,7 +54,10 @@ func serve(version string, given *Given, t talents) error {
 		}
 	}
 	log.Print("ready")
-	server := &http.Server{Handler: handler(version, given, told)}
+	sockets := &sockets{}
+	server := &http.Server{Handler: handler(version, given, told, sockets), Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	if t.term == "ignore" {
 		if err := listener.Ready(); err != nil {
 			return err
@@ -64,6 +67,7 @@ func serve(version string, given *Given, t talents) error {
 	if err := (listener.Drain{}).Serve(told, server, listeners...); err != nil {
 		return err
 	}
+	sockets.Wait()
 	// Serve hears of SIGTERM by itself and may be done before the line about it
 	// is written, which would then never be. Tests send no other signal.
 	<-told.Done()
@@ -92,7 +96,7 @@ func held(fifo string, told context.Context) bool {
 	}
 }
 
-func handler(version string, given *Given, told context.Context) http.Handler {
+func handler(version string, given *Given, told context.Context, open *sockets) http.Handler {
 	name := fmt.Sprintf("%s generation %s pid %d\n", version, given.Env["HOTINIT_GENERATION"], given.PID)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -111,6 +115,8 @@ func handler(version string, given *Given, told context.Context) http.Handler {
 		case <-r.Context().Done():
 		}
 	})
+	mux.HandleFunc("/websocket", func(w http.ResponseWriter, r *http.Request) { open.serve(w, r, name, told) })
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) { stream(w, r, name, told) })
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
 		d, err := time.ParseDuration(r.FormValue("for"))
 		if err != nil {

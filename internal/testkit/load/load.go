@@ -29,12 +29,14 @@ import (
 
 // Options say whom to ask, and how much.
 type Options struct {
-	Address string        // host:port
-	Path    string        // "/" by default
-	Workers int           // of each kind; 3 by default
-	Pause   time.Duration // of each worker between two requests; 2 ms by default
-	Timeout time.Duration // of one request; 30 s by default
-	Most    int           // requests of each worker, after which it stops by itself; 100,000 by default
+	Address string // host:port, or the path of a socket
+	Path    string // "/" by default
+	// Protocol is HTTP1 by default; protocols.go has the others.
+	Protocol string
+	Workers  int           // of each kind; 3 by default
+	Pause    time.Duration // of each worker between two requests; 2 ms by default
+	Timeout  time.Duration // of one request; 30 s by default
+	Most     int           // requests of each worker, after which it stops by itself; 100,000 by default
 }
 
 // Kinds of loss.
@@ -158,7 +160,7 @@ func (l *Load) mark(matches func(string, int) bool) <-chan struct{} {
 }
 
 func (l *Load) work(ctx context.Context, keep bool) {
-	c := client{o: &l.o, keep: keep}
+	c := l.o.asker(keep)
 	defer c.close()
 	pause := time.NewTicker(l.o.Pause)
 	defer pause.Stop()
@@ -224,7 +226,7 @@ func (c *client) ask() (answer, loss string, err error) {
 	kind := "a kept connection"
 	if c.conn == nil {
 		kind = "a new connection"
-		c.conn, err = (&net.Dialer{Deadline: deadline}).Dial("tcp", c.o.Address)
+		c.conn, err = c.o.dial(deadline)
 		if err != nil {
 			c.conn = nil
 			return "", classify(err, Refused), err
@@ -247,7 +249,7 @@ func (c *client) exchange() (answer string, ended bool, loss string, err error) 
 	if !c.keep {
 		last = "Connection: close\r\n"
 	}
-	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", c.o.Path, c.o.Address, last); err != nil {
+	if _, err := fmt.Fprintf(c.conn, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", c.o.Path, c.o.host(), last); err != nil {
 		return "", false, classify(err, Reset), err
 	}
 	if _, err := c.in.Peek(1); err != nil {
