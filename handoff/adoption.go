@@ -82,7 +82,7 @@ func (d *adoption) start(pl *plan) error {
 	}
 	if d.adopter == nil {
 		d.listeners = d.kept.takeAll(adopt.Kept)
-		d.adopter = adopt.New(adoptionHost{d}, take, d.listeners)
+		d.adopter = adopt.New(adoptionHost{d}, &d.poller, take, d.listeners)
 	}
 	for _, sock := range pl.contract.Sockets {
 		d.adopter.Passed(sock.FD)

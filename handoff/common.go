@@ -7,6 +7,7 @@ import (
 	"github.com/hotinit/hotinit/internal/contract"
 	"github.com/hotinit/hotinit/internal/hook"
 	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/poller"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
@@ -26,6 +27,7 @@ type shared struct {
 	reserve  sync.Once // threads are kept in reserve, from the first app on
 	attached sync.Once // traced processes are let go, once an app runs
 	trim     trim.Timer
+	poller   poller.Set // waits for what all generations and programs say
 	trees    cgroupTrees
 	tables   []chan struct{}  // those who watch the table of programs
 	mains    map[int]*process // the main processes of all generations, by PID

@@ -40,8 +40,7 @@ func (s *program) listen() {
 		s.queues.resume()
 	}
 	if s.notify >= 0 {
-		s.notifier = notify.NewServer(s.notify)
-		go s.notifier.Serve(func(m notify.Message) { s.engine.ask(func() { s.noticed(m) }) })
+		s.notifier = notify.Serve(&s.poller, s.notify, func(m notify.Message) { s.engine.ask(func() { s.noticed(m) }) })
 	}
 }
 

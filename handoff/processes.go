@@ -74,10 +74,9 @@ const spareThreads = 3
 
 func (s *processes) await(p *process) {
 	main := p.main
-	go func() {
-		exit := main.Wait()
+	main.Await(&s.poller, func(exit reaper.Exit) {
 		s.engine.do(func() { s.exited(p, main, exit) })
-	}()
+	})
 }
 
 func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {

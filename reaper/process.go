@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/kernel"
+	"github.com/hotinit/hotinit/internal/poller"
 	"github.com/hotinit/hotinit/internal/proc"
 )
 
@@ -35,18 +36,19 @@ import (
 type Process struct {
 	pid   int
 	own   bool
-	start uint64   // 0: not known
-	file  *os.File // the pidfd in Go's poller, nil without one
-	fd    int      // the same, -1 without
+	start uint64 // 0: not known
+	fd    int    // the pidfd, -1 without one
 
 	ended chan struct{} // closed once exit is set
 	once  sync.Once
 	exit  Exit
 
-	mu       sync.Mutex // guards released, and with it the meaning of pid
+	mu       sync.Mutex // guards released, and with it the meaning of pid, and the following
 	released bool
 	closing  chan struct{} // closed by Close
 	closed   bool
+	file     *os.File       // the pidfd in Go's poller, once Wait was called
+	source   *poller.Source // the pidfd in that of Await
 }
 
 // forceNoPIDFD makes tests use fallback.go.
@@ -77,11 +79,8 @@ func newProcess(pid, pidfd int, own bool) *Process {
 		}
 	}
 	if pidfd >= 0 {
-		// Non-blocking, so that os.NewFile puts it into the poller: a waiting
-		// goroutine then costs no thread.
-		_ = unix.SetNonblock(pidfd, true)
 		unix.CloseOnExec(pidfd)
-		p.fd, p.file = pidfd, os.NewFile(uintptr(pidfd), "pidfd")
+		p.fd = pidfd
 	}
 	p.start, _ = StartTime(pid)
 	return p
@@ -193,8 +192,8 @@ func (p *Process) release() {
 	}
 }
 
-// Close releases a child that has ended, closes the pidfd and makes Wait return. A
-// child that still runs is forgotten: nobody will collect it.
+// Close releases a child that has ended, closes the pidfd, makes Wait return and ends
+// Await. A child that still runs is forgotten: nobody will collect it.
 func (p *Process) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +203,13 @@ func (p *Process) Close() {
 	}
 	p.closed = true
 	close(p.closing)
-	if p.file != nil {
+	switch {
+	case p.source != nil:
+		p.source.Remove()
+		_ = unix.Close(p.fd)
+	case p.file != nil:
 		_ = p.file.Close()
+	case p.fd >= 0:
+		_ = unix.Close(p.fd)
 	}
 }

@@ -1,11 +1,14 @@
 package reaper
 
 import (
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/poller"
 )
 
 // Wait waits until the process has ended and returns how. With a pidfd it blocks the
@@ -20,24 +23,29 @@ func (p *Process) Wait() Exit {
 
 func (p *Process) wait() Exit {
 	switch {
-	case p.file == nil && p.own:
+	case p.fd < 0 && p.own:
 		return p.waitOwnBlocking()
-	case p.file == nil:
+	case p.fd < 0:
 		return p.waitByPolling()
 	}
-	conn, err := p.file.SyscallConn()
+	file := p.open()
+	if file == nil {
+		return Exit{}
+	}
+	conn, err := file.SyscallConn()
 	if err != nil {
 		return Exit{}
 	}
-	look := p.lookForeign
-	if p.own {
-		look = p.lookOwn
-	}
 	var exit Exit
 	// A pidfd is readable once its process has ended.
-	err = conn.Read(func(uintptr) (done bool) {
-		exit, done = look()
-		return done
+	err = conn.Read(func(uintptr) bool {
+		var seen sight
+		exit, seen = p.look()
+		if seen == uncollected {
+			// The hang-up wakes this again.
+			_ = file.SetReadDeadline(time.Now().Add(collectWithin))
+		}
+		return seen == over
 	})
 	if err != nil {
 		return Exit{} // closed, or the parent did not collect it in time
@@ -45,8 +53,88 @@ func (p *Process) wait() Exit {
 	return exit
 }
 
+// open puts the pidfd into Go's poller. It returns nil once p is closed.
+func (p *Process) open() *os.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	// Non-blocking, so that os.NewFile puts it into the poller: a waiting
+	// goroutine then costs no thread.
+	_ = unix.SetNonblock(p.fd, true)
+	p.file = os.NewFile(uintptr(p.fd), "pidfd")
+	return p.file
+}
+
+// Await has f called once the process has ended, on a goroutine of its own, unless p
+// is closed before. It is for those who wait for many: until then nothing but set's
+// one goroutine waits. It is called once, and in place of Wait.
+func (p *Process) Await(set *poller.Set, f func(Exit)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+	case p.fd < 0:
+		go func() { f(p.Wait()) }()
+	default:
+		p.source = set.Add(p.fd, func(*poller.Source) bool { return p.awaited(f) })
+	}
+}
+
+// awaited is called when the pidfd has something to say.
+func (p *Process) awaited(f func(Exit)) bool {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return false
+	}
+	exit, seen := p.look()
+	p.mu.Unlock()
+	switch seen {
+	case lives:
+		return true
+	case uncollected:
+		time.AfterFunc(collectWithin, func() { p.found(Exit{}, f) })
+		return true // the hang-up follows
+	}
+	p.found(exit, f)
+	return false
+}
+
+// found calls f, the first time.
+func (p *Process) found(exit Exit, f func(Exit)) {
+	first := false
+	p.once.Do(func() {
+		p.exit, first = exit, true
+		close(p.ended)
+	})
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if first && !closed {
+		f(exit)
+	}
+}
+
+// sight is what a look at a process finds.
+type sight int
+
+const (
+	lives       sight = iota
+	uncollected       // it has ended, and its parent has not collected it
+	over
+)
+
+func (p *Process) look() (Exit, sight) {
+	if p.own {
+		return p.lookOwn()
+	}
+	return p.lookForeign()
+}
+
 // lookOwn checks whether the child has ended, and leaves it a zombie.
-func (p *Process) lookOwn() (Exit, bool) {
+func (p *Process) lookOwn() (Exit, sight) {
 	var info siginfo
 	err := waitid(unix.P_PIDFD, p.fd, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT)
 	if err == unix.EINVAL { // Linux before 5.4
@@ -54,40 +142,38 @@ func (p *Process) lookOwn() (Exit, bool) {
 	}
 	switch {
 	case err == unix.EAGAIN: // the pidfd is non-blocking, and the child runs
-		return Exit{}, false
+		return Exit{}, lives
 	case err == unix.ECHILD: // somebody else has collected it
 		return p.lookForeign()
 	case err != nil:
-		return Exit{}, true
+		return Exit{}, over
 	case !info.ended():
-		return Exit{}, false
+		return Exit{}, lives
 	}
-	return info.exit(), true
+	return info.exit(), over
 }
 
-// uncollected is how long the parent of a process that ended has to collect it. After
-// that its status is unknown.
-const uncollected = 5 * time.Second
+// collectWithin is how long the parent of a process that ended has to collect it.
+// After that its status is unknown.
+const collectWithin = 5 * time.Second
 
 // lookForeign checks whether a process that is not a child has ended. Its pidfd is
 // readable once it has ended, and hangs up once its parent has collected it. Only
 // then the kernel tells its status (PIDFD_INFO_EXIT, Linux 6.15).
-func (p *Process) lookForeign() (Exit, bool) {
+func (p *Process) lookForeign() (Exit, sight) {
 	revents := pollNow(p.fd)
 	if revents == 0 {
-		return Exit{}, false
+		return Exit{}, lives
 	}
 	info := pidfdInfo{mask: pidfdInfoExit}
 	err := ioctl(p.fd, pidfdGetInfo, unsafe.Pointer(&info))
 	switch {
 	case err == nil && info.mask&pidfdInfoExit != 0:
-		return fromWait(unix.WaitStatus(uint32(info.exitCode))), true
+		return fromWait(unix.WaitStatus(uint32(info.exitCode))), over
 	case err != nil, revents&unix.POLLHUP != 0:
-		return Exit{}, true // no such ioctl, or not with this mask
+		return Exit{}, over // no such ioctl, or not with this mask
 	}
-	// It is a zombie. The hang-up wakes this again.
-	_ = p.file.SetReadDeadline(time.Now().Add(uncollected))
-	return Exit{}, false
+	return Exit{}, uncollected // it is a zombie
 }
 
 // hasEnded reports whether the process has ended, without waiting. A zombie has.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/poller"
 	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
@@ -60,15 +61,16 @@ type Host interface {
 	Say(format string, args ...any)
 }
 
-// Adopter answers the calls of all generations. Each generation has a goroutine
-// that receives, reads and decides; what they share is under one lock, under
-// which nothing waits for an app.
+// Adopter answers the calls of all generations. While a generation makes calls, a
+// goroutine receives, reads and decides, one for each generation; what they share is
+// under one lock, under which nothing waits for an app.
 type Adopter struct {
-	host    Host
-	take    bool // pidfd_getfd(2) is allowed
-	journal *journal
+	host   Host
+	poller *poller.Set // waits for calls
+	take   bool        // pidfd_getfd(2) is allowed
 
 	mu      sync.Mutex
+	journal *journal // nil before the first call
 	held    []*held
 	gens    map[int]*generation
 	passed  map[uint64]bool // inodes of the sockets that were passed to the app
@@ -102,8 +104,8 @@ type generation struct {
 	n    int
 	pid  int // of the main process
 	fd   int
-	slot *slot
-	told bool // that it cannot be looked at, or has too many sockets
+	slot *slot // nil before its first call
+	told bool  // that it cannot be looked at, or has too many sockets
 	// lost are the calls whose descriptor was replaced, by the socket's inode, and
 	// that were not answered: a signal interrupted them (before Linux 5.19), and
 	// they come again.
@@ -113,21 +115,14 @@ type generation struct {
 // New returns an adopter that goes on with what the handoff before has kept.
 // kept are descriptors by their names; the journal and the sockets are taken, and
 // removed from it. The notification descriptors are for Resume.
-func New(host Host, take bool, kept map[string]int) *Adopter {
+func New(host Host, set *poller.Set, take bool, kept map[string]int) *Adopter {
 	a := &Adopter{
-		host: host, take: take,
+		host: host, poller: set, take: take,
 		gens: make(map[int]*generation), last: make(map[int]time.Time), passed: make(map[uint64]bool), bound: make(map[uint64]string), ports: make(map[uint64]bool),
 	}
-	fd, ok := kept[Journal]
-	if !ok {
-		fd = -1
-	}
-	delete(kept, Journal)
-	a.journal = newJournal(fd)
-	if a.journal.fd >= 0 && a.journal.fd != fd {
-		if err := host.Keep(Journal, a.journal.fd); err != nil {
-			host.Say("%v", err)
-		}
+	if fd, ok := kept[Journal]; ok {
+		a.openJournal(fd)
+		delete(kept, Journal)
 	}
 	for name, fd := range kept {
 		rest, ok := strings.CutPrefix(name, Held)
@@ -141,6 +136,30 @@ func New(host Host, take bool, kept map[string]int) *Adopter {
 	}
 	sort.Slice(a.held, func(i, j int) bool { return a.held[i].name < a.held[j].name })
 	return a
+}
+
+// openJournal goes on with the journal that fd is, or makes one. It is kept before
+// anything is written in it. Most programs make no calls, so they have none.
+func (a *Adopter) openJournal(fd int) {
+	a.journal = newJournal(fd)
+	if a.journal.fd >= 0 && a.journal.fd != fd {
+		if err := a.host.Keep(Journal, a.journal.fd); err != nil {
+			a.host.Say("%v", err)
+		}
+	}
+}
+
+// place gives a generation its place in the journal.
+func (a *Adopter) place(g *generation) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g.slot != nil {
+		return
+	}
+	if a.journal == nil {
+		a.openJournal(-1)
+	}
+	g.slot = a.journal.slot(g.n)
 }
 
 // resume goes on with a socket that init has kept. Which generations have it is
@@ -174,11 +193,11 @@ func (a *Adopter) Passed(fd int) {
 // pid is its main process.
 func (a *Adopter) Add(n, pid, fd int) {
 	a.mu.Lock()
-	g := &generation{n: n, pid: pid, fd: fd, slot: a.journal.slot(n), lost: make(map[call]uint64)}
+	g := &generation{n: n, pid: pid, fd: fd, lost: make(map[call]uint64)}
 	a.gens[n] = g
 	a.mu.Unlock()
 	wakeInPlace(fd)
-	go a.serve(g, false)
+	a.serve(g)
 }
 
 // Resume is Add for a generation that the handoff before has started. All of
@@ -187,7 +206,11 @@ func (a *Adopter) Add(n, pid, fd int) {
 func (a *Adopter) Resume(pids, fds map[int]int) {
 	a.mu.Lock()
 	for n, fd := range fds {
-		a.gens[n] = &generation{n: n, pid: pids[n], fd: fd, slot: a.journal.slot(n), lost: make(map[call]uint64)}
+		g := &generation{n: n, pid: pids[n], fd: fd, lost: make(map[call]uint64)}
+		if a.journal != nil {
+			g.slot = a.journal.slot(n)
+		}
+		a.gens[n] = g
 	}
 	for _, h := range a.held {
 		for n := range a.gens {
@@ -198,7 +221,16 @@ func (a *Adopter) Resume(pids, fds map[int]int) {
 		}
 	}
 	for _, g := range a.gens {
-		go a.serve(g, true)
+		if g.slot == nil {
+			a.serve(g)
+			continue
+		}
+		go func() {
+			if g.slot.n.id != 0 && valid(g.fd, g.slot.n.id) {
+				a.answer(g) // the handoff before has received it, and not answered
+			}
+			a.serve(g)
+		}()
 	}
 	a.mu.Unlock()
 }
@@ -215,49 +247,51 @@ func ListenerName(n int) string { return Listener + strconv.Itoa(n) }
 
 // serve answers the calls of one generation until all of its processes have
 // ended.
-func (a *Adopter) serve(g *generation, resumed bool) {
-	if resumed && g.slot.n.id != 0 && valid(g.fd, g.slot.n.id) {
-		a.answer(g) // the handoff before has received it, and not answered
+func (a *Adopter) serve(g *generation) {
+	a.poller.Add(g.fd, func(calls *poller.Source) bool {
+		for {
+			more, there := pending1(g.fd)
+			if !there {
+				return true
+			}
+			if !more || !a.receive(g) {
+				a.leave(g)
+				calls.Remove()
+				unix.Close(g.fd)
+				return false
+			}
+		}
+	})
+}
+
+// receive answers one call. It reports whether that works.
+func (a *Adopter) receive(g *generation) bool {
+	a.place(g)
+	g.slot.done = 0
+	switch receive(g.fd, &g.slot.n) {
+	case nil:
+		a.moment("received")
+		a.answer(g)
+	case unix.ENOENT, unix.EINTR: // its thread has ended meanwhile
+	default:
+		return false
 	}
-	_ = unix.SetNonblock(g.fd, true)
-	file := os.NewFile(uintptr(g.fd), "notifications")
-	raw, err := file.SyscallConn()
-	for err == nil {
-		more := false
-		look := func(fd uintptr) bool {
-			var there bool
-			more, there = pending1(int(fd))
-			return there
-		}
-		if err = raw.Read(look); err != nil {
-			// The poller took no more descriptors: a thread waits.
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}, -1)
-			look(uintptr(g.fd))
-			err = nil
-		}
-		if !more {
-			break
-		}
-		g.slot.done = 0
-		switch e := receive(g.fd, &g.slot.n); e {
-		case nil:
-			a.moment("received")
-			a.answer(g)
-		case unix.ENOENT, unix.EINTR: // its thread has ended meanwhile
-		default:
-			err = e
-		}
-	}
+	return true
+}
+
+// leave is for a generation of which there is no process any more.
+func (a *Adopter) leave(g *generation) {
 	a.mu.Lock()
-	g.slot.gen = 0
+	defer a.mu.Unlock()
+	if g.slot != nil {
+		g.slot.gen = 0
+	}
 	if a.gens[g.n] == g {
 		delete(a.gens, g.n)
 		delete(a.last, g.n)
 		a.generationsChanged()
 	}
 	a.host.Drop(ListenerName(g.n))
-	a.mu.Unlock()
-	_ = file.Close()
 }
 
 // pending1 reports whether there is a notification to receive, and whether there

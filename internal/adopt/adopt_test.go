@@ -109,6 +109,9 @@ func TestACallLeavesNoDescriptorBehind(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		p := r.start(1)
 		port := freePort(t)
+		fd := p.do("socket tcp") // the journal is made for the first call
+		p.must("EADDRNOTAVAIL", "bind %s 192.0.2.1:%d", fd, port)
+		p.must("ok", "close %s", fd)
 		before := descriptors(t)
 		for range 10 {
 			fd := p.do("socket udp")
@@ -122,6 +125,25 @@ func TestACallLeavesNoDescriptorBehind(t *testing.T) {
 		// Of the one address one socket may be held, here and in init.
 		if after := descriptors(t); after > before+2 {
 			t.Errorf("%d descriptors are open, and %d were", after, before)
+		}
+	})
+}
+
+// TestAGenerationThatBindsNothingHasNoJournal: of 1,000 programs few are servers.
+func TestAGenerationThatBindsNothingHasNoJournal(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *rig) {
+		p := r.start(1)
+		r.mu.Lock()
+		_, kept := r.kept[Journal]
+		r.mu.Unlock()
+		if kept {
+			t.Error("there is a journal")
+		}
+		p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if _, kept := r.kept[Journal]; !kept {
+			t.Error("there is no journal")
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/passwd"
+	"github.com/hotinit/hotinit/internal/poller"
 	"github.com/hotinit/hotinit/internal/spawn"
 )
 
@@ -54,7 +55,7 @@ func newRig(t *testing.T, take bool) *rig {
 		t.Skip("pidfd_getfd(2) is forbidden here")
 	}
 	r := &rig{t: t, take: take, kept: map[string]int{}, pids: map[int]int{}}
-	r.a = New(r, take, map[string]int{})
+	r.a = New(r, new(poller.Set), take, map[string]int{})
 	t.Cleanup(func() {
 		r.a.Stop()
 		for _, name := range r.names() {
@@ -222,7 +223,7 @@ func (r *rig) resume(gens ...int) {
 		fds[n] = kept[ListenerName(n)]
 		delete(kept, ListenerName(n))
 	}
-	r.a = New(r, r.take, kept)
+	r.a = New(r, new(poller.Set), r.take, kept)
 	r.a.Resume(r.pids, fds)
 }
 

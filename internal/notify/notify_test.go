@@ -3,12 +3,15 @@ package notify
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/poller"
 )
 
 // listen makes a socket of the test's own.
@@ -22,10 +25,17 @@ func listen(t *testing.T) (address string, fd int) {
 	return address, fd
 }
 
+func serve(t *testing.T, fd int, handle func(Message)) *Server {
+	t.Helper()
+	s := Serve(new(poller.Set), fd, handle)
+	t.Cleanup(s.Close)
+	return s
+}
+
 func TestServeSaysWhoSentWhat(t *testing.T) {
 	address, fd := listen(t)
 	got := make(chan Message)
-	go NewServer(fd).Serve(func(m Message) { got <- m })
+	serve(t, fd, func(m Message) { got <- m })
 	Tell(address, "READY=1\nSTATUS=a=b", os.Getpid())
 	m := <-got
 	if m.PID != os.Getpid() || m.Text != "READY=1\nSTATUS=a=b" {
@@ -42,7 +52,7 @@ func TestAMessageStaysUntilItWasActedUpon(t *testing.T) {
 		t.Fatal(err)
 	}
 	acting, proceed := make(chan bool), make(chan bool)
-	go NewServer(fd).Serve(func(Message) {
+	serve(t, fd, func(Message) {
 		acting <- true
 		<-proceed
 	})
@@ -67,7 +77,7 @@ func TestAMessageStaysUntilItWasActedUpon(t *testing.T) {
 func TestABarrierEndsOnceEverythingBeforeItWasActedUpon(t *testing.T) {
 	address, fd := listen(t)
 	handled := make(chan string, 2)
-	go NewServer(fd).Serve(func(m Message) { handled <- m.Text })
+	serve(t, fd, func(m Message) { handled <- m.Text })
 	Tell(address, "STATUS=one", os.Getpid())
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -88,6 +98,41 @@ func TestABarrierEndsOnceEverythingBeforeItWasActedUpon(t *testing.T) {
 	unix.Close(pipe[0])
 	if got := []string{<-handled, <-handled}; !slices.Equal(got, []string{"STATUS=one", "BARRIER=1"}) {
 		t.Errorf("it handled %q before the barrier ended", got)
+	}
+}
+
+// TestCloseEndsAServerThatActs: the program may be disposed of by what it said.
+func TestCloseEndsAServerThatActs(t *testing.T) {
+	address, fd := listen(t)
+	servers, closed := make(chan *Server, 1), make(chan struct{})
+	servers <- serve(t, fd, func(Message) {
+		(<-servers).Close()
+		close(closed)
+	})
+	Tell(address, "READY=1", os.Getpid())
+	<-closed
+}
+
+// TestServersKeepNoBuffers: of 1,000 programs each has a socket.
+func TestServersKeepNoBuffers(t *testing.T) {
+	const servers = 100
+	var set poller.Set
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	goroutines := runtime.NumGoroutine()
+	for i := range servers {
+		fd, err := Listen(fmt.Sprintf("@hotinit-test/%d/%s/%d", os.Getpid(), t.Name(), i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(Serve(&set, fd, func(Message) {}).Close)
+	}
+	runtime.ReadMemStats(&after)
+	if n := runtime.NumGoroutine() - goroutines; n > 1 {
+		t.Errorf("%d servers have %d goroutines", servers, n)
+	}
+	if each := (after.TotalAlloc - before.TotalAlloc) / servers; each > 4096 {
+		t.Errorf("a server takes %d bytes", each)
 	}
 }
 

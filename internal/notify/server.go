@@ -2,9 +2,11 @@ package notify
 
 import (
 	"fmt"
-	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/poller"
 )
 
 // Listen makes the socket. address begins with "@": an abstract one needs no
@@ -27,55 +29,96 @@ func Listen(address string) (int, error) {
 }
 
 // Server receives what is sent to the socket.
-type Server struct{ file *os.File }
+type Server struct {
+	fd     int
+	source *poller.Source
 
-// NewServer takes over the socket.
-func NewServer(fd int) *Server {
-	return &Server{os.NewFile(uintptr(fd), "NOTIFY_SOCKET")}
+	mu     sync.Mutex
+	closed bool
 }
 
-// Close closes the socket, and makes Serve return.
-func (s *Server) Close() { s.file.Close() }
+// Serve takes over the socket, and has handle called with each datagram, one at a
+// time, until Close.
+func Serve(set *poller.Set, fd int, handle func(Message)) *Server {
+	s := &Server{fd: fd}
+	s.source = set.Add(fd, func(*poller.Source) bool {
+		for s.next(handle) {
+		}
+		return true
+	})
+	return s
+}
 
-// Serve calls handle with each datagram. It does not return while the socket
-// works.
-func (s *Server) Serve(handle func(Message)) {
-	raw, err := s.file.SyscallConn()
-	buf := make([]byte, 8192)
-	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
-	for err == nil {
-		var size, oobn, got int
-		var failed error
-		receive := func(flags int) {
-			err = raw.Read(func(fd uintptr) bool {
-				size, oobn, got, _, failed = unix.Recvmsg(int(fd), buf, oob, flags|unix.MSG_CMSG_CLOEXEC)
-				return failed != unix.EAGAIN
-			})
-		}
-		receive(unix.MSG_PEEK)
-		if err != nil {
-			return
-		}
-		if failed == nil {
-			// Peeking at a datagram copies its descriptors, too.
-			pid, uid, fds := sender(oob[:oobn])
-			closeAll(fds)
-			m := Message{PID: pid, UID: uid, Text: string(buf[:size])}
-			if got&unix.MSG_TRUNC != 0 {
-				// What is cut may mean something else.
-				m.Text, m.Cut = "", true
-			}
-			handle(m)
-		}
-		receive(0)
-		if failed == nil {
-			// BARRIER=1 comes with a pipe. Its sender waits until this close
-			// says that everything before it was acted upon,
-			// sd_notify_barrier(3).
-			_, _, fds := sender(oob[:oobn])
-			closeAll(fds)
-		}
+// Close closes the socket. A call of handle that goes on is not waited for.
+func (s *Server) Close() {
+	s.source.Remove()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		unix.Close(s.fd)
 	}
+}
+
+// buffers are needed for as long as a datagram is looked at.
+type buffers struct {
+	text [8192]byte // longer ones are cut
+	oob  [320]byte  // credentials and 64 descriptors; the kernel drops more
+}
+
+var pool = sync.Pool{New: func() any { return new(buffers) }}
+
+// next hands over the next datagram. It reports whether there was any.
+func (s *Server) next(handle func(Message)) bool {
+	m, err := s.peek()
+	if err == nil {
+		handle(m)
+	}
+	if err != unix.EAGAIN && err != unix.EBADF {
+		err = s.take()
+	}
+	return err != unix.EAGAIN && err != unix.EBADF
+}
+
+func (s *Server) peek() (Message, error) {
+	b := pool.Get().(*buffers)
+	defer pool.Put(b)
+	size, oobn, got, err := s.receive(b, unix.MSG_PEEK)
+	if err != nil {
+		return Message{}, err
+	}
+	// Peeking at a datagram copies its descriptors, too.
+	pid, uid, fds := sender(b.oob[:oobn])
+	closeAll(fds)
+	if got&unix.MSG_TRUNC != 0 {
+		return Message{PID: pid, UID: uid, Cut: true}, nil // what is cut may mean something else
+	}
+	return Message{PID: pid, UID: uid, Text: string(b.text[:size])}, nil
+}
+
+// take takes out what was acted upon.
+func (s *Server) take() error {
+	b := pool.Get().(*buffers)
+	defer pool.Put(b)
+	_, oobn, _, err := s.receive(b, 0)
+	if err == nil {
+		// BARRIER=1 comes with a pipe. Its sender waits until this close
+		// says that everything before it was acted upon,
+		// sd_notify_barrier(3).
+		_, _, fds := sender(b.oob[:oobn])
+		closeAll(fds)
+	}
+	return err
+}
+
+func (s *Server) receive(b *buffers, flags int) (size, oobn, got int, err error) {
+	s.mu.Lock() // a number that was closed may be another descriptor's
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, 0, 0, unix.EBADF
+	}
+	size, oobn, got, _, err = unix.Recvmsg(s.fd, b.text[:], b.oob[:], flags|unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+	return size, oobn, got, err
 }
 
 // sender returns who sent a datagram, and the descriptors that came with it.
