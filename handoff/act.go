@@ -1,7 +1,6 @@
 package handoff
 
 import (
-	"runtime/debug"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -56,17 +55,5 @@ func (s *supervisor) pause() {
 		s.acted(m.Seq)
 	})
 }
-
-// tune sets the collector for a process that is idle most of its life: its
-// periodic run would wake it every two minutes for ever. The limit has it run
-// where there is garbage.
-func tune() {
-	debug.SetGCPercent(-1)
-	tuneFor(0)
-}
-
-// tuneFor sets the limit for so many programs of files. Beyond it the collector would
-// run all the time.
-func tuneFor(programs int) { debug.SetMemoryLimit(24<<20 + int64(programs)*128<<10) }
 
 func uintptrOf(b *byte) uintptr { return uintptr(unsafe.Pointer(b)) }

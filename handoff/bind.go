@@ -90,7 +90,7 @@ func (s *program) open(pl *plan, inherited map[int]int, recorded []byte) (err er
 // describe works out what each generation gets that runs with a plan, but for sockets.
 func (s *program) describe(pl *plan, recorded []byte) (err error) {
 	c, cfg := &pl.contract, pl.cfg
-	c.Base = entry.Environ()
+	c.Base = s.environ()
 	if s.member {
 		c.Base = memberEnvironment(c.Base, cfg)
 	}

@@ -19,7 +19,8 @@ type shared struct {
 	link     *link
 	loop     *loop
 	thread   *thread
-	home     string // the directory that hotinit was started in
+	home     string          // the directory that hotinit was started in
+	environ  func() []string // what it was started with; not to be changed
 	terminal *terminal
 	logs     *logs
 	manager  *manager

@@ -168,7 +168,6 @@ func (s *supervisor) newMember(name string, pl *plan) *program {
 	p.settled = func() { s.leave(p) }
 	s.byName[name] = p
 	s.programs = append(s.programs, p)
-	tuneFor(len(s.byName))
 	p.cgroups.find(false)
 	if err := p.openNotifier(); err != nil {
 		p.line("%v; generations count as ready by --interval", err)

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"sync"
 	"time"
@@ -55,9 +56,9 @@ type program struct {
 	strangers say.Seldom // messages of processes that belong to no generation
 	odd       say.Seldom // messages of generations that are not acted upon
 
-	shellHinted bool   // hintShell has said it
-	announced   bool   // announce has said it, or there is nothing to say
-	recorded    []byte // the last record that init got
+	shellHinted bool              // hintShell has said it
+	announced   bool              // announce has said it, or there is nothing to say
+	recorded    [sha256.Size]byte // the checksum of the last record that init got
 	recordedSeq uint64
 	counts      counts
 }

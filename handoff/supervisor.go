@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/control"
+	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/kernel"
@@ -52,7 +54,7 @@ func Run(argv []string) {
 	_ = fault.At("handoff.start")
 	// The generations are started on one thread, see thread.
 	runtime.LockOSThread()
-	tune()
+	trim.Pace()
 	l, dir, records, err := connect()
 	if err != nil {
 		l.refuse(err)
@@ -71,6 +73,7 @@ func Run(argv []string) {
 		trim:     trim.Timer{Collect: 12}, // about every second swap
 		trees:    make(cgroupTrees),
 		mains:    make(map[int]*process),
+		environ:  sync.OnceValue(entry.Environ),
 		null:     -1,
 	}}
 	cfg, err := settings.Parse(argv, os.Environ())
