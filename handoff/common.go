@@ -23,6 +23,7 @@ type shared struct {
 	environ  func() []string // what it was started with; not to be changed
 	terminal *terminal
 	logs     *logs
+	liner    *liner
 	manager  *manager
 	killer   killer
 	reserve  sync.Once // threads are kept in reserve, from the first app on

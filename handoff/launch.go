@@ -40,6 +40,9 @@ func (s *starts) launch(j *job) (machine.Event, bool) {
 // start forks and executes. It runs in the loop, so that no event comes between
 // the process and the state that knows about it.
 func (s *starts) start(j *job, at located) (machine.Event, bool) {
+	if at.log >= 0 {
+		defer unix.Close(at.log)
+	}
 	select {
 	case <-j.cancel:
 		return s.refused(j, errors.New("it was stopped")), true
@@ -58,10 +61,19 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 	if s.trust != nil && !j.verified {
 		return s.refused(j, fmt.Errorf("%s was not verified, which is an error of hotinit", s.target(j))), true
 	}
+	if at.logErr != nil {
+		return s.refused(j, at.logErr), true
+	}
 	s.shareCopy(j)
 	s.logs.reopen()
-	spec, ready, err := s.spec(j, at)
+	std, written, err := s.outputs.open(s.common, j.n, at.log)
 	if err != nil {
+		return s.refused(j, err), true
+	}
+	spec, ready, err := s.spec(j, at, std)
+	if err != nil {
+		written()
+		s.outputs.drop(j.n)
 		return s.refused(j, err), true
 	}
 	key := s.keyOf(j)
@@ -91,12 +103,14 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 	var child spawn.Child
 	s.thread.do(func() { child, err = spawn.Start(spec) })
 	_ = fault.At("effect", "after", "executed")
+	written()
 	ready.closeChild()
 	if spec.Cgroup >= 0 {
 		unix.Close(spec.Cgroup)
 	}
 	if err != nil {
 		ready.close()
+		s.outputs.drop(j.n)
 		s.kept.drop(processName(j.n))
 		s.adoption.drop(j.n)
 		return s.startFailed(j, err)
@@ -108,12 +122,14 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 		_ = p.main.SignalGroup(p.group, unix.SIGKILL)
 		_ = p.main.Signal(unix.SIGKILL)
 		s.cgroups.kill(j.n)
+		s.outputs.drop(j.n)
 		s.kept.drop(processName(j.n))
 		go func() { p.main.Wait(); p.main.Close() }()
 		ready.close()
 		return s.again(j, true, fmt.Errorf("%s was replaced while it was started", s.target(j)))
 	}
 	s.processes.attach(p)
+	s.outputs.started(j.n)
 	s.probes.await(p, ready)
 	if j.source == machine.Held && s.releases.memory.store == nil {
 		s.note("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
@@ -125,7 +141,7 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 }
 
 // spec says how a generation is started.
-func (s *starts) spec(j *job, at located) (*spawn.Spec, *readiness, error) {
+func (s *starts) spec(j *job, at located, std [3]int) (*spawn.Spec, *readiness, error) {
 	ready, err := s.probes.open(j.n)
 	if err != nil {
 		return nil, nil, err
@@ -136,7 +152,7 @@ func (s *starts) spec(j *job, at located) (*spawn.Spec, *readiness, error) {
 		Argv:       slices.Clone(j.command.Argv),
 		Env:        j.env,
 		SelfPID:    j.self,
-		Files:      s.contract.Files(s.std(), ready.childFD()),
+		Files:      s.contract.Files(std, ready.childFD()),
 		Dir:        j.command.Dir,
 		Umask:      s.cfg.Umask,
 		Signals:    entry.Inherited(),

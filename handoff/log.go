@@ -2,36 +2,16 @@ package handoff
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/safepath"
 	"github.com/hotinit/hotinit/internal/say"
-	"github.com/hotinit/hotinit/internal/spawn"
-	"github.com/hotinit/hotinit/internal/words"
-	"github.com/hotinit/hotinit/reaper"
-)
-
-// logger is the command of --log-file '| command'. It reads a pipe of which
-// init keeps both ends, so that no line is lost, and nobody who writes gets
-// SIGPIPE, while the command or the handoff is started anew.
-type logger struct {
-	text   string
-	read   int           // the end that the command reads
-	stdout [2]int        // its own standard output and standard error
-	ending chan struct{} // closed when nothing is to be started any more
-	ended  chan struct{} // closed when the command has read everything
-}
-
-const (
-	logRead   = "log/read"
-	logStdout = "log/stdout/"  // and 1 or 2
-	logPID    = "log/command/" // and the command's PID
 )
 
 // logs is where hotinit and the generations write.
@@ -43,7 +23,6 @@ type logs struct {
 	path   string // of a --log-file that is not a command
 	failed bool   // opening path again failed, and was said
 	aside  aside
-	lookUp aside // for the command
 	logger *logger
 }
 
@@ -57,8 +36,8 @@ func (s *logs) open(file string) error {
 	if open >= 0 {
 		unix.Close(open) // init has it as 1 and 2, and so has this process
 	}
-	if text, ok := strings.CutPrefix(strings.TrimSpace(file), "|"); ok {
-		return s.openCommand(strings.TrimSpace(text))
+	if text, ok := isCommand(file); ok {
+		return s.openCommand(text)
 	}
 	s.path = absolute(s.home, file)
 	if open >= 0 {
@@ -69,7 +48,7 @@ func (s *logs) open(file string) error {
 }
 
 func (s *logs) openFile() error {
-	fd, err := openLog(s.path)
+	fd, err := openLog("--log-file", s.path)
 	if err != nil {
 		return err
 	}
@@ -77,10 +56,10 @@ func (s *logs) openFile() error {
 	return s.output(fd)
 }
 
-func openLog(path string) (int, error) {
+func openLog(setting, path string) (int, error) {
 	fd, err := safepath.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
 	if err != nil {
-		return -1, fmt.Errorf("cannot open --log-file %s: %w", path, err)
+		return -1, fmt.Errorf("cannot open %s %s: %w", setting, path, err)
 	}
 	return fd, nil
 }
@@ -115,7 +94,7 @@ func (s *logs) reopen() {
 			result <- opened{-1, nil}
 			return
 		}
-		fd, err := openLog(path)
+		fd, err := openLog("--log-file", path)
 		result <- opened{fd, err}
 	}, func() { // the next call looks again
 		if o := <-result; o.fd >= 0 {
@@ -137,13 +116,14 @@ func (s *logs) reopen() {
 }
 
 func (s *logs) openCommand(text string) error {
-	lg := &logger{text: text, read: s.link.take(logRead), stdout: [2]int{-1, -1}, ending: make(chan struct{}), ended: make(chan struct{})}
+	lg := &logger{text: text, called: "the command of --log-file", home: s.home, loop: s.loop, kept: s.link, name: "log/",
+		read: s.link.take("log/" + logRead), stdout: [2]int{-1, -1}, ending: make(chan struct{}), ended: make(chan struct{})}
 	s.logger = lg
 	if lg.read >= 0 {
 		for i := range lg.stdout {
-			lg.stdout[i] = s.link.take(logStdout + strconv.Itoa(i+1))
+			lg.stdout[i] = s.link.take(lg.name + logStdout + strconv.Itoa(i+1))
 		}
-		s.resumeCommand()
+		lg.begin(slices.Collect(maps.Keys(s.link.kept)))
 		return nil
 	}
 	var pipe [2]int
@@ -163,190 +143,55 @@ func (s *logs) openCommand(text string) error {
 			}
 		}
 		lg.stdout[i] = fd
-		if err := s.link.keep(logStdout+strconv.Itoa(i+1), fd); err != nil {
+		if err := s.link.keep(lg.name+logStdout+strconv.Itoa(i+1), fd); err != nil {
 			return err
 		}
 	}
-	if err := s.link.keep(logRead, lg.read); err != nil {
+	if err := s.link.keep(lg.name+logRead, lg.read); err != nil {
 		return err
 	}
-	p, err := s.startCommand()
+	p, err := lg.start()
 	if err != nil {
 		return fmt.Errorf("cannot start the command of --log-file: %w", err)
 	}
-	s.keepCommand(p)
-	go s.follow(p)
+	lg.keepCommand(p)
+	go lg.follow(p)
 	return s.output(pipe[1])
 }
-
-// resumeCommand goes on with the command that the last handoff started. There is
-// an app already, so a command that can't be started now is no reason to end.
-func (s *logs) resumeCommand() {
-	for name := range s.link.kept {
-		if text, ok := strings.CutPrefix(name, logPID); ok {
-			if pid, err := strconv.Atoi(text); err == nil {
-				go s.follow(reaper.Adopt(pid, s.link.take(name)))
-				return
-			}
-		}
-	}
-	go s.follow(nil)
-}
-
-// startCommand starts the command. It may take as long as a file system takes to
-// answer, within limits, so it does not run in the loop once there is an app.
-func (s *logs) startCommand() (*reaper.Process, error) {
-	lg := s.logger
-	argv, err := words.Split(lg.text)
-	if err != nil || strings.ContainsAny(lg.text, "<>|&;$`*?(){}[]~#") {
-		argv = []string{"sh", "-c", lg.text}
-	}
-	env := entry.Environ()
-	path, err := s.find(argv[0], env)
-	if err != nil {
-		return nil, err
-	}
-	child, err := spawn.Start(&spawn.Spec{
-		Path: path, FD: -1, Argv: argv, Env: env,
-		Files: []int{lg.read, lg.stdout[0], lg.stdout[1]},
-		Dir:   s.home, Umask: -1, Signals: entry.Inherited(),
-		Setpgid: true, Foreground: -1, Cgroup: -1,
-		Limit: executeWithin,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return reaper.Own(child.PID, child.PIDFD), nil
-}
-
-// find looks for a command in PATH.
-func (s *logs) find(name string, env []string) (string, error) {
-	type found struct {
-		path string
-		err  error
-	}
-	result := make(chan found, 1)
-	if !s.lookUp.runWithin(answersWithin, func() {
-		path, err := spawn.LookPath(name, env, s.home)
-		result <- found{path, err}
-	}, func() {}) {
-		return "", fmt.Errorf("cannot look for %s in PATH: %w", name, errSlow)
-	}
-	f := <-result
-	return f.path, f.err
-}
-
-// keepCommand has init keep what the next handoff finds the command by.
-func (s *logs) keepCommand(p *reaper.Process) {
-	if p.PIDFD() >= 0 {
-		_ = s.link.keep(logPID+strconv.Itoa(p.PID()), p.PIDFD())
-	}
-}
-
-// follow starts the command whenever it has ended, after delays that grow with
-// each try in a row. p is nil where it does not run.
-func (s *logs) follow(p *reaper.Process) {
-	lg := s.logger
-	defer close(lg.ended)
-	missing := false
-	for tries := 0; ; tries++ {
-		what := ""
-		if p != nil {
-			began := time.Now()
-			what = p.Wait().String()
-			s.loop.ask(func() { s.link.drop(logPID + strconv.Itoa(p.PID())) })
-			p.Close()
-			if time.Since(began) > longestLogDelay {
-				tries = 0
-			}
-		}
-		if !lg.pause(tries) {
-			return
-		}
-		var err error
-		if p, err = s.startCommand(); err != nil {
-			if !missing {
-				lg.sayMissing(err)
-			}
-			missing = true
-			continue
-		}
-		s.loop.ask(func() { s.keepCommand(p) })
-		if missing = false; what != "" {
-			say.Line("the command of --log-file %s; it was started again", what)
-		} else {
-			say.Note("the command of --log-file was started")
-		}
-	}
-}
-
-// sayMissing says that nobody reads the log. Standard error is the pipe that the
-// command should read, so the command's own gets the line as well.
-func (lg *logger) sayMissing(err error) {
-	text := fmt.Sprintf("the command of --log-file cannot be started: %v; it is tried again, and lines wait in a pipe meanwhile", err)
-	say.Line("%s", text)
-	say.LineTo(lg.stdout[1], "%s", text)
-}
-
-// pause waits before the next try. It reports whether there is to be one.
-func (lg *logger) pause(tries int) bool {
-	if tries > 0 {
-		late := time.NewTimer(min(100*time.Millisecond<<min(tries-1, 10), longestLogDelay))
-		defer late.Stop()
-		select {
-		case <-lg.ending:
-		case <-late.C:
-		}
-	}
-	select {
-	case <-lg.ending:
-		return false
-	default:
-		return true
-	}
-}
-
-// longestLogDelay bounds the wait before the command of --log-file is started
-// again.
-const longestLogDelay = 30 * time.Second
 
 // end waits until the command of --log-file has read everything, now that all
 // writers have ended. It runs in the loop.
 func (s *logs) end() {
 	lg := s.logger
-	if lg == nil || lg.stdout[1] < 0 {
+	if lg == nil || lg.stdout[1] < 0 || !lg.stop() {
 		return
-	}
-	select {
-	case <-lg.ending:
-		return // it was waited for
-	default:
-		close(lg.ending)
 	}
 	if err := s.output(lg.stdout[1]); err != nil {
 		return
 	}
-	s.link.drop(logRead)
-	late := time.NewTimer(logGrace)
-	defer late.Stop()
-	for {
-		select {
-		case <-lg.ended:
-			return
-		case in := <-s.loop.inputs:
-			// The verdict is given, so events change nothing; follow waits for
-			// its calls.
-			if in.call != nil {
-				in.call()
-			}
-			if in.done != nil {
-				close(in.done)
-			}
-		case <-late.C:
-			return
-		}
-	}
+	s.loop.serveUntil(logGrace, lg.ended)
 }
 
-// logGrace is how long the command of --log-file may take to read to the end.
+// endOutput waits until what was written has been read, now that all writers have
+// ended. It runs in the loop.
+func (s *supervisor) endOutput() {
+	s.liner.end()
+	all := make(chan struct{})
+	var ended []<-chan struct{}
+	for _, p := range s.programs {
+		ended = append(ended, p.outputs.end()...)
+	}
+	if len(ended) > 0 {
+		go func() {
+			for _, e := range ended {
+				<-e
+			}
+			close(all)
+		}()
+		s.loop.serveUntil(logGrace, all)
+	}
+	s.logs.end()
+}
+
+// logGrace is how long each step of this may take.
 const logGrace = 2 * time.Second

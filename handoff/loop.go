@@ -150,6 +150,29 @@ func (l *loop) take(in input) {
 	}
 }
 
+// serveUntil runs the calls that come, and drops the events, until done is closed or the
+// time is over. The verdict is given by then, so events change nothing; but what ends
+// waits for its calls.
+func (l *loop) serveUntil(limit time.Duration, done <-chan struct{}) {
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case in := <-l.inputs:
+			if in.call != nil {
+				in.call()
+			}
+			if in.done != nil {
+				close(in.done)
+			}
+		case <-late.C:
+			return
+		}
+	}
+}
+
 func (l *loop) acknowledge(seq uint64) {
 	if seq != 0 {
 		l.seq = seq

@@ -180,6 +180,7 @@ func (s *program) activate(pl *plan) {
 
 // tune is called after each event.
 func (s *program) tune(st machine.State) {
+	s.outputs.tune(st)
 	if !s.member {
 		return
 	}
@@ -326,6 +327,7 @@ func (s *program) dispose() {
 	s.queues.stop()
 	s.adoption.letAllGo()
 	s.closeNotifier()
+	s.outputs.dispose()
 	for key, b := range s.bound {
 		s.free(key, b)
 	}

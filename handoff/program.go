@@ -24,7 +24,7 @@ import (
 //	starts
 //	clients     probes
 //	queues
-//	adoption
+//	adoption    outputs
 //	processes   releases
 //	cgroups     terminal   logs
 type program struct {
@@ -36,6 +36,7 @@ type program struct {
 	adoption   *adoption
 	queues     *queues
 	starts     *starts
+	outputs    *outputs
 	deploys    *deploys
 	through    *through
 	clients    *clients
@@ -94,7 +95,8 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, fault: p.fileFault, queues: p.queues}
 	p.adoption.await = p.probes.observe
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
-	p.starts = &starts{common: c, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
+	p.outputs = &outputs{common: c, plans: func() map[string]*plan { return p.plans }, streams: make(map[int][]*stream), loggers: make(map[string]*ownLogger)}
+	p.starts = &starts{common: c, outputs: p.outputs, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
 	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients, next: p.toDeploy}
 	p.through = &through{common: c, clients: p.clients, cancels: make(map[int]chan struct{})}

@@ -207,6 +207,7 @@ func (s *program) resumeFrom(r *snapshot) error {
 			probes.await(p, probes.resume(g.N))
 		}
 	}
+	s.outputs.resume()
 	s.adoption.resume(&r.State)
 	s.through.resume(&r.State)
 	if !s.member {

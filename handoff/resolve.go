@@ -145,12 +145,15 @@ type located struct {
 	command  release.Command
 	atPath   bool // the command's path leads to what was checked
 	atReal   bool // and the path where it was checked
+	log      int  // HOTINIT_LOG_FILE, open for it, or -1
+	logErr   error
 }
 
 // locate asks. A command that hotinit does not check is executed as it was given. held
 // is the command of a Held release. It runs beside the loop.
 func (s *starts) locate(j *job, held release.Command) located {
 	at := located{command: j.command}
+	at.log, at.logErr = s.openOwn()
 	at.copied = copied(j.file)
 	switch {
 	case j.source == machine.Held:

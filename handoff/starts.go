@@ -28,6 +28,7 @@ import (
 // starts are the generations of a program that are on their way to a process.
 type starts struct {
 	*common
+	outputs   *outputs
 	cgroups   *cgroups
 	processes *processes
 	releases  *releases

@@ -69,6 +69,7 @@ func Run(argv []string) {
 		home:     dir,
 		terminal: &terminal{link: l, fd: -1},
 		logs:     &logs{link: l, loop: loop, home: dir},
+		liner:    newLiner(l, loop),
 		manager:  &manager{},
 		trim:     trim.Timer{Collect: 12}, // about every second swap
 		trees:    make(cgroupTrees),
@@ -119,7 +120,7 @@ func (s *supervisor) fail(err error) {
 
 // verdict makes init end everything and exit with status. It does not return.
 func (s *supervisor) verdict(status int, grace time.Duration) {
-	s.logs.end()
+	s.endOutput()
 	_ = s.link.SendWait(&message.Exit{Status: status, Grace: grace})
 	say.Finish()
 	os.Exit(0) // init reads what is in the socket still
@@ -154,7 +155,7 @@ func (s *supervisor) ended() {
 	for _, p := range s.programs {
 		p.adoption.end()
 	}
-	s.logs.end()
+	s.endOutput()
 	// kill(2) with -1 means all but init and the caller. Where hotinit is not PID 1,
 	// that is the whole machine, and the signal 0 finds it.
 	exit.Alone = os.Getppid() == 1 && unix.Kill(-1, 0) == unix.ESRCH
@@ -255,6 +256,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	}
 	go s.link.receive(s.signal, s.link.released()...)
 	s.upgrades.start()
+	s.liner.begin()
 	end := make(chan struct{})
 	go func() {
 		s.loop.run()

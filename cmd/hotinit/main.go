@@ -1,8 +1,9 @@
 // Command hotinit is a PID 1 for containers that starts a new generation of its
 // app, without losing a connection, when the app's executable changes.
 //
-// One executable has three roles: init, which the command line starts; the
-// handoff, which init starts; and the client of the subcommands. docs/design.md
+// One executable has four roles: init, which the command line starts; the handoff,
+// which init starts; what puts the programs' names before their lines, which the
+// handoff starts; and the client of the subcommands. docs/design.md
 // says how they work together. A hotinit that takes the place of another one is
 // init at once, whatever the command line is. A command line that asks for a text alone (--help,
 // --version) is answered here, before a second process is started.
@@ -21,6 +22,7 @@ import (
 	"github.com/hotinit/hotinit/internal/deploy"
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
+	"github.com/hotinit/hotinit/internal/lines"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/spawn"
@@ -52,6 +54,13 @@ func run(argv []string) int {
 	if text := os.Getenv(control.LeaveVariable); text != "" && len(argv) == 1 {
 		entry.Restore()
 		return control.Leave(text, os.Stdout, os.Stderr)
+	}
+	if argv[0] == lines.Name && len(argv) == 1 {
+		if err := entry.EnsureBlocked(argv); err != nil {
+			fmt.Fprintln(os.Stderr, "hotinit:", err)
+			return exitcode.Failure
+		}
+		return lines.Run()
 	}
 	isHandoff := argv[0] == pid1.Name && len(argv) > 1
 	if !isHandoff {

@@ -171,7 +171,9 @@ type Config struct {
 	PidFile    string
 	StatusFile string
 	// LogFile is a path, or "| command".
-	LogFile   string
+	LogFile string
+	// LogPrefix puts the program's name before each line that it writes.
+	LogPrefix bool
 	Daemonize bool
 
 	// Group sends relayed signals to the app's whole process group.

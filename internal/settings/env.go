@@ -81,6 +81,7 @@ type environment struct {
 	PidFile             *string `envconfig:"HOTINIT_PID_FILE" ignored:"0" split_words:"0"`
 	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE" ignored:"0" split_words:"0"`
 	LogFile             *string `envconfig:"HOTINIT_LOG_FILE" ignored:"0" split_words:"0"`
+	LogPrefix           *string `envconfig:"HOTINIT_LOG_PREFIX" ignored:"0" split_words:"0"`
 	Daemonize           *string `envconfig:"HOTINIT_DAEMONIZE" ignored:"0" split_words:"0"`
 	Subreaper           *string `envconfig:"HOTINIT_SUBREAPER" ignored:"0" split_words:"0"`
 	ParentDeathSignal   *string `envconfig:"HOTINIT_PARENT_DEATH_SIGNAL" ignored:"0" split_words:"0"`

@@ -3,6 +3,7 @@ package programs
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -64,5 +65,34 @@ func TestAHandoffThatCannotReadTheProgramsGoesOn(t *testing.T) {
 			}
 			y.stop(0)
 		})
+	}
+}
+
+// The directory of the program's own log file is the program's: it makes a link to what
+// is root's there.
+func TestAProgramCannotLeadItsLogFileElsewhere(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root has something to lose")
+	}
+	y := open(t, nil)
+	data, secret := filepath.Join(y.dir, "data"), filepath.Join(y.dir, "secret")
+	for _, err := range []error{os.Mkdir(data, 0o755), os.Chown(data, 65534, 65534), os.WriteFile(secret, []byte("root's"), 0o600)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir := y.dir; strings.Contains(dir, "/Test"); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := []string{"HOTINIT_USER=65534", "HOTINIT_LOG_FILE=data/log", "HOTINIT_INTERVAL=0"}
+	y.write("web", says("echo mine; cd "+data+"; rm log; ln -s ../secret log", own...))
+	y.Until("the link is there", func() bool { _, err := os.Readlink(filepath.Join(data, "log")); return err == nil })
+	y.write("web", says("echo yours", own...))
+	y.Line("web: generation 2 failed .*: cannot open HOTINIT_LOG_FILE .*data/log is a symbolic link")
+	y.stop(0)
+	if got := y.read("secret"); got != "root's" {
+		t.Errorf("what is root's has %q", got)
 	}
 }
