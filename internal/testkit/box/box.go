@@ -177,11 +177,15 @@ func (b *Box) Signal(s syscall.Signal) {
 	b.SignalTo(b.PID(), s)
 }
 
-// SignalTo sends a signal to a process, by its PID outside.
+// SignalTo sends a signal to a process, by its PID outside. One that is to stop it
+// has done so then: until that a thread of it may go on for a while.
 func (b *Box) SignalTo(pid int, s syscall.Signal) {
 	b.t.Helper()
 	if err := unix.Kill(pid, s); err != nil {
 		b.t.Fatalf("cannot send %s to process %d: %v\noutput:\n%s", unix.SignalName(s), pid, err, b.Output)
+	}
+	if s == unix.SIGSTOP {
+		b.Until("the process has stopped", func() bool { return stopped(pid) })
 	}
 }
 

@@ -126,6 +126,22 @@ func (b *Box) Handoff() Process {
 	return handoff
 }
 
+// stopped reports whether no thread of a process runs: each is stopped, or has ended.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		state := stat[bytes.LastIndexByte(stat, ')')+1:]
+		if !bytes.ContainsAny(state[:min(2, len(state))], "TtZX") {
+			return false
+		}
+	}
+	return true
+}
+
 // Until waits until a condition holds that no event tells of: what /proc
 // shows. It looks at growing distances.
 func (b *Box) Until(what string, holds func() bool) {
