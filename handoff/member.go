@@ -264,10 +264,17 @@ func (s *program) free(key string, b *boundSocket) {
 // revise takes in that the program's file says something else.
 func (s *program) revise(pl *plan) {
 	if same := s.plans[pl.hash]; same != nil {
+		same.cfg.After, same.cfg.Essential, same.text = pl.cfg.After, pl.cfg.Essential, pl.text
 		pl = same
 	}
 	s.plans[pl.hash] = pl
 	s.next, s.failed, s.fresh = pl, "", true
+}
+
+// moves takes in that the program's file says another place among the others. Nothing
+// of a generation follows from that, so the plan stays.
+func (s *program) moves(d *programs.Definition) {
+	s.next.cfg.After, s.next.cfg.Essential, s.next.text = d.Config.After, d.Config.Essential, d.Text
 }
 
 // swap starts a generation with the settings that the file says now.

@@ -197,6 +197,7 @@ func (s *supervisor) apply(set *programs.Set) {
 	for _, name := range set.Names() {
 		d := set.Programs[name]
 		p := s.byName[name]
+		same := false // but for its place
 		switch {
 		case s.app != nil && name == s.app.name:
 			continue // said by sayFaults
@@ -210,11 +211,16 @@ func (s *supervisor) apply(set *programs.Set) {
 		case d.Hash != p.next.hash:
 			p.revise(planOf(s.home, d))
 			p.ticked = time.Time{}
+		case !slices.Equal(d.Config.After, p.next.cfg.After) || d.Config.Essential != p.next.cfg.Essential:
+			same = true
+			p.moves(d)
 		default:
 			continue
 		}
 		s.reschedule(p, now)
-		ev.Set = append(ev.Set, s.spec(p))
+		spec := s.spec(p)
+		spec.Same = same
+		ev.Set = append(ev.Set, spec)
 	}
 	s.set = set
 	if len(ev.Set) > 0 || len(ev.Gone) > 0 {

@@ -151,7 +151,7 @@ func (d *Dir) file(dir *safepath.Dir, file, program string) *entry {
 		return e
 	}
 	if e.def, e.err = Parse(d.Base, program, path, text); e.err == nil {
-		if old := d.read[file]; old != nil && old.def != nil && old.def.Hash == e.def.Hash {
+		if old := d.read[file]; old != nil && old.def != nil && old.def.Same(e.def) {
 			e.def = old.def // as it was
 		}
 	}

@@ -17,7 +17,8 @@ import (
 // Definition is what one file says.
 type Definition struct {
 	Name   string
-	Hash   string           // names what it says: a comment that changes does not change it
+	Hash   string           // names what it says, but for Place: a comment that changes does not change it
+	Place  string           // names what it says of the program's place among the others
 	Text   []byte           // the file
 	Config *settings.Config // what the program is to run with
 }
@@ -40,14 +41,20 @@ func Parse(base *settings.Config, name, file string, text []byte) (*Definition, 
 		}
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return &Definition{Name: name, Hash: hash(variables), Text: text, Config: config}, nil
+	return &Definition{Name: name, Hash: hash(variables, false), Place: hash(variables, true), Text: text, Config: config}, nil
 }
 
-// hash names what variables say, whatever their order.
-func hash(variables []settings.Variable) string {
+// Same reports whether two files say the same.
+func (d *Definition) Same(o *Definition) bool { return d.Hash == o.Hash && d.Place == o.Place }
+
+// hash names what variables say, whatever their order: those of the program's place
+// among the others, which make no difference to what runs, or all the others.
+func hash(variables []settings.Variable, place bool) string {
 	last := make(map[string]string, len(variables))
 	for _, v := range variables {
-		last[v.Name] = v.Value
+		if (v.Name == settings.AfterVariable || v.Name == settings.EssentialVariable) == place {
+			last[v.Name] = v.Value
+		}
 	}
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(last)) {

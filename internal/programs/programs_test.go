@@ -64,6 +64,27 @@ func TestAnErrorNamesFileLineVariableValueAndWhatIsAllowed(t *testing.T) {
 	}
 }
 
+// TestAnotherPlaceIsTheSameProgram: what runs is not replaced for it.
+func TestAnotherPlaceIsTheSameProgram(t *testing.T) {
+	b := base(t, "--programs", "d")
+	parse := func(text string) *Definition {
+		d, err := Parse(b, "web", "web.env", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	one := parse("HOTINIT_COMMAND=x\n")
+	for _, text := range []string{"HOTINIT_AFTER=db\n", "HOTINIT_ESSENTIAL=yes\n"} {
+		if d := parse("HOTINIT_COMMAND=x\n" + text); d.Hash != one.Hash || d.Same(one) {
+			t.Errorf("%q makes it another program, or is not seen", text)
+		}
+	}
+	if d := parse("HOTINIT_COMMAND=x\nHOTINIT_RUN=once\n"); d.Hash == one.Hash {
+		t.Error("HOTINIT_RUN is no news")
+	}
+}
+
 func TestACommentOrTheOrderChangesNothing(t *testing.T) {
 	b := base(t, "--programs", "d")
 	hash := func(text string) string {

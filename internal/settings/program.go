@@ -34,6 +34,12 @@ type Variable struct {
 // CommandVariable is the one that only a program's file has.
 const CommandVariable = prefix + "COMMAND"
 
+// These say where a program is among the others, and nothing of what runs.
+const (
+	AfterVariable     = prefix + "AFTER"
+	EssentialVariable = prefix + "ESSENTIAL"
+)
+
 // VariableError is a variable of a program's file that cannot be used.
 type VariableError struct {
 	Line int

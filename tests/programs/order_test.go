@@ -56,6 +56,30 @@ func TestProgramsStartInOrderAndStopInReverse(t *testing.T) {
 	}
 }
 
+// A program whose file gets another HOTINIT_AFTER runs on, and is stopped by its new place.
+func TestAnotherPlaceDoesNotReplaceWhatRuns(t *testing.T) {
+	y := open(t, map[string]string{"web": sh(lives("web")), "db": sh(lives("db"))})
+	y.Line("^web runs")
+	y.Line("^db runs")
+	y.write("web", sh(lives("web"), "HOTINIT_AFTER=db nosuch"))
+	y.Until("the new place is seen", func() bool {
+		_, text := y.ask("status", "web")
+		return strings.Contains(text, "the next start waits for nosuch")
+	})
+	y.KillHandoff()
+	y.write("web", sh(lives("web"), "HOTINIT_AFTER=db"))
+	y.Until("the last place is seen", func() bool {
+		_, text := y.ask("status", "web")
+		return strings.Contains(text, "generation 1") && !strings.Contains(text, "nosuch")
+	})
+	y.stop(0)
+	got := y.said()
+	slices.Sort(got[:2]) // they start side by side
+	if want := []string{"db runs", "web runs", "web ends", "db ends"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q; output:\n%s", got, want, y.Output)
+	}
+}
+
 func TestAFileMendsACircleAndAnUnknownName(t *testing.T) {
 	y := open(t, map[string]string{
 		"lost": sh(lives("lost"), "HOTINIT_AFTER=late"),
