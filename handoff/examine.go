@@ -51,7 +51,7 @@ func (s *starts) open(j *job) error {
 		if j.file, err = release.Open(target, opts); err != nil {
 			status := exitcode.NotExecutable
 			switch {
-			case errors.Is(err, unix.EAGAIN):
+			case errors.Is(err, unix.EAGAIN), j.short(err):
 				return err
 			case errors.Is(err, unix.ENOENT):
 				status = exitcode.NotFound

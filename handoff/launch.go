@@ -68,13 +68,13 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 	s.logs.reopen()
 	std, written, err := s.outputs.open(s.common, j.n, at.log)
 	if err != nil {
-		return s.refused(j, err), true
+		return s.unprepared(j, err)
 	}
 	spec, ready, err := s.spec(j, at, std)
 	if err != nil {
 		written()
 		s.outputs.drop(j.n)
-		return s.refused(j, err), true
+		return s.unprepared(j, err)
 	}
 	key := s.keyOf(j)
 	p := &process{n: j.n, plan: s.plan, since: time.Now()}
@@ -220,7 +220,7 @@ func (s *starts) startFailed(j *job, err error) (machine.Event, bool) {
 		switch {
 		case s.adoption.unfiltered(e, s.plan):
 			return s.launch(j)
-		case e.Op == "fork" && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM):
+		case e.Op == "fork" && (e.Err == unix.EAGAIN || e.Err == unix.ENOMEM || j.short(err)):
 			return s.again(j, false, err)
 		case e.Op == "exec" && e.Err == unix.ENOEXEC && j.file != nil && j.file.Doubt != "":
 			return s.refused(j, &refusal{exitcode.NotExecutable, fmt.Sprintf("%s: %s", s.target(j), j.file.Doubt)}), true
@@ -229,6 +229,20 @@ func (s *starts) startFailed(j *job, err error) (machine.Event, bool) {
 			return s.again(j, true, err)
 		}
 		return s.refused(j, exitRefusal(err)), true
+	}
+	return s.refused(j, err), true
+}
+
+// short reports whether a start failed for want of descriptors. It may pass, and the
+// release is not to blame for it; but a first start has nothing to wait for.
+func (j *job) short(err error) bool {
+	return j.n > 1 && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE))
+}
+
+// unprepared decides what follows where a start could not be prepared.
+func (s *starts) unprepared(j *job, err error) (machine.Event, bool) {
+	if j.short(err) {
+		return s.again(j, false, err)
 	}
 	return s.refused(j, err), true
 }

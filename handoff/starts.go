@@ -204,7 +204,7 @@ func (s *starts) examined(j *job, err error) (machine.Event, bool) {
 	case err == nil:
 		s.releases.take(j)
 		return s.launch(j)
-	case errors.Is(err, errBusy), errors.Is(err, unix.EAGAIN):
+	case errors.Is(err, errBusy), errors.Is(err, unix.EAGAIN), j.short(err):
 		return s.again(j, true, fmt.Errorf("%s: %w", s.target(j), err))
 	}
 	return s.refused(j, err), true

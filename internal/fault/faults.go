@@ -35,6 +35,8 @@ var (
 //	exit   exits with status 3
 //	hang   stops the goroutine for ever
 //	wait   stops it until there is such a file again
+//	late   stops it for two seconds
+//	stop   stops the process by SIGSTOP
 //	fail   goes on, and At returns an error
 func At(words ...string) error {
 	path := os.Getenv("_HOTINIT_FAULT")
@@ -58,6 +60,12 @@ func At(words ...string) error {
 		os.Exit(3)
 	case "hang":
 		time.Sleep(forever)
+	case "late":
+		time.Sleep(2 * time.Second)
+		return nil
+	case "stop":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		return nil
 	case "wait":
 		for _, err := safepath.Stat(path); err != nil; _, err = safepath.Stat(path) {
 			time.Sleep(time.Millisecond)

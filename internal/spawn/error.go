@@ -83,6 +83,8 @@ func (e *Error) hint() string {
 	switch {
 	case e.Op == "fork" && e.Err == unix.EAGAIN:
 		return "the limit of processes is reached: see ulimit -u and the cgroup's pids.max"
+	case e.Op == "fork" && (e.Err == unix.EMFILE || e.Err == unix.ENFILE):
+		return "the limit of open files is reached: see ulimit -n and fs.file-max"
 	case e.Op == "fork" && e.Err == unix.ENOMEM:
 		return "memory is short"
 	case e.Op == "exec" && e.Err == unix.ENOENT:

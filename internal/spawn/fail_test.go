@@ -191,3 +191,27 @@ func TestAChildThatIsStoppedIsKilledAtTheLimit(t *testing.T) {
 		runtime.Gosched()
 	}
 }
+
+// This process may be given no time: that is not the child's fault, which has executed
+// its program meanwhile, or waits for what Forked does.
+func TestAChildIsNotKilledForTheTimeOfItsParent(t *testing.T) {
+	pause := func() { time.Sleep(500 * time.Millisecond) }
+	for name, slow := range map[string]func(s *Spec){
+		"before it may execute": func(s *Spec) { s.Forked = func(Child) { pause() } },
+		"while it executes":     func(s *Spec) { s.Meanwhile = pause },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := spec(t, "")
+			s.Limit = 250 * time.Millisecond
+			s.Path, s.Argv = "/bin/sh", []string{"sh", "-c", "exit 7"}
+			slow(s)
+			c, err := Start(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ws := wait(t, c); ws.ExitStatus() != 7 {
+				t.Errorf("it ended with %#x", ws)
+			}
+		})
+	}
+}

@@ -224,12 +224,12 @@ func fdTableSize() int {
 }
 
 // readReport reads the child's report of a failure, or the end of the pipe, which
-// execve(2) closes. It closes fd. Go's poller waits for the pipe: a blocking read
+// execve(2) closes. It calls last, and closes fd. Go's poller waits for the pipe: a blocking read
 // would cost another thread.
-func readReport(fd int) (stage, unix.Errno, bool) {
+func readReport(fd int, last func()) (stage, unix.Errno, bool) {
 	_ = unix.SetNonblock(fd, true)
 	file := os.NewFile(uintptr(fd), "report")
-	defer func() { _ = file.Close() }()
+	defer func() { last(); _ = file.Close() }()
 	var b [reportBytes]byte
 	n, err := file.Read(b[:])
 	for errors.Is(err, unix.EAGAIN) { // the poller could not add the descriptor

@@ -164,15 +164,12 @@ func (im *image) start() (Child, error) {
 		_ = unix.Close(filter[1])
 	}
 	syscall.ForkLock.Unlock()
-	inTime := func() bool { return true }
-	if e == 0 && im.spec.Limit > 0 {
-		// The child is this process's and was not waited for, so the PID is its.
-		limit := time.AfterFunc(im.spec.Limit, func() { _ = unix.Kill(int(pid), unix.SIGKILL) })
-		inTime = limit.Stop
-	}
+	limit := &patience{pid: int(pid), report: report[0], d: im.spec.Limit}
 	if im.filter != nil {
 		if e == 0 {
+			limit.begin()
 			im.listener = receiveListener(filter[0])
+			limit.pause()
 		}
 		_ = unix.Close(filter[0])
 	}
@@ -180,6 +177,9 @@ func (im *image) start() (Child, error) {
 		im.spec.Forked(im.born(pid))
 		// The pipe is empty and the child reads it, so this cannot fail.
 		_, _ = unix.Write(gate[1], []byte{1})
+	}
+	if e == 0 {
+		limit.begin()
 	}
 	if e == 0 && im.spec.Meanwhile != nil {
 		im.spec.Meanwhile()
@@ -191,9 +191,9 @@ func (im *image) start() (Child, error) {
 	}
 
 	child := im.born(pid)
-	st, e, failed := readReport(report[0])
+	st, e, failed := readReport(report[0], limit.end)
 	runtime.KeepAlive(im) // the child was using it until now
-	if !inTime() {
+	if limit.late {
 		go child.collect() // which waits, where it cannot be killed either
 		return fail(stageExec, unix.ETIMEDOUT)
 	}

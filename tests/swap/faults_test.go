@@ -57,15 +57,20 @@ func faultyHotinit(t *testing.T) string {
 // now, and returns a function that reports whether it was.
 func killAt(t *testing.T, file, point string, nth int) (killed func() bool) {
 	t.Helper()
-	// Whoever reads it finds all of it.
-	err := os.WriteFile(file+".new", fmt.Appendf(nil, "1.0.0 effect.%s kill %d", point, nth), 0o644)
+	tell(t, file, fmt.Sprintf("1.0.0 effect.%s kill %d", point, nth))
+	return func() bool { return errors.Is(os.Remove(file), fs.ErrNotExist) }
+}
+
+// tell writes what package fault reads. Whoever reads it finds all of it.
+func tell(t *testing.T, file, text string) {
+	t.Helper()
+	err := os.WriteFile(file+".new", []byte(text), 0o644)
 	if err == nil {
 		err = os.Rename(file+".new", file)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func() bool { return errors.Is(os.Remove(file), fs.ErrNotExist) }
 }
 
 // points returns those before and after each of the kinds of effects.
@@ -191,6 +196,39 @@ func TestKillingTheHandoffBeforeAndAfterEachEffectLosesNothing(t *testing.T) {
 			if d.end == nil { // a candidate that exits at once says nothing
 				once(t, s.Box, s.Path)
 			}
+			s.Stop(0)
+		})
+	}
+}
+
+// A handoff that is stopped does not act on the next signal: init ends it, and the
+// next one goes on. One that gets no time for seconds goes on by itself.
+func TestAHandoffThatIsStoppedOrStarvedAtAnEffectLosesNothing(t *testing.T) {
+	few := map[string][]string{"stop": {"after.forked"}, "late": {"before.prepare", "after.record", "before.tell"}}
+	for action, at := range few {
+		if everyFault {
+			at = points(deaths[0].kinds)
+		}
+		t.Run(action, func(t *testing.T) {
+			s, file := faulty(t, site.Options{})
+			l := load.Start(load.Options{Address: s.Address})
+			n := settled(s)
+			for _, point := range at {
+				tell(t, file, "1.0.0 effect."+point+" "+action)
+				s.Signal(unix.SIGHUP)
+				s.Until("it comes to "+point, func() bool { _, err := os.Stat(file); return err != nil })
+				if action == "stop" {
+					s.Signal(unix.SIGWINCH)
+					s.Line("did not act on a signal for 5s")
+				}
+				s.Becomes(n+1, "current")
+				if now := settled(s); now != n+1 {
+					t.Fatalf("at %s: generation %d serves, want %d\noutput:\n%s", point, now, n+1, s.Output)
+				}
+				n++
+			}
+			lossless(t, s.Box, l)
+			once(t, s.Box, s.Path)
 			s.Stop(0)
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hotinit/hotinit/listener"
@@ -27,6 +28,20 @@ func serve(version string, given *Given, t talents) error {
 	told := terminated(func() { log.Print("told to go") })
 	if t.term == "exit" {
 		context.AfterFunc(told, func() { os.Exit(t.status) })
+	}
+	if t.term == "shutdown" {
+		// Of the socket that all generations share. For hotinit's sake it does nothing.
+		context.AfterFunc(told, func() { log.Printf("shut down its socket: %v", unix.Shutdown(3, unix.SHUT_RDWR)) })
+	}
+	if t.flood {
+		go func() {
+			line := []byte(strings.Repeat("flood ", 20) + "\n")
+			for {
+				if _, err := os.Stdout.Write(line); err != nil {
+					return
+				}
+			}
+		}()
 	}
 	if t.hang == "deaf" {
 		// Go's runtime waits on the listener, for there is something else to wait
@@ -68,6 +83,10 @@ func serve(version string, given *Given, t talents) error {
 		return err
 	}
 	sockets.Wait()
+	if t.term == "hang" {
+		log.Print("hangs")
+		select {}
+	}
 	// Serve hears of SIGTERM by itself and may be done before the line about it
 	// is written, which would then never be. Tests send no other signal.
 	<-told.Done()
