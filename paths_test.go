@@ -193,7 +193,7 @@ func TestTheTestsThatTheDocsNameAreThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []string{"docs/security.md", "docs/compatibility.md"} {
+	for _, page := range []string{"docs/security.md", "docs/compatibility.md", "docs/faults.md"} {
 		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -103,6 +103,24 @@ func TestItWorksWithoutNewSystemCalls(t *testing.T) {
 	})
 }
 
+// Each of the calls that a kernel or a sandbox may not have is missing alone.
+func TestItWorksWithoutAnyOneNewSystemCall(t *testing.T) {
+	t.Parallel()
+	for name, number := range map[string]int{
+		"pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL, "clone3": unix.SYS_CLONE3,
+		"close_range": unix.SYS_CLOSE_RANGE, "openat2": unix.SYS_OPENAT2, "statx": unix.SYS_STATX,
+		"faccessat2": unix.SYS_FACCESSAT2, "memfd_create": unix.SYS_MEMFD_CREATE, "execveat": unix.SYS_EXECVEAT,
+	} {
+		for _, e := range []unix.Errno{unix.ENOSYS, unix.EPERM} {
+			t.Run(name+" "+unix.ErrnoName(e), func(t *testing.T) {
+				t.Parallel()
+				address := box.Address()
+				works(t, around(t, []string{"without", itoa(number), itoa(int(e))}, "--port", address, "--", box.App), address)
+			})
+		}
+	}
+}
+
 // Everything that is made, checked, copied and written is, whatever the calls
 // for it are. A private copy is executed by execveat(2), which the profiles of
 // onOldKernels without a number forbid.

@@ -443,6 +443,17 @@ static int forbid(int error) {
 	return install(sizeof filter / sizeof *filter, filter);
 }
 
+// One call alone is missing, or forbidden.
+static int without(int number, int error) {
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	return install(sizeof filter / sizeof *filter, filter);
+}
+
 static int twice(void) {
 	static char *odd[] = { "TWICE=1", "=nameless", "valueless", "TWICE=2", "TWICE=1" };
 	size_t n = 0, more = sizeof odd / sizeof *odd;
@@ -552,6 +563,8 @@ int main(int argc, char **argv) {
 		return deny(1) ? 99 : execute(argv + 2);
 	if (!strcmp(what, "forbid") && argc > 3)
 		return forbid(atoi(argv[2])) ? 99 : execute(argv + 3);
+	if (!strcmp(what, "without") && argc > 4)
+		return without(atoi(argv[2]), atoi(argv[3])) ? 99 : execute(argv + 4);
 	if (!strcmp(what, "twice") && argc > 2)
 		return twice() ? 99 : execute(argv + 2);
 	if (!strcmp(what, "fill") && argc > 2)
