@@ -25,6 +25,7 @@ type members struct {
 	set    *programs.Set    // what the directory said last
 	unread error            // why it said nothing yet
 	faults map[string]error // files that cannot be used, as was said
+	few    string           // that there may be too few open files, as was said
 }
 
 // openPrograms reads the directory for the first time. What runs already runs on where
@@ -223,9 +224,40 @@ func (s *supervisor) apply(set *programs.Set) {
 		ev.Set = append(ev.Set, spec)
 	}
 	s.set = set
+	s.sayFew()
 	if len(ev.Set) > 0 || len(ev.Gone) > 0 {
 		s.happens(ev)
 	}
+}
+
+// Descriptors that each of the two processes has open: of a program that runs its
+// process, NOTIFY_SOCKET, release and notified calls, and of its own. One more for each
+// socket, and three for a swap, are not counted.
+const (
+	filesEach = 4
+	filesOwn  = 30
+)
+
+// sayFew says once that there may not be as many open files as the programs need.
+func (s *supervisor) sayFew() {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return
+	}
+	text := fewFiles(len(s.byName), limit.Cur)
+	if text != "" && s.few == "" {
+		say.Line("%s", text)
+	}
+	s.few = text
+}
+
+func fewFiles(programs int, limit uint64) string {
+	needed := uint64(filesEach*programs + filesOwn)
+	if needed <= limit {
+		return ""
+	}
+	fit := (max(limit, filesOwn) - filesOwn) / filesEach
+	return fmt.Sprintf("%d programs need about %d open files, and the limit is %d, which is enough for %d: the others are tried again and again. Raise the hard limit (docker run --ulimit nofile=%[2]d, LimitNOFILE=%[2]d)", programs, needed, limit, fit)
 }
 
 // sayFaults says once what is wrong with the files.

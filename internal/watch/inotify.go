@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"slices"
 	"sync"
 
@@ -35,22 +35,24 @@ type watch struct {
 	interests []interest
 }
 
-// The queue is the process's one inotify instance and the table of interests.
-// Its goroutine translates kernel reports into notes. Most reports concern no
-// target and are dropped without an allocation.
+// The queue is one watcher's table of interests. It translates kernel reports into
+// notes. Most reports concern no target and are dropped without an allocation.
 type queue struct {
 	wants func(target int, dir, name string, isDir bool) bool // of a tree
-	calls calls
+	hub   *hub
 	out   chan<- []note
 	done  <-chan struct{}
 
 	mu      sync.Mutex
-	file    *os.File // nil: no inotify (yet)
-	fd      int
+	closed  bool
 	byInode map[inode]*watch
 	byWD    map[int32]*watch
 	adding  int // watches being added: reports of unknown descriptors may be theirs
-	targets int
+	scratch []note
+	waiting []note // not taken by the loop yet, one of each target at most
+	sending bool
+
+	concerned bool // guarded by hub.mu
 }
 
 // calls are the system calls that tests make fail.
@@ -88,37 +90,28 @@ func (r role) mask() uint32 {
 	return maskStep
 }
 
-func newQueue(targets int, c calls, out chan<- []note, done <-chan struct{}) *queue {
+func newQueue(targets int, h *hub, out chan<- []note, done <-chan struct{}) *queue {
 	return &queue{
-		calls: c, out: out, done: done, targets: targets, fd: -1,
+		hub: h, out: out, done: done, scratch: make([]note, targets),
 		byInode: map[inode]*watch{}, byWD: map[int32]*watch{},
 	}
-}
-
-// start makes the inotify instance unless there is one.
-func (q *queue) start() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.file != nil {
-		return nil
-	}
-	fd, err := q.calls.init()
-	if err != nil {
-		return err
-	}
-	// Non-blocking, hence in the runtime's poller: a Read parks the goroutine
-	// and no thread. Never call Fd() on it, that would make it blocking.
-	q.fd, q.file = fd, os.NewFile(uintptr(fd), "inotify")
-	go q.read(q.file)
-	return nil
 }
 
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.file != nil {
-		q.file.Close()
+	q.closed = true
+	q.hub.leave(q, slices.Collect(maps.Keys(q.byWD)))
+}
+
+// join begins to hear, and reports whether q is open.
+func (q *queue) join() (bool, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false, nil
 	}
+	return true, q.hub.join(q)
 }
 
 // What the kernel means when a limit of inotify is reached.
@@ -151,7 +144,7 @@ func limitOf(err error) error {
 // those without an interest. added reports whether a watch is new: a change may
 // have happened before it was set, so the caller looks again.
 func (q *queue) apply(target int, needs []need) (added bool, err error) {
-	if err := q.start(); err != nil {
+	if open, err := q.join(); !open || err != nil {
 		return false, limitError(err)
 	}
 	// What target wants to hear, an inode at a time.
@@ -175,7 +168,6 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 
 	var missing []*wanted
 	q.mu.Lock()
-	fd := q.fd
 	for _, w := range order {
 		if p := q.byInode[w.inode]; p == nil || p.mask&w.mask != w.mask {
 			missing = append(missing, w)
@@ -190,7 +182,7 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 		if w.role != roleFile {
 			mask |= unix.IN_ONLYDIR
 		}
-		wd, aerr := q.calls.add(fd, w.path, mask)
+		wd, aerr := q.hub.add(q, w.path, mask)
 		if aerr == unix.ENOENT || aerr == unix.ENOTDIR {
 			added = true // it is going: look again
 			continue
@@ -203,7 +195,7 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 		}
 		added = true
 		q.mu.Lock()
-		q.insert(int32(wd), w.inode, w.mask)
+		q.insert(wd, w.inode, w.mask)
 		q.mu.Unlock()
 	}
 
@@ -218,7 +210,7 @@ func (q *queue) apply(target int, needs []need) (added bool, err error) {
 		if len(p.interests) == 0 {
 			delete(q.byInode, at)
 			delete(q.byWD, p.wd)
-			unix.InotifyRmWatch(fd, uint32(p.wd))
+			q.hub.remove(q, p.wd)
 		}
 	}
 	return added, err
@@ -247,31 +239,59 @@ func (q *queue) insert(wd int32, at inode, mask uint32) {
 	p.mask |= mask
 }
 
-// read runs until the file is closed.
-func (q *queue) read(f *os.File) {
-	buf := make([]byte, 16<<10)
-	bits := make([]note, q.targets)
+// report has the loop told of what concerns it. It does not wait for the loop, for
+// other watchers' reports come by the same way.
+func (q *queue) report(batch []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	notes := q.translate(batch, q.scratch)
+	if notes == nil || q.closed {
+		return
+	}
+	q.waiting = merge(q.waiting, notes)
+	if !q.sending {
+		q.sending = true
+		go q.send()
+	}
+}
+
+// send hands over what waits.
+func (q *queue) send() {
 	for {
-		n, err := f.Read(buf)
-		if n > 0 {
-			if notes := q.translate(buf[:n], bits); notes != nil {
-				select {
-				case q.out <- notes:
-				case <-q.done:
-					return
-				}
-			}
+		q.mu.Lock()
+		notes := q.waiting
+		q.waiting = nil
+		q.sending = len(notes) > 0
+		q.mu.Unlock()
+		if len(notes) == 0 {
+			return
 		}
-		if err != nil {
-			return // closed: inotify(7) has no other error that lasts
+		select {
+		case q.out <- notes:
+		case <-q.done:
+			return
 		}
 	}
+}
+
+// merge adds notes to those that wait: at most one of a target.
+func merge(waiting, notes []note) []note {
+	for _, n := range notes {
+		i := slices.IndexFunc(waiting, func(w note) bool { return w.target == n.target })
+		if i < 0 {
+			waiting = append(waiting, n)
+			continue
+		}
+		waiting[i].finished = waiting[i].finished || n.finished
+	}
+	return waiting
 }
 
 const overflow = -1 // as a note's target: reports were lost, look at everything
 
 // translate turns a batch of reports into at most one note a target, and nil
-// where nobody is concerned. scratch has a place for each target.
+// where nobody is concerned. scratch has a place for each target. Who calls it holds
+// q.mu.
 func (q *queue) translate(batch []byte, scratch []note) []note {
 	for i := range scratch {
 		scratch[i] = note{target: overflow}
@@ -287,7 +307,6 @@ func (q *queue) translate(batch []byte, scratch []note) []note {
 		n.finished = n.finished || finished
 	}
 	lost := false
-	q.mu.Lock()
 	for len(batch) >= unix.SizeofInotifyEvent {
 		wd := int32(binary.NativeEndian.Uint32(batch))
 		mask := binary.NativeEndian.Uint32(batch[4:])
@@ -325,7 +344,6 @@ func (q *queue) translate(batch []byte, scratch []note) []note {
 			}
 		}
 	}
-	q.mu.Unlock()
 	if lost {
 		return []note{{target: overflow}}
 	}

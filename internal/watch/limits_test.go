@@ -165,7 +165,7 @@ func TestLostReportsAreMadeUpFor(t *testing.T) {
 }
 
 func TestReportsOfNoInterestAllocateNothing(t *testing.T) {
-	q := newQueue(1, realCalls, nil, nil)
+	q := newQueue(1, newHub(realCalls), nil, nil)
 	q.insert(7, inode{1, 1}, maskFinal)
 	q.byWD[7].interests = []interest{{target: 0, name: "server", role: roleFinal}}
 	batch := make([]byte, 0, 4096)
@@ -186,7 +186,7 @@ func TestReportsOfNoInterestAllocateNothing(t *testing.T) {
 }
 
 func TestABrokenReportIsNotReadBeyondItsEnd(t *testing.T) {
-	q := newQueue(1, realCalls, nil, nil)
+	q := newQueue(1, newHub(realCalls), nil, nil)
 	e := make([]byte, unix.SizeofInotifyEvent)
 	e[12] = 255
 	for n := range len(e) + 1 {

@@ -33,12 +33,12 @@ func play(t *testing.T, o Options, test func(s *stage)) {
 			defer s.mu.Unlock()
 			s.logs = append(s.logs, text)
 		}
-		l, err := newLoop(o, realCalls)
+		l, err := newLoop(o, newHub(realCalls))
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.loop = l
-		l.mounted = func(chan<- struct{}, <-chan struct{}) {}
+		l.mounted = func(chan<- struct{}) func() { return func() {} }
 		l.eyes = s.look
 		go l.run()
 		defer l.Close()
@@ -334,7 +334,7 @@ func TestLoopRefusesOnceAndGoesOn(t *testing.T) {
 
 func TestLoopClosesWhileALookHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, err := newLoop(Options{Command: "/app/server"}, realCalls)
+		l, err := newLoop(Options{Command: "/app/server"}, newHub(realCalls))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -344,7 +344,7 @@ func TestLoopClosesWhileALookHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 		hang := make(chan struct{})
-		l.mounted = func(chan<- struct{}, <-chan struct{}) {}
+		l.mounted = func(chan<- struct{}) func() { return func() {} }
 		l.eyes = func(query) view {
 			<-hang
 			return view{file: f}

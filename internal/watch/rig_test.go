@@ -97,7 +97,7 @@ func (r *rig) start(o Options, c calls, running func(*loop)) {
 	if o.Settle == 0 {
 		o.Settle = 30 * time.Millisecond
 	}
-	l, err := newLoop(o, c)
+	l, err := newLoop(o, newHub(c))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func (r *rig) start(o Options, c calls, running func(*loop)) {
 		l.now = r.clock.now
 		// The first look at the mounts would have everything gone through
 		// once more, at a time that no test knows.
-		l.mounted = func(chan<- struct{}, <-chan struct{}) {}
+		l.mounted = func(chan<- struct{}) func() { return func() {} }
 		r.listen()
 	}
 	if l.cmd != nil {

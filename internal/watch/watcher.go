@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -78,7 +77,7 @@ type Watcher struct {
 // there is to compare with; of Paths, what has changed since o.Before counts, or what changes
 // from now on.
 func New(o Options) (*Watcher, error) {
-	l, err := newLoop(o, realCalls)
+	l, err := newLoop(o, all)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +130,7 @@ type loop struct {
 	said    map[string]bool
 	failing map[int]bool    // targets whose watches could not be set
 	refused map[string]bool // what was said of them since all were set
-	mounted func(out chan<- struct{}, stop <-chan struct{})
+	mounted func(out chan<- struct{}) (end func())
 	since   time.Duration // when the first of what wants a new generation was found
 	release *Event        // not taken yet
 	changes []*Event      // likewise, at most one for each of trees
@@ -145,7 +144,7 @@ type answer struct {
 	scan   scan // of a tree
 }
 
-func newLoop(o Options, c calls) (*loop, error) {
+func newLoop(o Options, h *hub) (*loop, error) {
 	if o.Settle <= 0 {
 		o.Settle = DefaultSettle
 	}
@@ -157,13 +156,13 @@ func newLoop(o Options, c calls) (*loop, error) {
 			events: make(chan Event), running: make(chan release.Release),
 			stop: make(chan struct{}), stopped: make(chan struct{}),
 		},
-		o: o, log: o.Log, said: map[string]bool{}, failing: map[int]bool{}, refused: map[string]bool{}, mounted: watchMounts,
+		o: o, log: o.Log, said: map[string]bool{}, failing: map[int]bool{}, refused: map[string]bool{}, mounted: mounts.watch,
 		notes: make(chan []note), mounts: make(chan struct{}, 1), found: make(chan answer),
 	}
 	began := time.Now()
 	l.now = func() time.Duration { return time.Since(began) }
 	o.Check.Done = l.stop
-	l.queue = newQueue(1+len(o.Paths), c, l.notes, l.stop)
+	l.queue = newQueue(1+len(o.Paths), h, l.notes, l.stop)
 	if o.Command != "" {
 		path, err := absolute(o.Command)
 		if err != nil {
@@ -205,7 +204,7 @@ func (l *loop) run() {
 	if l.o.Poll >= 0 {
 		defer func() { l.poll.Stop() }()
 	}
-	go l.mounted(l.mounts, l.stop)
+	defer l.mounted(l.mounts)()
 
 	for {
 		wake := l.advance()
@@ -465,42 +464,5 @@ func (l *loop) taken(e Event) {
 		case e.Signal == 0 && c.Signal == 0:
 			l.changes[i] = nil
 		}
-	}
-}
-
-// watchMounts reports when a file system is mounted or unmounted anywhere, for
-// what is mounted over a watched directory is reported by nothing else. proc(5):
-// /proc/self/mountinfo polls as exceptional then, which costs nothing before.
-func watchMounts(out chan<- struct{}, stop <-chan struct{}) {
-	fd, err := release.OpenRetry("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK)
-	if err != nil {
-		return // no /proc: a mount over the path is found with the next change
-	}
-	f := os.NewFile(uintptr(fd), "mountinfo")
-	defer f.Close()
-	context := make(chan struct{})
-	defer close(context)
-	go func() {
-		select {
-		case <-stop:
-			f.Close()
-		case <-context:
-		}
-	}()
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return
-	}
-	// It is always readable, so the runtime's edge-triggered poller wakes us
-	// for each change, whatever the kind; the first time is for the opening.
-	err = conn.Read(func(uintptr) bool {
-		select {
-		case out <- struct{}{}:
-		default: // one is waiting already
-		}
-		return false
-	})
-	if err != nil && !errors.Is(err, os.ErrClosed) {
-		return
 	}
 }
