@@ -165,22 +165,17 @@ func (s *clients) outcome(e machine.Effect) {
 }
 
 func (s *clients) answerStatus(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
-	var status *control.Status
 	news := make(chan struct{}, 1)
-	s.engine.ask(func() {
-		status = s.status()
-		if r.Watch {
-			s.watchers = append(s.watchers, news)
-		}
-	})
-	for reply(control.Response{OK: true, Status: status}) && r.Watch {
+	if r.Watch {
+		s.engine.ask(func() { s.watchers = append(s.watchers, news) })
+	}
+	for reply(control.Response{OK: true, Status: s.look()}) && r.Watch {
 		select {
 		case <-news:
 		case <-gone:
 			s.engine.ask(func() { s.unwatch(news) })
 			return
 		}
-		s.engine.ask(func() { status = s.status() })
 	}
 	s.engine.ask(func() { s.unwatch(news) })
 }
@@ -214,10 +209,6 @@ func (s *clients) status() *control.Status {
 		Command:   s.cfg.Command,
 		Reason:    st.Reason,
 		Upgrade:   upgradeText(s.link),
-	}
-	// What is at the path by now may be another release, and a good one.
-	if st.Reason != "" && st.Rejection(st.Newest) != nil && s.releases.memory.store == nil {
-		out.Reason += "; a restart of hotinit starts it again (see --state-dir)"
 	}
 	if s.order != nil {
 		out.Order = s.order()

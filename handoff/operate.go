@@ -24,7 +24,7 @@ import (
 func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Response) bool, gone <-chan struct{}) bool {
 	if r.Op == "rollback" && r.Program == "" && r.Release != "" {
 		s.loop.ask(func() {
-			if len(s.programs) > 1 && s.find(r.Release) != nil {
+			if s.find(r.Release) != nil {
 				r.Program, r.Release = r.Release, "" // `hotinit rollback web`
 			}
 		})

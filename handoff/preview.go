@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -18,7 +16,6 @@ import (
 	"github.com/hotinit/hotinit/internal/entry"
 	"github.com/hotinit/hotinit/internal/exitcode"
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/programs"
 	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/safepath"
 	"github.com/hotinit/hotinit/internal/settings"
@@ -30,8 +27,9 @@ import (
 // and says, and makes nothing: no file, no socket that stays, no process.
 type preview struct {
 	*program
-	rows   []string // a name, a tabulator, and what there is to say
-	faults []string // why hotinit would not start, or would end at once
+	rows   []string          // a name, a tabulator, and what there is to say
+	faults []string          // why hotinit, or a program, would not start, or would end at once
+	asked  map[string]string // by address, which program asks for it
 }
 
 // Preview prints to out what hotinit would do with a command line, and to errs why
@@ -54,12 +52,14 @@ func Preview(argv []string, out, errs io.Writer) int {
 		return exitcode.Failure
 	}
 	s := &shared{loop: newLoop(), home: home, logs: &logs{home: home}, manager: &manager{}, terminal: &terminal{fd: -1}}
-	p := &preview{program: newApp(s, cfg, func() {})}
+	p := &preview{program: newApp(s, cfg, func() {}), asked: map[string]string{}}
 	p.contract.Base, p.contract.EnvDir, p.contract.ReadyFD = entry.Environ(), p.fromStart(cfg.EnvDir), -1
 	if len(cfg.Command) > 0 {
 		p.look()
 	}
 	p.programs()
+	p.files()
+	p.missing()
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, row := range p.rows {
 		fmt.Fprintln(t, row)
@@ -77,31 +77,6 @@ func Preview(argv []string, out, errs io.Writer) int {
 	return 0
 }
 
-// programs says which programs the files of --programs make.
-func (p *preview) programs() {
-	if p.cfg.Programs == "" {
-		return
-	}
-	dir := programs.Dir{Path: p.fromStart(p.cfg.Programs), Base: p.cfg}
-	set, err := dir.Read()
-	if err != nil {
-		p.fault("programs", err)
-		return
-	}
-	for _, name := range set.Names() {
-		p.row("program", "%s: %s", name, strings.Join(set.Programs[name].Config.Command, " "))
-	}
-	for _, name := range slices.Sorted(maps.Keys(set.Bad)) {
-		p.fault("program", set.Bad[name])
-	}
-	for _, note := range set.Notes {
-		p.row("programs", "%s", note)
-	}
-	if len(set.Programs)+len(set.Bad) == 0 {
-		p.row("programs", "none in %s yet", dir.Path)
-	}
-}
-
 // row adds a line.
 func (p *preview) row(name, format string, args ...any) {
 	p.rows = append(p.rows, name+"\t"+fmt.Sprintf(format, args...))
@@ -115,15 +90,17 @@ func (p *preview) fault(name string, err error) {
 
 func (p *preview) look() {
 	p.user()
+	p.directory()
 	p.ports()
 	command, script := p.command()
 	p.watches(command, script)
 	p.adopts()
-	p.row("ready", "%s", p.readiness())
+	if !p.cfg.Once {
+		p.row("ready", "%s", p.readiness())
+	}
 	p.copies()
 	p.cgroup()
-	p.files()
-	p.missing()
+	p.file("status file", "--status-file", p.cfg.StatusFile)
 }
 
 // user says who the app runs as.
@@ -141,11 +118,16 @@ func (p *preview) user() {
 		p.row("user", "%d, group %d, further groups %v (--user)", id.UID, id.GID, id.Groups)
 	}
 	p.contract.Identity = id
+}
+
+// directory says where the app runs.
+func (p *preview) directory() {
 	var st unix.Stat_t
-	if err := unix.Stat(p.dir, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		if err == nil {
-			err = unix.ENOTDIR
-		}
+	err := unix.Stat(p.dir, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
 		p.fault("directory", fmt.Errorf("%s cannot be the working directory: %v", p.dir, err))
 		return
 	}
@@ -161,6 +143,12 @@ func (p *preview) ports() {
 		return
 	}
 	for i, spec := range specs {
+		text := spec.String()
+		if other := p.asked[text]; other != "" && other != p.name && !strings.HasSuffix(text, ":0") {
+			p.fault("socket", fmt.Errorf("cannot bind %s: program %s asks for it, too", spec, other))
+			continue
+		}
+		p.asked[text] = p.name
 		if err := sockets.Probe(spec); err != nil {
 			p.fault("socket", err)
 			continue
@@ -395,29 +383,30 @@ func (p *preview) cgroup() {
 	p.row("cgroup", "one for each generation")
 }
 
-// files says which files hotinit writes.
+// files says which files hotinit writes that belong to no program.
 func (p *preview) files() {
-	file := func(name, flag, path string) {
-		if path == "" {
-			return
-		}
-		path = p.fromStart(path)
-		if err := mayMake(path); err != nil {
-			p.fault(name, fmt.Errorf("cannot write %s %s: %v", flag, path, err))
-			return
-		}
-		p.row(name, "%s (%s)", path, flag)
-	}
 	switch log := strings.TrimSpace(p.cfg.LogFile); {
 	case log == "":
 		p.row("log", "standard error")
 	case strings.HasPrefix(log, "|"):
 		p.row("log", "what %s reads (--log-file)", strings.TrimSpace(log[1:]))
 	default:
-		file("log", "--log-file", log)
+		p.file("log", "--log-file", log)
 	}
-	file("pid file", "--pid-file", p.cfg.PidFile)
-	file("status file", "--status-file", p.cfg.StatusFile)
+	p.file("pid file", "--pid-file", p.cfg.PidFile)
+}
+
+// file says that hotinit writes a file, "" for none, and whether it may.
+func (p *preview) file(name, flag, path string) {
+	if path == "" {
+		return
+	}
+	path = p.fromStart(path)
+	if err := mayMake(path); err != nil {
+		p.fault(name, fmt.Errorf("cannot write %s %s: %v", flag, path, err))
+		return
+	}
+	p.row(name, "%s (%s)", path, flag)
 }
 
 // mayMake returns why a file could not be written or made, and makes nothing.

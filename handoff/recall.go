@@ -84,6 +84,7 @@ func (s *starts) recall() {
 			ev := machine.Event{Kind: machine.Boot}
 			if newest != nil {
 				ev.Release = newest.Name()
+				s.releases.saw(newest.Release)
 				if s.engine.state.Rejection(ev.Release) != nil {
 					now := newest.Release
 					s.releases.passedOver = &now

@@ -52,6 +52,7 @@ type releases struct {
 	offered  *release.File  // what the watcher has found, until a start takes it
 	watched  string         // the release that the watcher compares with
 
+	lies    release.Release // the file that was found at the command's path last
 	looked  *watch.Before // what was at the watched paths before the last start
 	started *plan         // of that start
 

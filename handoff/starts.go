@@ -196,6 +196,9 @@ func (s *starts) chosen(j *job) (machine.Event, bool) {
 
 // examined goes on with a job once it was checked.
 func (s *starts) examined(j *job, err error) (machine.Event, bool) {
+	if j.file != nil && j.source == machine.Newest {
+		s.releases.saw(j.file.Release)
+	}
 	switch {
 	case err == nil && (s.rejectedBefore(j) || s.runsAlready(j)):
 		ev := machine.Event{Kind: machine.NotStarted, N: j.n, Release: j.file.Name(), Status: exitcode.Failure}

@@ -193,6 +193,7 @@ func (s *releases) changed(ev watch.Event) {
 		// Whoever starts it takes it; see letGo for what nobody takes.
 		s.withdraw()
 		s.offered = ev.File
+		s.saw(ev.Release)
 		ev.Release.Settings = s.settings()
 		s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
 		// The watcher takes what it found for what is started. Where that was not

@@ -268,7 +268,10 @@ func Print(w io.Writer, s *Status) {
 	if s.Order != "" {
 		fmt.Fprintf(w, "order: %s\n", s.Order)
 	}
-	if s.Reason != "" {
+	if s.There != nil {
+		fmt.Fprintln(w, s.There)
+	}
+	if s.Reason != "" && (s.There == nil || s.There.Reason != s.Reason) {
 		fmt.Fprintf(w, "the last release that was rejected: %s\n", s.Reason)
 	}
 	if s.Upgrade != "" {

@@ -11,6 +11,7 @@
 package control
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -133,6 +134,7 @@ type Status struct {
 	Past        []Past       `json:"past,omitempty"`    // the last few that ended, oldest first
 	Good        int          `json:"good,omitempty"`    // the generation whose release is the last good one
 	Rejected    string       `json:"rejected,omitempty"`
+	There       *Rejected    `json:"atPath,omitempty"`  // what lies at the command's path, if it was rejected
 	Reason      string       `json:"reason,omitempty"`  // why the last release that was rejected was
 	Upgrade     string       `json:"upgrade,omitempty"` // why the last upgrade of hotinit was rejected
 }
@@ -149,6 +151,28 @@ type Generation struct {
 	Text    string    `json:"text,omitempty"` // its last STATUS=
 	Proven  bool      `json:"proven"`         // it outlived its probation
 	Stopped bool      `json:"told,omitempty"` // it was told to go
+}
+
+// Rejected is a release that lies at the command's path, and is not started by itself.
+type Rejected struct {
+	Release  string `json:"release"`
+	Path     string `json:"path"`
+	Reason   string `json:"reason"`
+	ByHand   bool   `json:"byHand,omitempty"` // somebody rolled it back
+	Restarts bool   `json:"restartStartsIt"`  // it is not remembered over a restart of hotinit (--state-dir)
+}
+
+// String says so to a person.
+func (r *Rejected) String() string {
+	text := fmt.Sprintf("release %s at %s was rejected: %s", short(r.Release), r.Path, r.Reason)
+	if r.ByHand {
+		text = fmt.Sprintf("release %s at %s was rolled back by hand", short(r.Release), r.Path)
+	}
+	text += "; it is not started until it changes, or somebody asks"
+	if r.Restarts {
+		text += "; a restart of hotinit starts it (see --state-dir)"
+	}
+	return text
 }
 
 // Past is a generation that has ended.

@@ -66,7 +66,7 @@ var commands = [...]command{
 		more:  "It is made for HEALTHCHECK in a Dockerfile: HEALTHCHECK CMD [\"hotinit\", \"health\"].",
 		flags: []commandFlag{flagPID}},
 	{name: "check", args: "[FLAGS] [--] COMMAND", help: "print what hotinit would do with this command line, and do nothing",
-		more: "It takes what starts a program, and reads the variables, too: sockets and whether each can be bound, the release and how it was checked, what is watched and how, and what this place does not have. Exit codes: 0, or 125 if hotinit would fail."},
+		more: "It takes what starts a program, and reads the variables, too: sockets and whether each can be bound, the release and how it was checked, what is watched and how, and what this place does not have; with --programs of each program. Exit codes: 0, or 125 if hotinit would fail."},
 	{name: "upgrade", args: "[FILE]", help: "replace the hotinit that runs by the executable FILE, while its app runs on",
 		more:  "Without FILE it is what is now where hotinit was started from. It first runs as the handoff and proves that it can go on; a failure at any point leaves the hotinit that runs at work. FILE must be what nobody but root and hotinit's own user can change, and with --trusted-key be signed. Exit codes: 0 if it runs, 1 with the reason if it was rejected.",
 		flags: []commandFlag{flagPID}},

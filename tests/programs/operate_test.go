@@ -224,3 +224,21 @@ func TestTheTableSaysWhenAProgramIsDue(t *testing.T) {
 	y.Until("its next run is due", due("done"))
 	y.stop(0)
 }
+
+// Of one program, too, the word is its name, and not a release's.
+func TestTheOnlyProgramIsRolledBackByItsName(t *testing.T) {
+	a := box.Address()
+	y := open(t, map[string]string{"web": serves(a, "A=1", "HOTINIT_PROBATION=0")})
+	y.Answers(a, "v1 generation 1 ")
+	y.Until("generation 1 is current", func() bool { return y.row("web").State == "serving" })
+	y.write("web", serves(a, "A=2", "HOTINIT_PROBATION=0"))
+	y.Answers(a, "v1 generation 2 ")
+	y.Until("generation 2 is current", func() bool { return y.row("web").Generation == 2 })
+	if code, text := y.ask("rollback", "web", "--wait"); code != 0 || !strings.Contains(text, "generation 3 is current") {
+		t.Errorf("rollback web: %d, %s", code, text)
+	}
+	if code, text := y.ask("rollback", "nobody"); code != 1 || !strings.Contains(text, `there is no release "nobody"`) {
+		t.Errorf("rollback nobody: %d, %s", code, text)
+	}
+	y.stop(0)
+}

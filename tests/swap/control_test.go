@@ -13,6 +13,7 @@ import (
 
 func TestStatusForAPerson(t *testing.T) {
 	s := site.Serving(t, site.Options{})
+	s.Becomes(1, "current")
 	status, text := s.Ask("status")
 	if status != 0 || !strings.Contains(text, "serving: "+s.Path+"  ("+s.Address+")") || !strings.Contains(text, "generation 1  current") {
 		t.Errorf("status %d:\n%s", status, text)

@@ -22,16 +22,40 @@ func trusted(t *testing.T, flags []string, app ...string) *site.Site {
 
 func TestStatusWarnsOfARejectedReleaseAsLongAsItIsWhatARestartWouldStart(t *testing.T) {
 	s := trusted(t, nil)
-	warning := "the last release that was rejected: exited with status 9; a restart of hotinit starts it again (see --state-dir)"
+	warning := " at " + s.Path + " was rejected: exited with status 9; it is not started until it changes, or somebody asks; a restart of hotinit starts it (see --state-dir)"
+	quiet := func(when string) {
+		t.Helper()
+		if status, text := s.Ask("status"); status != 0 || strings.Contains(text, " at "+s.Path+" was ") || strings.Contains(text, "a restart of hotinit") {
+			t.Errorf("%s: status %d: %s", when, status, text)
+		}
+	}
+	quiet("before the failure")
+	if err := os.Link(s.Path, s.File("good")); err != nil {
+		t.Fatal(err)
+	}
 	s.Swap("bad", "-exit", "9")
 	s.Line(`generation 2 failed.*: exited with status 9.*; generation 1 stays`)
 	if status, text := s.Ask("status"); status != 0 || !strings.Contains(text, warning) {
 		t.Errorf("after the failure: status %d: %s", status, text)
 	}
+	if there := s.Status().There; there == nil || there.Path != s.Path || there.Reason != "exited with status 9" || there.Release == "" || !there.Restarts || there.ByHand {
+		t.Errorf("after the failure, in JSON: %+v", there)
+	}
+	// Who puts the old file back says nothing to hotinit.
+	if err := os.Rename(s.File("good"), s.Path); err != nil {
+		t.Fatal(err)
+	}
+	quiet("after the old file was put back")
+	s.Swap("bad", "-exit", "9")
+	s.Until("it is there again", func() bool { return s.Status().There != nil })
 	s.Swap("v2")
 	s.Becomes(3, "current")
-	if status, text := s.Ask("status"); status != 0 || strings.Contains(text, "the last release that was rejected") || strings.Contains(text, "a restart of hotinit") {
-		t.Errorf("after the next release: status %d: %s", status, text)
+	quiet("after the next release")
+	if status, text := s.Ask("rollback", "--wait"); status != 0 {
+		t.Fatalf("status %d: %s", status, text)
+	}
+	if status, text := s.Ask("status"); status != 0 || !strings.Contains(text, " at "+s.Path+" was rolled back by hand; it is not started until it changes, or somebody asks; ") {
+		t.Errorf("after the rollback: status %d: %s", status, text)
 	}
 	s.Stop(0)
 }
