@@ -53,8 +53,8 @@ type releases struct {
 	watched  string         // the release that the watcher compares with
 
 	lies    release.Release // the file that was found at the command's path last
-	looked  *watch.Before // what was at the watched paths before the last start
-	started *plan         // of that start
+	looked  *watch.Before   // what was at the watched paths before the last start
+	started *plan           // of that start
 
 	// passedOver is the release that the command's path led to when another one was
 	// started in its place.
