@@ -51,7 +51,7 @@ func Preview(argv []string, out, errs io.Writer) int {
 		fmt.Fprintf(errs, "hotinit check: the working directory is not known: %v\n", err)
 		return exitcode.Failure
 	}
-	s := &shared{loop: newLoop(), home: home, logs: &logs{home: home}, manager: &manager{}, terminal: &terminal{fd: -1}}
+	s := &shared{loop: newLoop(), home: home, environ: entry.Environ, logs: &logs{home: home}, manager: &manager{}, terminal: &terminal{fd: -1}}
 	p := &preview{program: newApp(s, cfg, func() {}), asked: map[string]string{}}
 	p.contract.Base, p.contract.EnvDir, p.contract.ReadyFD = entry.Environ(), p.fromStart(cfg.EnvDir), -1
 	if len(cfg.Command) > 0 {
