@@ -93,6 +93,9 @@ func (s *program) describe(pl *plan, recorded []byte) (err error) {
 	c.Base = s.environ()
 	if s.member {
 		c.Base = memberEnvironment(c.Base, cfg)
+		if n := s.as(pl).instance(); n != "" {
+			c.Base = append(c.Base, instanceVariable+"="+n)
+		}
 	}
 	c.EnvDir = s.fromStart(cfg.EnvDir)
 	c.Always = cfg.Compat == "start_server"
@@ -142,11 +145,12 @@ type boundSocket struct {
 // a new one that init keeps from now on, so that it stays open whatever becomes of
 // this process.
 func (s *program) bind(spec sockets.Spec, backlog int) (int, error) {
-	if b := s.bound[spec.Key()]; b != nil {
+	lead := s.lead()
+	if b := lead.bound[spec.Key()]; b != nil {
 		return b.fd, nil
 	}
 	name := "socket/" + spec.Key()
-	fd := s.kept.take(name)
+	fd := lead.kept.take(name)
 	if fd < 0 {
 		// The path of a unix socket is bound as it was given, for its length is
 		// limited, and may be relative.
@@ -160,16 +164,16 @@ func (s *program) bind(spec sockets.Spec, backlog int) (int, error) {
 		if spec.Port == 0 && !spec.Network.Unix() {
 			s.note("listening on %s", sockets.Address(fd))
 		}
-		if err := s.kept.keep(name, fd); err != nil {
+		if err := lead.kept.keep(name, fd); err != nil {
 			return -1, err
 		}
 	}
 	b := &boundSocket{spec: spec, fd: fd}
 	if spec.HasFile() {
-		b.files = s.newFiles
+		b.files = lead.newFiles
 		b.files.add(spec)
 	}
-	s.bound[spec.Key()] = b
+	lead.bound[spec.Key()] = b
 	return fd, nil
 }
 

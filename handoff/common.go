@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/contract"
@@ -42,8 +43,9 @@ type shared struct {
 type common struct {
 	*shared
 	*plan
-	name   string // the program's
-	member bool   // a file made it; it is one of several
+	name   string                  // the program's
+	title  *atomic.Pointer[string] // how it is called in what is said; the loop changes it
+	member bool                    // a file made it; it is one of several
 	engine *engine
 	kept   *kept // what init keeps for the program
 }
@@ -119,5 +121,5 @@ func (s *common) called() string {
 	if !s.member {
 		return ""
 	}
-	return s.name + ": "
+	return *s.title.Load() + ": "
 }

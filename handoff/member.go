@@ -84,7 +84,7 @@ func (s *program) prepareMember(e machine.Effect) (machine.Event, bool) {
 	if err := s.open(pl, s.inherited(), nil); err != nil {
 		return machine.Event{Kind: machine.NotStarted, N: e.N, Status: statusOfError(err), Reason: err.Error()}, true
 	}
-	s.watchFiles()
+	s.lead().watchFiles()
 	s.passes(e.N, pl)
 	return s.starts.with(pl).prepare(e, fresh)
 }
@@ -134,6 +134,7 @@ func (s *program) retune() {
 		p.Ready, p.Interval, p.ReadyTimeout = c.Ready, c.Interval, c.ReadyTimeout
 	}
 	p.Quiet = p.Quiet && s.engine.policy.Quiet
+	p.Rolling = p.InTurn && s.group != nil && s.group.rolling
 	*s.engine.policy = *p
 }
 
@@ -193,6 +194,7 @@ func (s *program) tune(st machine.State) {
 	s.retune()
 	s.freePlans(st)
 	s.place(s, &st)
+	s.touch()
 }
 
 // freePlans lets go of plans that nothing leads to, and of sockets that no generation
@@ -213,32 +215,48 @@ func (s *program) freePlans(st machine.State) {
 			needed[r.file.Settings] = true
 		}
 	}
+	for hash := range s.plans {
+		if !needed[hash] {
+			delete(s.plans, hash)
+		}
+	}
+	s.lead().freeSockets()
+}
+
+// freeSockets lets go of the sockets that no generation of any instance has any more.
+func (s *program) freeSockets() {
 	keeps := make(map[string]bool)
 	keep := func(pl *plan) {
 		for _, spec := range pl.cfg.Sockets {
 			keeps[spec.Key()] = true
 		}
 	}
-	// Of a program that is over, who connects is refused.
-	for _, pl := range s.uses {
-		if !st.Over {
+	for _, p := range s.siblings() {
+		if p.engine.state.Over {
+			continue // where all are, who connects is refused
+		}
+		for _, pl := range p.uses {
 			keep(pl)
 		}
+		if len(p.uses) == 0 {
+			keep(p.plan) // another generation is about to be started
+		}
 	}
-	if len(s.uses) == 0 && !st.Over {
-		keep(s.plan) // another generation is about to be started
-	}
+	freed := false
 	for key, b := range s.bound {
 		if !keeps[key] {
 			s.free(key, b)
+			freed = true
 		}
 	}
-	for hash, pl := range s.plans {
-		if pl.opened && slices.ContainsFunc(pl.cfg.Sockets, func(spec sockets.Spec) bool { return s.bound[spec.Key()] == nil }) {
-			pl.opened = false
-		}
-		if !needed[hash] {
-			delete(s.plans, hash)
+	if !freed {
+		return
+	}
+	for _, p := range s.siblings() {
+		for _, pl := range p.plans {
+			if slices.ContainsFunc(pl.cfg.Sockets, func(spec sockets.Spec) bool { return s.bound[spec.Key()] == nil }) {
+				pl.opened = false
+			}
 		}
 	}
 }
@@ -429,8 +447,6 @@ func (s *program) resumeMember(r *snapshot, recorded []byte, parse func(text str
 	if s.engine.state.Current() != nil {
 		s.starts.with(s.plan).watchResumed()
 	}
-	s.kept.leave()
-	s.watchFiles()
 	s.listen()
 	return nil
 }

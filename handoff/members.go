@@ -90,11 +90,18 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 		if s.app != nil && name == s.app.name || name == orderRecord {
 			continue
 		}
-		spec, err := s.takeOver(name, records[name])
-		if err != nil {
+		if err := s.takeOver(name, records[name]); err != nil {
 			return err
 		}
-		ev.Set = append(ev.Set, spec)
+	}
+	// What one of them has not taken may be another instance's.
+	for _, p := range s.programs {
+		if p.member {
+			p.kept.leave()
+			spec := s.spec(p)
+			spec.Was = p.was
+			ev.Set = append(ev.Set, spec)
+		}
 	}
 	if len(ev.Set) > 0 {
 		s.happens(ev)
@@ -116,10 +123,10 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 }
 
 // takeOver goes on with a program that the last handoff ran.
-func (s *supervisor) takeOver(name string, recorded []byte) (spec order.Spec, err error) {
+func (s *supervisor) takeOver(name string, recorded []byte) error {
 	var r snapshot
 	if err := r.decode(recorded); err != nil {
-		return spec, fmt.Errorf("cannot read the record of the last handoff about program %s: %w", name, err)
+		return fmt.Errorf("cannot read the record of the last handoff about program %s: %w", name, err)
 	}
 	var first *plan
 	unread := errors.New("its record is empty")
@@ -132,28 +139,29 @@ func (s *supervisor) takeOver(name string, recorded []byte) (spec order.Spec, er
 		}
 		unread = err
 	}
-	if d := s.set.Programs[name]; first == nil && d != nil {
+	file, _ := fileOf(name)
+	if d := s.set.Programs[file]; first == nil && d != nil {
 		first = planOf(s.home, d)
 	}
 	if first == nil {
 		// Another version of hotinit wrote it, and the file is gone.
-		return spec, fmt.Errorf("the settings of program %s cannot be read any more (%w), and it has no file", name, unread)
+		return fmt.Errorf("the settings of program %s cannot be read any more (%w), and it has no file", name, unread)
 	}
 	p := s.newMember(name, first)
 	if err := p.resumeMember(&r, recorded, func(text string) (*programs.Definition, error) { return s.parse(name, text) }); err != nil {
-		return spec, err
+		return err
 	}
+	p.entitle()
 	if r.Ticked != 0 {
 		p.ticked = time.Unix(r.Ticked, 0)
 	}
 	s.reschedule(p, time.Now())
-	spec = s.spec(p)
 	p.was = resumed(r.Order, &r.State)
-	spec.Was = p.was
-	return spec, nil
+	return nil
 }
 
 func (s *supervisor) parse(name, text string) (*programs.Definition, error) {
+	name, _ = fileOf(name)
 	return programs.Parse(s.cfg, name, s.dir.Path+"/"+name+programs.Suffix, []byte(text))
 }
 
@@ -162,6 +170,13 @@ func (s *supervisor) newMember(name string, pl *plan) *program {
 	var p *program
 	p = newProgram(s.shared, name, pl, true, func() { s.memberEnded(p) })
 	p.inherited = s.inherited
+	file, _ := fileOf(name)
+	if lead := s.byName[file]; lead != nil {
+		lead.group.add(p)
+	} else {
+		(&instances{look: s.look}).add(p)
+	}
+	p.entitle()
 	p.engine.state.Over = true // until the order has it start
 	p.engine.first = machine.Event{Kind: machine.Noted}
 	p.facts, p.place = s.facts, s.place
@@ -186,25 +201,30 @@ func (s *supervisor) apply(set *programs.Set) {
 	}
 	s.sayFaults(set)
 	ev := order.Event{Kind: order.Files}
+	asked := wantedBy(set)
 	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
-		_, bad := set.Bad[name]
-		if p := s.byName[name]; set.Programs[name] == nil && !bad && !p.gone {
+		file, _ := fileOf(name)
+		_, bad := set.Bad[file]
+		if p := s.byName[name]; asked[name].Definition == nil && !bad && !p.gone {
 			p.gone = true
 			s.table.Set(name, nil, time.Time{})
 			ev.Gone = append(ev.Gone, name)
 		}
 	}
 	now := time.Now()
-	for _, name := range set.Names() {
-		d := set.Programs[name]
+	var changed []*program
+	sames := make(map[*program]bool)
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		d := asked[name].Definition
 		p := s.byName[name]
 		same := false // but for its place
 		switch {
-		case s.app != nil && name == s.app.name:
+		case s.app != nil && asked[name].file == s.app.name:
 			continue // said by sayFaults
 		case p == nil:
-			p = s.newMember(d.Name, planOf(s.home, d))
+			p = s.newMember(name, planOf(s.home, d))
 			p.fresh = true
+			p.was = s.holdWithOthers(p)
 			p.listen()
 		case p.gone:
 			p.gone = false
@@ -218,11 +238,20 @@ func (s *supervisor) apply(set *programs.Set) {
 		default:
 			continue
 		}
+		p.entitle()
 		s.reschedule(p, now)
+		changed = append(changed, p)
+		sames[p] = same
+	}
+	for _, p := range changed {
 		spec := s.spec(p)
-		spec.Same = same
+		spec.Same = sames[p]
+		if s.order.Find(p.name) == nil {
+			spec.Was = p.was
+		}
 		ev.Set = append(ev.Set, spec)
 	}
+	s.respecify(&ev)
 	s.set = set
 	s.sayFew()
 	if len(ev.Set) > 0 || len(ev.Gone) > 0 {
@@ -280,7 +309,7 @@ func (s *supervisor) sayFaults(set *programs.Set) {
 		say.Line("%v%s", err, what)
 	}
 	for name, p := range s.byName {
-		if set.Bad[name] == nil {
+		if file, _ := fileOf(name); set.Bad[file] == nil {
 			p.fault = nil
 		}
 	}
@@ -289,14 +318,24 @@ func (s *supervisor) sayFaults(set *programs.Set) {
 
 // leave is called when nothing of a program is left. One whose file is gone leaves.
 func (s *supervisor) leave(p *program) {
-	if !p.gone || s.done || s.byName[p.name] != p || s.order.Find(p.name) != nil {
+	if !p.gone || s.done || s.byName[p.name] != p || s.order.Find(p.name) != nil || !p.empty() {
 		return
+	}
+	lead := p.lead()
+	if p == lead && len(p.group.all) > 1 {
+		return // the others have its sockets
 	}
 	delete(s.byName, p.name)
 	s.programs = slices.DeleteFunc(s.programs, func(o *program) bool { return o == p })
 	s.loop.remove(p.engine)
+	p.group.all = slices.DeleteFunc(p.group.all, func(o *program) bool { return o == p })
 	p.dispose()
-	p.note("is gone, as its file is")
+	if p == lead {
+		p.note("is gone, as its file is")
+		return
+	}
+	p.note("is gone")
+	s.leave(lead)
 }
 
 // memberEnded is called when a program that a file made is over.
@@ -352,10 +391,14 @@ func (s *supervisor) named(name string) (*program, error) {
 	}
 	var names []string
 	for _, p := range s.programs {
-		names = append(names, p.name)
+		if p == p.lead() {
+			names = append(names, p.name)
+		}
 	}
 	slices.Sort(names)
 	switch {
+	case s.noInstance(name) != nil:
+		return nil, s.noInstance(name)
 	case name != "" && s.faults[name] != nil:
 		return nil, fmt.Errorf("program %s does not run: %v", name, s.faults[name])
 	case name != "" && len(names) == 1:

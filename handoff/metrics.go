@@ -26,7 +26,7 @@ func (s *supervisor) answerMetrics(r control.Request, reply func(control.Respons
 	found := false
 	s.loop.ask(func() {
 		for _, p := range s.programs {
-			if r.Program == "" || r.Program == p.name {
+			if file, _ := fileOf(p.name); r.Program == "" || r.Program == file || r.Program == *p.title.Load() {
 				found = true
 				p.measure(&m)
 			}
@@ -134,7 +134,7 @@ func (s *program) measure(m *metricsOf) {
 				n++
 			}
 		}
-		m.gauge("hotinit_generations", "Generations by state.", float64(n), "program", s.name, "state", phase.String())
+		m.gauge("hotinit_generations", "Generations by state.", float64(n), "program", *s.title.Load(), "state", phase.String())
 	}
 	number, stalled := 0, 0
 	var since time.Time
@@ -147,20 +147,20 @@ func (s *program) measure(m *metricsOf) {
 			stalled = 1
 		}
 	}
-	m.gauge("hotinit_current_generation", "The number of the generation that serves, 0 for none.", float64(number), "program", s.name)
+	m.gauge("hotinit_current_generation", "The number of the generation that serves, 0 for none.", float64(number), "program", *s.title.Load())
 	if !since.IsZero() {
-		m.gauge("hotinit_current_generation_start_time_seconds", "When the generation that serves was started, since the epoch.", seconds(since), "program", s.name)
+		m.gauge("hotinit_current_generation_start_time_seconds", "When the generation that serves was started, since the epoch.", seconds(since), "program", *s.title.Load())
 	}
-	m.gauge("hotinit_stalled", "1 while connections wait and the current generation accepts none (--stall-timeout).", float64(stalled), "program", s.name)
+	m.gauge("hotinit_stalled", "1 while connections wait and the current generation accepts none (--stall-timeout).", float64(stalled), "program", *s.title.Load())
 	for _, c := range causes {
-		m.counter("hotinit_generation_starts_total", "Generations that were started, by why.", float64(s.counts.Starts[int(c.cause)]), "program", s.name, "cause", c.name)
+		m.counter("hotinit_generation_starts_total", "Generations that were started, by why.", float64(s.counts.Starts[int(c.cause)]), "program", *s.title.Load(), "cause", c.name)
 	}
 	swaps := m.family(metrics.Histogram, "hotinit_swap_duration_seconds", "Swaps by outcome: from when a generation begins to be started beside another one to when that is decided.")
 	for how, name := range swapNames {
-		swaps.Samples = append(swaps.Samples, s.counts.Swaps[how].sample(metrics.Labels("program", s.name, "outcome", name)))
+		swaps.Samples = append(swaps.Samples, s.counts.Swaps[how].sample(metrics.Labels("program", *s.title.Load(), "outcome", name)))
 	}
-	m.gauge("hotinit_releases", "Releases that are remembered: good ones to go back to, and rejected ones.", float64(len(st.GoodReleases)), "program", s.name, "state", "good")
-	m.gauge("hotinit_releases", "", float64(len(st.Rejected)), "program", s.name, "state", "rejected")
+	m.gauge("hotinit_releases", "Releases that are remembered: good ones to go back to, and rejected ones.", float64(len(st.GoodReleases)), "program", *s.title.Load(), "state", "good")
+	m.gauge("hotinit_releases", "", float64(len(st.Rejected)), "program", *s.title.Load(), "state", "rejected")
 	s.measureSockets(m, number)
 	s.releases.measure(m)
 }
@@ -176,9 +176,9 @@ func (s *program) measureSockets(m *metricsOf, generation int) {
 			continue
 		}
 		name := sockets.Address(fd)
-		m.gauge("hotinit_accept_queue_connections", "Connections that wait to be accepted.", float64(waiting), "program", s.name, "socket", name)
+		m.gauge("hotinit_accept_queue_connections", "Connections that wait to be accepted.", float64(waiting), "program", *s.title.Load(), "socket", name)
 		if most := sock.Backlog(); most > 0 {
-			m.gauge("hotinit_accept_queue_limit", "Connections that can wait to be accepted; further ones have to try again.", float64(most), "program", s.name, "socket", name)
+			m.gauge("hotinit_accept_queue_limit", "Connections that can wait to be accepted; further ones have to try again.", float64(most), "program", *s.title.Load(), "socket", name)
 		}
 	}
 }
@@ -191,8 +191,8 @@ func (s *releases) measure(m *metricsOf) {
 			polls = 1
 		}
 	}
-	m.gauge("hotinit_watched_paths", "Files and directories that are watched for a new release.", float64(paths), "program", s.name)
-	m.gauge("hotinit_watch_polls", "1 while some are looked at in intervals, since their file system does not report changes.", float64(polls), "program", s.name)
+	m.gauge("hotinit_watched_paths", "Files and directories that are watched for a new release.", float64(paths), "program", *s.title.Load())
+	m.gauge("hotinit_watch_polls", "1 while some are looked at in intervals, since their file system does not report changes.", float64(polls), "program", *s.title.Load())
 }
 
 // shared adds what belongs to no program.

@@ -35,7 +35,7 @@ func (s *program) openNotifier() error {
 
 // listen receives what the app says on NOTIFY_SOCKET.
 func (s *program) listen() {
-	s.watchFiles()
+	s.lead().watchFiles()
 	if g := s.engine.state.Current(); g != nil && g.Stalled {
 		s.queues.resume()
 	}

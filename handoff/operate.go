@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -30,17 +31,27 @@ func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Respon
 		})
 	}
 	files := s.cfg.Programs != ""
+	var meant []*program
+	s.loop.ask(func() { meant = s.meant(r.Program) })
+	several := len(meant) > 1 // instances
 	switch {
-	case r.Op == "status" && r.Program == "" && files:
+	case r.Op == "status" && (several || r.Program == "") && files:
 		s.answerTable(r, reply, gone)
-	case r.Op == "health" && r.Program == "" && files:
+	case r.Op == "health" && (several || r.Program == "") && files:
 		var a control.Response
-		s.loop.ask(func() { a = s.health() })
+		s.loop.ask(func() {
+			if !several {
+				meant = s.programs
+			}
+			a = s.health(meant)
+		})
 		reply(a)
 	case r.Op == "reload" && r.All:
 		var a control.Response
 		if r.Wait {
-			s.reloadEach(r, reply, gone)
+			var all []*program
+			s.loop.ask(func() { all = s.reloadable() })
+			s.reloadEach(all, reply, gone)
 			return true
 		}
 		s.loop.ask(func() { a = s.reloadAll() })
@@ -48,7 +59,7 @@ func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Respon
 	case r.Op == "stop" && r.Program != "", r.Op == "start":
 		var a control.Response
 		s.loop.ask(func() { a = s.byHand(r) })
-		if a.OK && r.Op == "start" {
+		if a.OK && r.Op == "start" && !several {
 			s.loop.ask(func() { a = s.begun(r.Program, a) }) // what follows was done meanwhile
 		}
 		reply(a)
@@ -59,20 +70,23 @@ func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Respon
 	case r.Op == "reload", r.Op == "rollback", r.Op == "target", r.Op == "deploy":
 		why := ""
 		s.loop.ask(func() {
+			if several {
+				return
+			}
 			p := s.find(r.Program)
 			if p != nil && (r.Op == "target" || r.Op == "deploy") && s.betweenRuns(p) {
 				return
 			}
 			if p != nil && p.member && p.engine.state.Over {
-				why = fmt.Sprintf("program %s does not run: %s", p.name, s.whyNot(p))
+				why = fmt.Sprintf("program %s does not run: %s", *p.title.Load(), s.whyNot(p))
 			}
 		})
 		if why == "" {
-			return false
+			return several && s.answerInstances(meant, r, reply, gone)
 		}
 		reply(control.Response{Text: why})
 	default:
-		return false
+		return several && s.answerInstances(meant, r, reply, gone)
 	}
 	return true
 }
@@ -90,7 +104,7 @@ func (s *supervisor) betweenRuns(p *program) bool {
 // summary is a program's row in the table.
 func (s *supervisor) summary(p *program) control.Program {
 	st := &p.engine.state
-	row := control.Program{Name: p.name, State: st.Situation().String(), Sockets: len(p.listensOn())}
+	row := control.Program{Name: *p.title.Load(), State: st.Situation().String(), Sockets: len(p.listensOn())}
 	for cause, n := range p.counts.Starts {
 		switch machine.Cause(cause) {
 		case machine.ByRestart, machine.ByFailure, machine.ByStall:
@@ -156,7 +170,12 @@ func (s *supervisor) answerTable(r *control.Request, reply func(control.Response
 		s.loop.ask(func() {
 			t.Upgrade = upgradeText(s.link)
 			for _, p := range s.programs {
-				t.Programs = append(t.Programs, s.summary(p))
+				if file, _ := fileOf(p.name); r.Program == "" || r.Program == file {
+					t.Programs = append(t.Programs, s.summary(p))
+				}
+			}
+			if r.Program != "" {
+				return
 			}
 			for name, err := range s.faults {
 				if s.find(name) == nil {
@@ -164,7 +183,7 @@ func (s *supervisor) answerTable(r *control.Request, reply func(control.Response
 				}
 			}
 		})
-		slices.SortFunc(t.Programs, func(a, b control.Program) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortStableFunc(t.Programs, func(a, b control.Program) int { return byTitle(a.Name, b.Name) })
 		return control.Response{OK: true, Table: t}
 	}
 	if r.Watch {
@@ -191,10 +210,17 @@ func (s *supervisor) answerTable(r *control.Request, reply func(control.Response
 // tableEvery is how often the table is sent at most.
 const tableEvery = 200 * time.Millisecond
 
+// byTitle compares titles; web/10 comes after web/9.
+func byTitle(a, b string) int {
+	fileA, numberA, _ := strings.Cut(a, "/")
+	fileB, numberB, _ := strings.Cut(b, "/")
+	return cmp.Or(strings.Compare(fileA, fileB), cmp.Compare(len(numberA), len(numberB)), strings.Compare(numberA, numberB))
+}
+
 // health says whether each program serves that is meant to.
-func (s *supervisor) health() control.Response {
+func (s *supervisor) health(all []*program) control.Response {
 	var bad []string
-	for _, p := range s.programs {
+	for _, p := range all {
 		if p.member {
 			o := s.order.Find(p.name)
 			if o == nil || o.Held || o.Once || o.Scheduled || p.gone {
@@ -202,13 +228,13 @@ func (s *supervisor) health() control.Response {
 			}
 		}
 		if g := p.engine.state.Current(); g == nil || g.Stalled {
-			bad = append(bad, p.name)
+			bad = append(bad, *p.title.Load())
 		}
 	}
 	slices.Sort(bad)
 	switch {
 	case len(bad) == 0:
-		return control.Response{OK: true, Text: fmt.Sprintf("all of %d programs serve, or are not meant to", len(s.programs))}
+		return control.Response{OK: true, Text: fmt.Sprintf("all of %d programs serve, or are not meant to", len(all))}
 	case len(bad) > 5:
 		bad = append(bad[:5], fmt.Sprintf("and %d more", len(bad)-5))
 	}
@@ -235,16 +261,21 @@ func (s *supervisor) reloadable() (all []*program) {
 }
 
 // reloadEach does the same and answers with the outcome of each, as it comes.
-func (s *supervisor) reloadEach(r *control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
-	var all []*program
-	s.loop.ask(func() { all = s.reloadable() })
+func (s *supervisor) reloadEach(all []*program, reply func(control.Response) bool, gone <-chan struct{}) {
+	s.each(all, func(p *program, reply func(control.Response) bool) {
+		p.clients.answerSwap(machine.Event{Kind: machine.Reload}, release.Release{}, control.Request{Wait: true}, reply, gone)
+	}, reply, gone)
+}
+
+// each asks several programs, and answers with the answer of each, as it comes.
+func (s *supervisor) each(all []*program, ask func(p *program, reply func(control.Response) bool), reply func(control.Response) bool, gone <-chan struct{}) {
 	outcomes := make(chan control.Response, len(all))
 	for _, p := range all {
-		go p.clients.answerSwap(machine.Event{Kind: machine.Reload}, release.Release{}, control.Request{Wait: true}, func(a control.Response) bool {
-			a.Text = p.name + ": " + a.Text
+		go ask(p, func(a control.Response) bool {
+			a.Text = *p.title.Load() + ": " + a.Text
 			outcomes <- a
 			return true
-		}, gone)
+		})
 	}
 	for left := len(all) - 1; left >= 0; left-- {
 		select {
@@ -265,29 +296,40 @@ func (s *supervisor) reloadEach(r *control.Request, reply func(control.Response)
 // byHand stops or starts one program. It stays so, whatever its file says.
 func (s *supervisor) byHand(r *control.Request) control.Response {
 	p, err := s.named(r.Program)
-	switch {
-	case err != nil:
+	if err != nil {
 		return control.Response{Text: err.Error()}
+	}
+	title, all := *p.title.Load(), s.meant(r.Program)
+	if len(all) > 1 {
+		title = p.name
+	}
+	switch {
 	case !p.member:
-		return control.Response{Text: fmt.Sprintf("program %s is the command of hotinit, which ends with it: hotinit stop", p.name)}
+		return control.Response{Text: fmt.Sprintf("program %s is the command of hotinit, which ends with it: hotinit stop", title)}
 	case s.stopping:
 		return control.Response{Text: "hotinit is stopping"}
 	}
-	kind, text := order.Hold, fmt.Sprintf("program %s is told to stop, and stays so until hotinit start %s", p.name, p.name)
+	kind, text := order.Hold, fmt.Sprintf("program %s is told to stop, and stays so until hotinit start %s", title, title)
 	if r.Op == "start" {
-		kind, text = order.Release, fmt.Sprintf("program %s is being started", p.name)
-		if !p.engine.state.Over {
-			text = fmt.Sprintf("program %s runs", p.name)
+		kind, text = order.Release, fmt.Sprintf("program %s is being started", title)
+		if !slices.ContainsFunc(all, func(p *program) bool { return p.engine.state.Over }) {
+			text = fmt.Sprintf("program %s runs", title)
 		}
 	}
-	s.happens(order.Event{Kind: kind, Name: p.name})
+	for _, p := range all {
+		s.happens(order.Event{Kind: kind, Name: p.name})
+	}
 	return control.Response{OK: true, Text: text}
 }
 
 // begun is the answer to who has a program started: where it waits, what for.
 func (s *supervisor) begun(name string, a control.Response) control.Response {
-	if why := s.order.Why(name); why != "" {
-		return control.Response{OK: !s.order.Stuck(name), Text: fmt.Sprintf("program %s %s", name, strings.Replace(why, "it comes", "comes", 1))}
+	p := s.find(name)
+	if p == nil {
+		return a
+	}
+	if why := s.order.Why(p.name); why != "" {
+		return control.Response{OK: !s.order.Stuck(p.name), Text: fmt.Sprintf("program %s %s", name, strings.Replace(why, "it comes", "comes", 1))}
 	}
 	return a
 }
@@ -298,6 +340,9 @@ func (s *supervisor) signalOne(r *control.Request) control.Response {
 	if err != nil {
 		return control.Response{Text: err.Error()}
 	}
+	if all := s.meant(r.Program); len(all) > 1 {
+		return s.signalEach(p.name, all, r.Signal)
+	}
 	st := &p.engine.state
 	g := st.Current()
 	if g == nil {
@@ -305,13 +350,13 @@ func (s *supervisor) signalOne(r *control.Request) control.Response {
 	}
 	switch {
 	case g == nil || st.Over:
-		return control.Response{Text: fmt.Sprintf("program %s has no generation that could get it", p.name)}
+		return control.Response{Text: fmt.Sprintf("program %s has no generation that could get it", *p.title.Load())}
 	case r.Signal < 1 || r.Signal > 64:
 		return control.Response{Text: fmt.Sprintf("there is no signal %d", r.Signal)}
 	}
 	p.engine.act(machine.Event{Kind: machine.Relay, Signal: r.Signal})
-	say.Detail("%s is sent to program %s: hotinit signal", unix.SignalName(unix.Signal(r.Signal)), p.name)
-	return control.Response{OK: true, Text: fmt.Sprintf("%s is sent to generation %d of program %s", machine.SignalName(r.Signal), g.N, p.name)}
+	say.Detail("%s is sent to program %s: hotinit signal", unix.SignalName(unix.Signal(r.Signal)), *p.title.Load())
+	return control.Response{OK: true, Text: fmt.Sprintf("%s is sent to generation %d of program %s", machine.SignalName(r.Signal), g.N, *p.title.Load())}
 }
 
 // changedAny makes those who watch the table look again.

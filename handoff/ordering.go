@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"cmp"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -25,7 +26,8 @@ type ordering struct {
 	timers []*time.Timer // of stopping
 	clock  *schedule.Clock
 	table  schedule.Table
-	halted []byte // what was recorded of stopping, nil before
+	halted []byte       // what was recorded of stopping, nil before
+	looks  []*instances // those that something has happened to
 }
 
 // orderRecord is the name of the record of what belongs to no program. It cannot be a
@@ -59,7 +61,13 @@ func (s *supervisor) happens(ev order.Event) { s.happen = append(s.happen, ev) }
 
 // settle tells what has happened, and does what follows.
 func (s *supervisor) settle() {
-	for len(s.happen) > 0 {
+	for len(s.happen)+len(s.looks) > 0 {
+		if len(s.looks) > 0 {
+			g := s.looks[0]
+			s.looks = s.looks[1:]
+			g.step()
+			continue
+		}
 		ev := s.happen[0]
 		s.happen = s.happen[1:]
 		for _, e := range s.order.Next(ev) {
@@ -67,8 +75,11 @@ func (s *supervisor) settle() {
 		}
 		s.recordOrder(ev)
 	}
-	s.happen = nil
+	s.happen, s.looks = nil, nil
 }
+
+// look has instances looked at once the loop is done with what it does.
+func (s *supervisor) look(g *instances) { s.looks = append(s.looks, g) }
 
 func (s *supervisor) carryOut(e order.Effect) {
 	p := s.byName[e.Name]
@@ -105,10 +116,12 @@ func (s *supervisor) whyStop(p *program) string {
 	switch o := s.order.Find(p.name); {
 	case s.order.Halting:
 		return s.order.Reason
+	case p.gone && p != p.lead() && !p.lead().gone:
+		return fmt.Sprintf("its file asks for %d now", len(s.meant(p.lead().name)))
 	case p.gone:
 		return "its file was removed"
 	case o != nil && o.Held:
-		return "hotinit stop " + p.name
+		return "hotinit stop " + *p.title.Load()
 	}
 	return "its file changed"
 }
@@ -164,7 +177,7 @@ func (s *supervisor) resumeOrder(recorded []byte) {
 func (s *supervisor) spec(p *program) order.Spec {
 	cfg := p.next.cfg
 	spec := order.Spec{
-		Name: p.name, After: cfg.After, Once: cfg.Once, Essential: cfg.Essential,
+		Name: p.name, Called: *p.title.Load(), After: s.expand(cfg.After), Once: cfg.Once, Essential: cfg.Essential,
 		Scheduled: cfg.Schedule != "",
 		Timed:     readyMode(cfg, len(cfg.Sockets) > 0) == machine.ReadyInterval,
 	}
@@ -334,7 +347,7 @@ func (s *supervisor) whyNot(p *program) string {
 	var parts []string
 	switch {
 	case o.Held && o.Phase == order.Down:
-		parts = append(parts, "stopped by hand (hotinit start "+p.name+" starts it)")
+		parts = append(parts, "stopped by hand (hotinit start "+*p.title.Load()+" starts it)")
 	case o.Phase == order.Waiting:
 		parts = append(parts, s.order.Why(p.name))
 	case o.Phase == order.Down && o.Result == order.Success:

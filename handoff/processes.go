@@ -339,10 +339,16 @@ func (s *processes) named(pid int) string {
 	// no NOTIFY_SOCKET.
 	mine := os.Getenv(programVariable)
 	if s.member {
-		mine = s.name
+		mine = s.cfg.Program
 	}
 	if program, _ := proc.Getenv(pid, programVariable); program != mine {
 		return ""
+	}
+	if _, own := fileOf(s.name); s.member {
+		number, _ := proc.Getenv(pid, instanceVariable)
+		if n, _ := strconv.Atoi(number); n != own {
+			return ""
+		}
 	}
 	n, _ := proc.Getenv(pid, "HOTINIT_GENERATION")
 	return n

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,7 @@ type program struct {
 
 	notifyAddress string // NOTIFY_SOCKET
 	membership
+	group *instances // of a program that a file made
 
 	strangers say.Seldom // messages of processes that belong to no generation
 	odd       say.Seldom // messages of generations that are not acted upon
@@ -72,7 +74,8 @@ func newApp(s *shared, cfg *settings.Config, ended func()) *program {
 // newProgram makes a program and adds it to the loop. ended is called when the
 // verdict on it is given.
 func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *program {
-	c := &common{shared: s, name: name, plan: pl, member: member}
+	c := &common{shared: s, name: name, plan: pl, member: member, title: new(atomic.Pointer[string])}
+	c.title.Store(&name)
 	switch {
 	case s.link == nil: // a preview keeps nothing
 	case member:
@@ -92,7 +95,7 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.adoption = &adoption{common: c, processes: p.processes, plans: p.planOf, retune: p.retune}
 	p.probes = &probes{c, p.adoption.sockets, p.adoption.awaitReady}
 	p.queues = &queues{common: c, sockets: p.adoption.sockets, letGo: p.adoption.letGo}
-	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, fault: p.fileFault, queues: p.queues}
+	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, fault: func() string { return p.lead().fileFault() }, queues: p.queues}
 	p.adoption.await = p.probes.observe
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
 	p.outputs = &outputs{common: c, plans: func() map[string]*plan { return p.plans }, streams: make(map[int][]*stream), loggers: make(map[string]*ownLogger)}
@@ -132,12 +135,13 @@ func (s *program) foreground(n int) {
 	}
 }
 
-func (s *program) askLeave(n int) { s.through.ask(n) }
+func (s *program) askLeave(n int) {
+	if !s.engine.policy.InTurn { // who gives leave to an instance sees it in its state
+		s.through.ask(n)
+	}
+}
 
 func (s *program) endLeave(n int) { s.through.end(n) }
-
-// withdraw is for the other instances of a program, of which there are none yet.
-func (s *program) withdraw(machine.Effect) {}
 
 func (s *program) say(text string) {
 	s.logs.reopen()
@@ -220,6 +224,7 @@ func newPolicy(cfg *settings.Config, sockets bool) *machine.Policy {
 		OnExit:       machine.OnExit(cfg.OnExit),
 		RetryFirst:   cfg.RetryFirst,
 		Through:      cfg.SwapThrough != "",
+		InTurn:       cfg.Instances > 0,
 		LeaveTimeout: cfg.SwapThroughTimeout,
 		ReloadSignal: int(cfg.ReloadSignal),
 		RetireSignal: int(cfg.SignalOnHUP),

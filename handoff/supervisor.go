@@ -401,8 +401,11 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 // find returns the program of a name, nil if there is none. An only program need
 // not be named.
 func (s *supervisor) find(name string) *program {
-	if name == "" && len(s.programs) == 1 {
-		return s.programs[0]
+	if name == "" && len(s.programs) > 0 && len(s.programs[0].siblings()) == len(s.programs) {
+		return s.programs[0].lead()
+	}
+	if p := s.findInstance(name); p != nil {
+		return p
 	}
 	if p := s.byName[name]; p != nil {
 		return p

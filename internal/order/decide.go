@@ -119,7 +119,7 @@ func (s *State) Why(name string) string {
 		return ""
 	}
 	if circle := s.circle(p); circle != nil {
-		return "it comes after itself: " + strings.Join(circle, " after ")
+		return "it comes after itself: " + strings.Join(s.called(circle), " after ")
 	}
 	var all []string
 	for _, on := range p.After {
@@ -128,13 +128,13 @@ func (s *State) Why(name string) string {
 			all = append(all, fmt.Sprintf("%s, of which there is no file", on))
 		case q.IsReady():
 		case q.Held:
-			all = append(all, fmt.Sprintf("%s, which was stopped by hand", on))
+			all = append(all, fmt.Sprintf("%s, which was stopped by hand", q.called()))
 		case q.Phase == Down && q.Result == Failure:
-			all = append(all, fmt.Sprintf("%s, which has ended (%s)", on, q.Reason))
+			all = append(all, fmt.Sprintf("%s, which has ended (%s)", q.called(), q.Reason))
 		case q.Phase == Down && q.Scheduled:
-			all = append(all, fmt.Sprintf("%s, which its schedule has not started yet", on))
+			all = append(all, fmt.Sprintf("%s, which its schedule has not started yet", q.called()))
 		default:
-			all = append(all, on)
+			all = append(all, q.called())
 		}
 	}
 	switch {
@@ -158,7 +158,7 @@ func (s *State) explain(p *Program) {
 				s.programs[name].circle = true
 			}
 			s.circles = true
-			s.complain("%s: HOTINIT_AFTER leads in a circle (%s); what does not run yet is not started until a file says otherwise", p.Name, strings.Join(circle, " after "))
+			s.complain("%s: HOTINIT_AFTER leads in a circle (%s); what does not run yet is not started until a file says otherwise", p.called(), strings.Join(s.called(circle), " after "))
 		}
 		return
 	}
@@ -168,9 +168,9 @@ func (s *State) explain(p *Program) {
 	for _, on := range p.After {
 		switch q := s.programs[on]; {
 		case q == nil || q.Gone:
-			s.complain("%s is not started: HOTINIT_AFTER names %s, of which there is no file", p.Name, on)
+			s.complain("%s is not started: HOTINIT_AFTER names %s, of which there is no file", p.called(), on)
 		case q.Phase == Down && q.Result == Failure && !q.IsReady():
-			s.complain("%s is not started: it comes after %s, which has ended (%s)", p.Name, on, q.Reason)
+			s.complain("%s is not started: it comes after %s, which has ended (%s)", p.called(), q.called(), q.Reason)
 		default:
 			continue
 		}
@@ -212,7 +212,7 @@ func (s *State) warn(p *Program) {
 		return
 	}
 	for _, on := range s.Missing(p.Name) {
-		s.complain("%s: HOTINIT_AFTER names %s, of which there is no file; it runs on, and waits for it at the next start", p.Name, on)
+		s.complain("%s: HOTINIT_AFTER names %s, of which there is no file; it runs on, and waits for it at the next start", p.called(), on)
 	}
 }
 

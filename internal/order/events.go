@@ -203,8 +203,8 @@ func ended(s *State, p *Program, ev Event) {
 	case told || s.Halting:
 	case p.Essential && !(p.Once && ev.Status == 0):
 		s.Status, s.Decided = ev.Status, true
-		s.complain("%s has ended for good (%s), and is essential: everything ends with status %d (HOTINIT_ESSENTIAL)", p.Name, ev.Reason, ev.Status)
-		s.halt(p.Name + " has ended")
+		s.complain("%s has ended for good (%s), and is essential: everything ends with status %d (HOTINIT_ESSENTIAL)", p.called(), ev.Reason, ev.Status)
+		s.halt(p.called() + " has ended")
 	case p.Done:
 		s.wake(p)
 	default:
@@ -256,9 +256,9 @@ func tick(s *State, p *Program, _ Event) {
 		s.enqueue(p)
 		s.explain(p)
 	case p.Phase == Waiting:
-		s.say("%s is due again and still waits: %s", p.Name, s.Why(p.Name))
+		s.say("%s is due again and still waits: %s", p.called(), s.Why(p.Name))
 	default:
-		s.complain("%s is due, and the run before has not ended: this one is left out", p.Name)
+		s.complain("%s is due, and the run before has not ended: this one is left out", p.called())
 	}
 }
 
@@ -289,7 +289,7 @@ func (s *State) hurry() {
 		}
 	}
 	if len(late) > 0 {
-		s.complain("what comes after them has not ended in time; these are stopped all the same: %s", strings.Join(late, ", "))
+		s.complain("what comes after them has not ended in time; these are stopped all the same: %s", strings.Join(s.called(late), ", "))
 	}
 	s.stopNext(late)
 }

@@ -1,13 +1,15 @@
 package order
 
 import (
+	"cmp"
 	"slices"
 )
 
 // Spec is what a program's file says that matters here.
 type Spec struct {
-	Name  string
-	After []string // it starts once these are ready, and ends before them
+	Name   string
+	Called string   // in what is said, where that is not Name
+	After  []string // it starts once these are ready, and ends before them
 	// Once: it runs to its end, and is done once it has ended with 0.
 	Once bool
 	// Essential: when it ends for good, everything does.
@@ -126,6 +128,19 @@ func (s *State) Find(name string) *Program { return s.programs[name] }
 
 // Names returns the programs' names, sorted.
 func (s *State) Names() []string { return s.names }
+
+// called is how a program is called in what is said.
+func (p *Program) called() string { return cmp.Or(p.Called, p.Name) }
+
+func (s *State) called(names []string) []string {
+	names = slices.Clone(names)
+	for i, name := range names {
+		if p := s.programs[name]; p != nil {
+			names[i] = p.called()
+		}
+	}
+	return names
+}
 
 // IsReady reports whether those after p may start.
 func (p *Program) IsReady() bool {

@@ -52,8 +52,23 @@ func (d *Definition) Same(o *Definition) bool { return d.Hash == o.Hash && d.Pla
 func hash(variables []settings.Variable, place bool) string {
 	last := make(map[string]string, len(variables))
 	for _, v := range variables {
-		if (v.Name == settings.AfterVariable || v.Name == settings.EssentialVariable) == place {
-			last[v.Name] = v.Value
+		switch v.Name {
+		case settings.InstancesVariable:
+			// How many there are changes nothing for one of them; that it is one does.
+			switch {
+			case place || v.Value == "":
+				last[v.Name] = v.Value
+			default:
+				last[v.Name] = "several"
+			}
+		case settings.AfterVariable, settings.EssentialVariable:
+			if place {
+				last[v.Name] = v.Value
+			}
+		default:
+			if !place {
+				last[v.Name] = v.Value
+			}
 		}
 	}
 	h := sha256.New()

@@ -40,6 +40,9 @@ type Config struct {
 	MaxStarts    int
 	// After are the programs that have to be ready before this one is started.
 	After []string
+	// Instances is how many of the program run; 0 where its file does not say, so that
+	// there is one, which has no number.
+	Instances int
 	// Once: the program runs to its end, and is tried again Retries times.
 	Once    bool
 	Retries int

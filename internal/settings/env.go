@@ -74,6 +74,7 @@ type environment struct {
 	StartSpacing        *string `envconfig:"HOTINIT_START_SPACING" ignored:"0" split_words:"0"`
 	MaxStarts           *string `envconfig:"HOTINIT_MAX_STARTS" ignored:"0" split_words:"0"`
 	After               *string `envconfig:"HOTINIT_AFTER" ignored:"0" split_words:"0"`
+	Instances           *string `envconfig:"HOTINIT_INSTANCES" ignored:"0" split_words:"0"`
 	Run                 *string `envconfig:"HOTINIT_RUN" ignored:"0" split_words:"0"`
 	Retries             *string `envconfig:"HOTINIT_RETRIES" ignored:"0" split_words:"0"`
 	Schedule            *string `envconfig:"HOTINIT_SCHEDULE" ignored:"0" split_words:"0"`

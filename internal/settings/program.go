@@ -38,6 +38,7 @@ const CommandVariable = prefix + "COMMAND"
 const (
 	AfterVariable     = prefix + "AFTER"
 	EssentialVariable = prefix + "ESSENTIAL"
+	InstancesVariable = prefix + "INSTANCES" // but whether there are any
 )
 
 // VariableError is a variable of a program's file that cannot be used.
@@ -93,6 +94,9 @@ func (c *Config) ForProgram(name string, variables []Variable) (*Config, error) 
 	if err := p.checkOnce(last); err != nil {
 		return nil, err
 	}
+	if err := p.checkInstances(last); err != nil {
+		return nil, err
+	}
 	if p.AutoRestart && !p.killOldDelaySet {
 		p.KillOldDelay = autoRestartDelay
 	}
@@ -134,6 +138,24 @@ func (p *Config) checkOnce(file map[string]Variable) error {
 	p.Watch, p.RetryFirst, p.OnExit = false, false, Exit // each run takes what is there
 	if len(p.WatchPaths) > 0 {
 		return &VariableError{file[prefix+"WATCH"].Line, "HOTINIT_WATCH has no meaning with HOTINIT_RUN=once: each run takes what is there"}
+	}
+	return nil
+}
+
+// checkInstances looks at what several instances of a program cannot share.
+func (p *Config) checkInstances(file map[string]Variable) error {
+	if p.Instances == 0 {
+		return nil
+	}
+	given := file[prefix+"INSTANCES"]
+	wrong := func(what, why string) error {
+		return &VariableError{given.Line, fmt.Sprintf("%s=%q cannot be given with %s: %s", given.Name, given.Value, what, why)}
+	}
+	switch {
+	case p.StatusFile != "":
+		return wrong("HOTINIT_STATUS_FILE", "the generations of an instance have numbers of their own (hotinit status shows them)")
+	case p.SwapThrough != "":
+		return wrong("HOTINIT_SWAP_THROUGH", "the instances are replaced one after the other without it (HOTINIT_SWAP_THROUGH= takes a default back)")
 	}
 	return nil
 }
