@@ -190,7 +190,7 @@ func TestInstancesComeAndGoByTheirNumberAlone(t *testing.T) {
 
 func TestInstancesAreOperatedTogetherOrByNumber(t *testing.T) {
 	a := box.Address()
-	y := open(t, map[string]string{"web": serves(a, "HOTINIT_INSTANCES=2", "HOTINIT_PROBATION=0"), "other": "HOTINIT_COMMAND=SERVER\nHOTINIT_INTERVAL=0\n"})
+	y := open(t, map[string]string{"web": serves(a, "HOTINIT_INSTANCES=2", "HOTINIT_PROBATION=0"), "other": "HOTINIT_COMMAND=SERVER --echo\nHOTINIT_INTERVAL=0\n"})
 	y.instances(2, 1)
 	say := func(wanted int, part string, args ...string) {
 		t.Helper()
@@ -264,7 +264,7 @@ func TestWhatInstancesCannotShareIsAnError(t *testing.T) {
 		"b": "HOTINIT_COMMAND=SERVER\nHOTINIT_INSTANCES=2\nHOTINIT_STATUS_FILE=x\n",
 		"c": "HOTINIT_COMMAND=SERVER\nHOTINIT_INSTANCES=2\nHOTINIT_SWAP_THROUGH=flock x {}\n",
 		"d": "HOTINIT_COMMAND=SERVER --exit 0\nHOTINIT_INSTANCES=3\nHOTINIT_RUN=once\n",
-		"e": "HOTINIT_COMMAND=SERVER\nHOTINIT_AFTER=d\nHOTINIT_INTERVAL=0\n",
+		"e": "HOTINIT_COMMAND=SERVER --echo\nHOTINIT_AFTER=d\nHOTINIT_INTERVAL=0\n",
 	})
 	y.Until("the errors are said", func() bool {
 		all := y.Output.String()
