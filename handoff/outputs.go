@@ -115,7 +115,7 @@ func (s *outputs) pipe(as *common, n, i, to int) (write int, err error) {
 		// So that the app may open /dev/stdout, which is this pipe.
 		_ = unix.Fchown(p[1], int(c.UID), int(c.GID))
 	}
-	st := &stream{name: s.name, from: p[0], to: to, kept: s.kept, key: streamName(n, i)}
+	st := &stream{name: *s.title.Load(), from: p[0], to: to, kept: s.kept, key: streamName(n, i)}
 	s.streams[n] = append(s.streams[n], st)
 	if err := errors.Join(s.kept.keep(st.key, st.from), s.kept.keep(st.key+toName, st.to)); err != nil {
 		unix.Close(p[1])
@@ -266,7 +266,7 @@ func (s *outputs) resume() {
 		if !ok || err != nil || strings.HasSuffix(key, toName) {
 			continue
 		}
-		st := &stream{name: s.name, from: from, to: to, kept: s.kept, key: key}
+		st := &stream{name: *s.title.Load(), from: from, to: to, kept: s.kept, key: key}
 		s.streams[n] = append(s.streams[n], st)
 		s.liner.add(st)
 	}
