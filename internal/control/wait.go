@@ -68,7 +68,7 @@ func wait(args []string, out, errs io.Writer) int {
 			status = 1
 			fmt.Fprintf(errs, "hotinit wait: %s\n", a.Text)
 		}
-		return false
+		return a.More // of each instance of a program
 	})
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):

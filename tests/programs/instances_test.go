@@ -220,6 +220,9 @@ func TestInstancesAreOperatedTogetherOrByNumber(t *testing.T) {
 			t.Errorf("%q: %d, %s (want %d, %s)", args, code, text, wanted, part)
 		}
 	}
+	if code, text := y.ask("wait", "web"); code != 0 || strings.Count(text, "generation 1 serves") != 2 {
+		t.Errorf("wait: %d, %s", code, text)
+	}
 	say(0, "generation 2 is current", "reload", "web/1", "--wait")
 	if n := y.row("web/0").Generation; n != 1 {
 		t.Errorf("web/0 runs generation %d", n)
