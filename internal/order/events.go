@@ -16,7 +16,6 @@ func (s *State) files(ev Event) {
 	}
 	var changed []*Program
 	resumed := make(map[*Program]bool) // they say nothing new
-	var were []string                  // what they came after until now
 	for _, spec := range ev.Set {
 		spec.After = normal(spec.After)
 		p := s.programs[spec.Name]
@@ -26,7 +25,6 @@ func (s *State) files(ev Event) {
 			s.appears(p)
 		} else {
 			once := p.Once
-			were = append(were, p.After...)
 			s.unlink(p)
 			p.Spec = spec
 			s.link(p)
@@ -55,12 +53,9 @@ func (s *State) files(ev Event) {
 	for _, name := range gone {
 		s.explainThoseAfter(name)
 	}
-	s.stopNext(gone)
-	s.stopNext(were)
-	for _, p := range changed {
-		s.stopNext([]string{p.Name})
-		s.stopNext(p.After)
-	}
+	// An edge may have made or broken a circle that leads far around: whoever waits to
+	// be stopped may wait for nobody now.
+	s.stopNext(s.names)
 }
 
 // findCircles looks which circles are left.

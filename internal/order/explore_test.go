@@ -384,3 +384,24 @@ func TestLongRandomStoriesOfFiveKeepThePromises(t *testing.T) {
 		}
 	}
 }
+
+// c, which came before a, comes after d now: all three come after each other, so that
+// there is no order left to stop them in.
+func TestAFileThatMakesACircleStopsWhoWaitedForIt(t *testing.T) {
+	s := New(Policy{})
+	s.Next(Event{Kind: Files, Set: []Spec{{Name: "c", Once: true}, {Name: "a", After: []string{"c"}}, {Name: "d", After: []string{"a"}}}})
+	var effects []Effect
+	for _, ev := range []Event{
+		{Kind: Began, Name: "c"}, {Kind: Ended, Name: "c"}, {Kind: Ready, Name: "a"}, {Kind: Ready, Name: "d"},
+		{Kind: Hold, Name: "d"}, {Kind: Hold, Name: "a"},
+	} {
+		effects = s.Next(ev)
+	}
+	if s.Find("a").Phase == Stopping {
+		t.Fatalf("a does not wait for d, which comes after it: %+v", effects)
+	}
+	effects = s.Next(Event{Kind: Files, Set: []Spec{{Name: "c", Once: true, After: []string{"d"}}}})
+	if s.Find("a").Phase != Stopping {
+		t.Errorf("a waits on: %+v", effects)
+	}
+}
