@@ -92,6 +92,24 @@ func TestCloseEndsAwait(t *testing.T) {
 	}
 }
 
+func TestAwaitOfOneThatIsClosedReturnsAtOnce(t *testing.T) {
+	fallback(t, func(t *testing.T) {
+		c := shell(t, "exec sleep 60")
+		p := Adopt(c.PID, -1)
+		p.Close()
+		var set poller.Set
+		if got := <-awaits(&set, p); got.Known {
+			t.Error(got)
+		}
+		q := own(c)
+		defer q.Close()
+		if err := q.Signal(unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		<-awaits(&set, q)
+	})
+}
+
 // TestAwaitingManyCostsNoGoroutines: 1,000 programs are one goroutine's work.
 func TestAwaitingManyCostsNoGoroutines(t *testing.T) {
 	const processes = 50

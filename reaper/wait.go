@@ -69,13 +69,13 @@ func (p *Process) open() *os.File {
 
 // Await has f called once the process has ended, on a goroutine of its own, unless p
 // is closed before. It is for those who wait for many: until then nothing but set's
-// one goroutine waits. It is called once, and in place of Wait.
+// one goroutine waits. It is called once, and in place of Wait; for one that is closed
+// already f is called at once, since nothing more is to be learnt of it.
 func (p *Process) Await(set *poller.Set, f func(Exit)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.closed:
-	case p.fd < 0:
+	case p.closed, p.fd < 0:
 		go func() { f(p.Wait()) }()
 	default:
 		p.source = set.Add(p.fd, func(*poller.Source) bool { return p.awaited(f) })
