@@ -214,7 +214,7 @@ func TestADeathThatHotinitDidNotCauseIsSaid(t *testing.T) {
 }
 
 func TestAFirstStartThatFailsIsTriedAgainAfterGrowingDelays(t *testing.T) {
-	y := open(t, map[string]string{"web": sh("exit 1")})
+	y := open(t, map[string]string{"web": "HOTINIT_COMMAND=sh -c \"exit 1\"\nHOTINIT_INTERVAL=1h\n"})
 	for _, delay := range []string{"100ms", "200ms", "400ms"} {
 		y.Line("web: generation .* failed.*tried again in " + delay)
 	}

@@ -183,6 +183,7 @@ func TestAHandoffThatComesBackIntoAWorseWorldGoesOn(t *testing.T) {
 			}})
 			s.Becomes(1, "current")
 			before := s.Handoff().PID
+			s.SignalTo(before, unix.SIGSTOP) // it must not act upon that
 			if err := os.RemoveAll(s.File(gone.path)); err != nil {
 				t.Fatal(err)
 			}
