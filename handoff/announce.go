@@ -41,7 +41,7 @@ func (s *program) announce() {
 	if s.cfg.Verbosity < quiet {
 		return
 	}
-	s.say(fmt.Sprintf("version %s runs %s; listens on %s; watches %s", version.Number, s.runs(), s.listensOnNow(), list(s.releases.paths)))
+	s.say(quiet, fmt.Sprintf("version %s runs %s; listens on %s; watches %s", version.Number, s.runs(), s.listensOnNow(), list(s.releases.paths)))
 }
 
 // runs names the first generation's file and release. The command's arguments are

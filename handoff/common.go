@@ -25,6 +25,7 @@ type shared struct {
 	terminal *terminal
 	logs     *logs
 	liner    *liner
+	reports  *reports
 	manager  *manager
 	killer   killer
 	reserve  sync.Once // threads are kept in reserve, from the first app on
@@ -108,13 +109,16 @@ func (s *common) hook(text string) *hook.Command {
 }
 
 // line says something about the program. Where there are several, its name is said.
-func (s *common) line(format string, args ...any) { say.Line(s.called()+format, args...) }
+func (s *common) line(format string, args ...any) { s.about().Line(format, args...) }
 
 // note is line where nothing has failed.
-func (s *common) note(format string, args ...any) { say.Note(s.called()+format, args...) }
+func (s *common) note(format string, args ...any) { s.about().Note(format, args...) }
 
 // detail is line for who looks for a fault.
-func (s *common) detail(format string, args ...any) { say.Detail(s.called()+format, args...) }
+func (s *common) detail(format string, args ...any) { s.about().Detail(format, args...) }
+
+// about is what these lines are about.
+func (s *common) about() say.About { return say.About{Program: s.name, Called: s.called()} }
 
 // called begins each line about the program.
 func (s *common) called() string {

@@ -180,7 +180,7 @@ func (l *liner) start() (socket int, err error) {
 	}
 	std := std()
 	child, err := spawn.Start(&spawn.Spec{
-		Path: "/proc/self/exe", FD: -1, Argv: []string{lines.Name},
+		Path: "/proc/self/exe", FD: -1, Argv: []string{lines.Name}, Env: lines.Environ(say.IsJSON()),
 		Files: []int{-1, std[1], std[2], lines.Socket: pair[1]},
 		Dir:   "/", Umask: -1, Setpgid: true, Foreground: -1, Cgroup: -1,
 		Limit: executeWithin,

@@ -25,7 +25,10 @@ type system interface {
 	// askLeave runs the command of --swap-through, and endLeave kills it.
 	askLeave(n int)
 	endLeave(n int)
-	say(text string)
+	// happened is told what an event came to, where somebody watches, before the effects
+	// are carried out.
+	happened(list []machine.Happening)
+	say(level int, text string)
 	outcome(e machine.Effect)
 	// withdraw has the other instances of the program leave a release.
 	withdraw(e machine.Effect)
@@ -153,7 +156,10 @@ func (l *loop) take(in input) {
 // serveUntil runs the calls that come, and drops the events, until done is closed or the
 // time is over. The verdict is given by then, so events change nothing; but what ends
 // waits for its calls.
-func (l *loop) serveUntil(limit time.Duration, done <-chan struct{}) {
+func (l *loop) serveUntil(limit time.Duration, done <-chan struct{}) { l.serve(limit, done, false) }
+
+// serve is serveUntil. With signals, one that comes is the end of it.
+func (l *loop) serve(limit time.Duration, done <-chan struct{}, signals bool) {
 	late := time.NewTimer(limit)
 	defer late.Stop()
 	for {
@@ -166,6 +172,9 @@ func (l *loop) serveUntil(limit time.Duration, done <-chan struct{}) {
 			}
 			if in.done != nil {
 				close(in.done)
+			}
+			if signals && in.seq != 0 {
+				return
 			}
 		case <-late.C:
 			return
@@ -187,6 +196,8 @@ type engine struct {
 	state  machine.State
 	first  machine.Event
 	timers map[machine.Timer]*time.Timer
+	// watched says that somebody wants to know what happens.
+	watched bool
 }
 
 // newEngine adds a program to the loop.
@@ -228,8 +239,12 @@ func (e *engine) act(ev machine.Event) {
 	changes := ev.Kind != machine.Relay || e.state.Stop != 0
 	for len(events) > 0 {
 		var effects []machine.Effect
-		e.state, effects = machine.Next(e.state, e.policy, events[0])
+		before, what := e.state, events[0]
+		e.state, effects = machine.Next(e.state, e.policy, what)
 		events = events[1:]
+		if e.watched {
+			e.sys.happened(machine.Happened(&before, &e.state, what, effects))
+		}
 		for _, effect := range effects {
 			if effect.Kind == machine.Tell {
 				signaled++
@@ -276,7 +291,7 @@ func (e *engine) carryOut(f machine.Effect) (machine.Event, bool) {
 	case machine.EndLeave:
 		e.sys.endLeave(f.N)
 	case machine.Say:
-		e.sys.say(f.Text)
+		e.sys.say(f.Level, f.Text)
 	case machine.Outcome:
 		e.sys.outcome(f)
 	case machine.Withdraw:

@@ -36,11 +36,12 @@ func (r *rig) cancel(n int)                       { r.note("cancel %d", n) }
 func (r *rig) tell(n, sig int)                    { r.note("tell %d %s", n, machine.SignalName(sig)) }
 func (r *rig) kill(n int)                         { r.note("kill %d", n) }
 func (r *rig) sweep(n int, last bool)             { r.note("sweep %d", n) }
+func (r *rig) happened([]machine.Happening)       {}
 func (r *rig) askLeave(n int)                     { r.note("ask leave %d", n) }
 func (r *rig) endLeave(n int)                     { r.note("end leave %d", n) }
 func (r *rig) withdraw(e machine.Effect)          { r.note("withdraw %s", e.Release) }
 func (r *rig) foreground(n int)                   {}
-func (r *rig) say(text string)                    { r.said = append(r.said, text) }
+func (r *rig) say(_ int, text string)             { r.said = append(r.said, text) }
 func (r *rig) outcome(e machine.Effect)           { r.note("outcome %d %v", e.N, e.OK) }
 func (r *rig) exit(e machine.Effect)              { r.note("exit %d", e.Status) }
 func (r *rig) tune(machine.State)                 {}

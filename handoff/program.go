@@ -64,6 +64,7 @@ type program struct {
 	recorded    [sha256.Size]byte // the checksum of the last record that init got
 	recordedSeq uint64
 	counts      counts
+	news        []machine.Happening // what has just happened, and no line has told yet
 }
 
 // newApp makes the program of the command line.
@@ -106,6 +107,7 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.clients.more = p.deploys.answer
 	p.clients.leave = p.through.answer
 	c.engine = newEngine(s.loop, p, newPolicy(pl.cfg, len(pl.cfg.Sockets) > 0))
+	c.engine.watched = s.reports != nil && s.reports.watched
 	p.statusFile.again = func() { c.engine.do(func() { p.statusFile.write(c.engine.state) }) }
 	return p
 }
@@ -143,9 +145,12 @@ func (s *program) askLeave(n int) {
 
 func (s *program) endLeave(n int) { s.through.end(n) }
 
-func (s *program) say(text string) {
+func (s *program) say(level int, text string) {
 	s.logs.reopen()
-	s.line("%s", text)
+	about := s.about()
+	about.Generation = generationIn(text)
+	about.Event = s.newsOf(about.Generation)
+	about.Print(say.Level(min(level, int(say.Debug))), "%s", text)
 	s.clients.step(text)
 }
 
@@ -165,7 +170,11 @@ func (s *program) exit(e machine.Effect) {
 		if s.member {
 			verb = "ended"
 		}
-		s.say(fmt.Sprintf("%s with status %d: %s", verb, status, e.Text))
+		level := say.Info
+		if status != 0 {
+			level = say.Error
+		}
+		s.say(int(level), fmt.Sprintf("%s with status %d: %s", verb, status, e.Text))
 	}
 	s.ended()
 }

@@ -61,15 +61,16 @@ func Run(argv []string) {
 		say.Line("%v", err)
 		os.Exit(exitcode.Failure)
 	}
-	loop := newLoop()
+	loop, thread := newLoop(), newThread()
 	s := &supervisor{shared: &shared{
 		link:     l,
 		loop:     loop,
-		thread:   newThread(),
+		thread:   thread,
 		home:     dir,
 		terminal: &terminal{link: l, fd: -1},
 		logs:     &logs{link: l, loop: loop, home: dir},
 		liner:    newLiner(l, loop),
+		reports:  newReports(l, dir, thread),
 		manager:  &manager{},
 		trim:     trim.Timer{Collect: 12}, // about every second swap
 		trees:    make(cgroupTrees),
@@ -83,6 +84,8 @@ func Run(argv []string) {
 	}
 	s.cfg = cfg
 	say.SetLevel(cfg.Verbosity)
+	say.SetJSON(cfg.LogJSON)
+	s.reports.configure(cfg)
 	if cfg.Action != settings.Run {
 		// The paths of the command line are relative to the directory that hotinit
 		// was started in.
@@ -155,6 +158,12 @@ func (s *supervisor) ended() {
 	for _, p := range s.programs {
 		p.adoption.end()
 	}
+	// An app that ended by itself, or an essential program, is reported.
+	told := s.order == nil || !s.order.Decided
+	if s.app != nil {
+		told = s.app.engine.state.Stop != 0
+	}
+	s.reports.end(s.loop, told)
 	s.endOutput()
 	// kill(2) with -1 means all but init and the caller. Where hotinit is not PID 1,
 	// that is the whole machine, and the signal 0 finds it.
@@ -257,6 +266,8 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	go s.link.receive(s.signal, s.link.released()...)
 	s.upgrades.start()
 	s.liner.begin()
+	s.reports.begin()
+	s.reportTakeover(resumed)
 	end := make(chan struct{})
 	go func() {
 		s.loop.run()
@@ -277,6 +288,7 @@ func (s *supervisor) hello(stop time.Duration) error {
 		ParentDeath: int(s.cfg.ParentDeath),
 		Stops:       s.cfg.Compat == "" || s.cfg.Compat == "start_server",
 		StopTimeout: stop,
+		JSON:        s.cfg.LogJSON,
 	})
 }
 
@@ -375,6 +387,7 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		case <-time.After(time.Second):
 		}
 		s.loop.ask(func() {
+			s.reports.asked = true
 			s.stopAll("hotinit stop")
 			s.loop.settle()
 			s.ended()
@@ -452,6 +465,7 @@ func (s *supervisor) signaled(m *message.Signal, sig unix.Signal, halts string) 
 		s.acted(m.Seq)
 	}
 	if halts != "" {
+		s.reports.asked = true
 		s.stopAll(halts)
 		s.loop.settle()
 		s.ended()

@@ -81,7 +81,10 @@ func (u *upgrades) begin(path string, accepted func(n int)) error {
 	err := u.take(path, accepted)
 	if err != nil {
 		say.Line("hotinit is not upgraded: %v", err)
-		u.s.loop.ask(func() { u.s.link.refused = err.Error() })
+		u.s.loop.ask(func() {
+			u.s.link.refused = err.Error()
+			u.s.reports.tell(didRefuse, err.Error())
+		})
 	}
 	return err
 }
@@ -133,6 +136,9 @@ func (u *upgrades) proceed() {
 		u.drop(err.Error())
 		return
 	}
+	if u.s.reports.watched {
+		_ = u.s.link.keep(handedOver, c.file.FD())
+	}
 	if err := u.s.link.SendWait(&message.Upgrade{Number: c.number, File: c.name(), FD: c.file.FD()}); err != nil {
 		u.drop(err.Error())
 		return
@@ -160,6 +166,7 @@ func (u *upgrades) drop(why string) {
 	c.file.Close()
 	u.s.link.last = message.Attempt{Number: c.number, File: c.name(), Why: why}
 	say.Line("the upgrade of hotinit was given up: %s", why)
+	u.s.reports.tell(didRefuse, why)
 	u.notify()
 }
 

@@ -71,6 +71,7 @@ type pid1 struct {
 
 	trim        trim.Timer
 	warn        bool  // print which orphans were reaped
+	json        bool  // lines are JSON objects
 	greeted     bool  // a Hello has said whether to
 	unsaid      []int // orphans that were reaped before that
 	parent      int   // init's own, when it was started
@@ -243,6 +244,8 @@ func (p *pid1) handle(m message.Message) {
 		first := !p.greeted
 		p.warn, p.suspend, p.parentDeath, p.greeted = m.Warn, m.Suspend, m.ParentDeath, true
 		p.answers.stops, p.answers.timeout = m.Stops, m.StopTimeout
+		p.json = m.JSON
+		say.SetJSON(m.JSON)
 		for _, pid := range p.unsaid {
 			p.orphan(pid)
 		}

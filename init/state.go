@@ -28,7 +28,7 @@ func (p *pid1) state() *message.State {
 	a := &p.answers
 	st := &message.State{
 		Dir: p.dir, LastSeq: p.lastSeq, Orphans: p.orphans, Gone: p.gone, Caught: p.caught, Permitted: permitted(),
-		Warn: p.warn, Suspend: p.suspend, Suspended: p.suspended, ParentDeath: p.parentDeath,
+		Warn: p.warn, Suspend: p.suspend, Suspended: p.suspended, ParentDeath: p.parentDeath, JSON: p.json,
 		Stops: a.stops, StopTimeout: a.timeout, Stop: int(a.stop), Acted: a.acted, Strikes: a.strikes,
 		Upgrade: p.upgrade.Attempt,
 	}
@@ -148,6 +148,8 @@ func (p *pid1) restore(st *message.State) {
 	}
 	p.dir, p.lastSeq, p.orphans, p.gone = st.Dir, st.LastSeq, st.Orphans, st.Gone
 	p.warn, p.suspend, p.suspended, p.parentDeath, p.greeted = st.Warn, st.Suspend, st.Suspended, st.ParentDeath, true
+	p.json = st.JSON
+	say.SetJSON(st.JSON)
 	if st.ParentDeath != 0 {
 		// A file that gives privileges takes it off, prctl(2).
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(st.ParentDeath), 0, 0, 0)

@@ -25,6 +25,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/say"
 )
 
 // Name is the process's argv[0], by which the executable knows its role.
@@ -71,11 +73,23 @@ func Run() int {
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
 	_ = unix.Chdir("/") // it keeps no mount busy
 	unix.CloseOnExec(Socket)
+	say.SetJSON(os.Getenv(format) == "json")
 	if err := serve(Socket, lastWords); err != nil {
 		_, _ = unix.Write(2, []byte("hotinit: descriptor 3 is not the socket to the handoff (only hotinit itself starts this role)\n"))
 		return 1
 	}
 	return 0
+}
+
+// format is the variable that says how the process prints its own lines.
+const format = "HOTINIT_LOG_FORMAT"
+
+// Environ is the process's environment.
+func Environ(json bool) []string {
+	if json {
+		return []string{format + "=json"}
+	}
+	return nil
 }
 
 // relay is the process's state.

@@ -155,6 +155,7 @@ type Effect struct {
 	Foreground bool
 	Swap       bool
 	Text       string
+	Level      int // of Say
 }
 
 // step is one call of Next at work.
@@ -201,7 +202,7 @@ const (
 
 func (m *step) say(level int, format string, args ...any) {
 	if level <= m.p.Verbosity {
-		m.do(Effect{Kind: Say, Text: fmt.Sprintf(format, args...)})
+		m.do(Effect{Kind: Say, Text: fmt.Sprintf(format, args...), Level: level})
 	}
 }
 

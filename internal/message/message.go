@@ -94,6 +94,7 @@ type Hello struct {
 	Stops bool
 	// StopTimeout is how long the app may take to end after a signal to stop.
 	StopTimeout time.Duration
+	JSON        bool // init's own lines are JSON objects
 }
 
 // Keep gives init a descriptor to hold under a name, in place of one that it
@@ -262,6 +263,7 @@ func (m *Hello) fields(c *coder) {
 	c.int(&m.ParentDeath)
 	c.bool(&m.Stops)
 	c.duration(&m.StopTimeout)
+	c.bool(&m.JSON)
 }
 
 func (m *Keep) fields(c *coder) {

@@ -56,6 +56,7 @@ type State struct {
 
 	Warn, Suspend, Suspended bool // as Hello said, and whether to stop with the app
 	ParentDeath              int
+	JSON                     bool
 	Stops                    bool
 	StopTimeout              time.Duration
 
@@ -107,6 +108,7 @@ func (s *State) fields(c *coder) {
 	c.bool(&s.Suspend)
 	c.bool(&s.Suspended)
 	c.int(&s.ParentDeath)
+	c.bool(&s.JSON)
 	c.bool(&s.Stops)
 	c.duration(&s.StopTimeout)
 	c.int(&s.Stop)

@@ -1,5 +1,6 @@
 // Package say prints hotinit's own lines on standard error: one line a
-// message, behind "hotinit: ", in a single write that never blocks.
+// message, behind "hotinit: ", in a single write that never blocks. With
+// --log-format json a line is a JSON object (about.go).
 //
 // Standard error is shared with the app and is often a pipe that somebody
 // else reads. If a reader stops reading, a PID 1 that waits for it no longer
@@ -45,10 +46,12 @@ var (
 // that is frozen, or whose server is gone: no call that writes to it can be relied on
 // not to wait, not even with RWF_NOWAIT. So a goroutine writes, and only so long is it
 // waited for. The lines behind it are queued until it goes on.
-func Line(format string, args ...any) {
+func Line(format string, args ...any) { print(About{}, Error, format, args...) }
+
+func print(a About, level Level, format string, args ...any) {
 	mu.Lock()
 	defer mu.Unlock()
-	b := line(dropped, format, args...)
+	b := line(a, level, dropped, format, args...)
 	if late != nil && len(queue) >= mostQueued {
 		dropped++
 		return
@@ -122,30 +125,29 @@ func init() { level.Store(1) }
 func SetLevel(n int) { level.Store(int32(min(n, math.MaxInt32))) }
 
 // Note prints what hotinit does or notices, where nothing has failed.
-func Note(format string, args ...any) { from(1, format, args...) }
+func Note(format string, args ...any) { About{}.Note(format, args...) }
 
 // Detail prints what only matters to who looks for a fault.
-func Detail(format string, args ...any) { from(2, format, args...) }
-
-func from(n int32, format string, args ...any) {
-	if level.Load() >= n {
-		Line(format, args...)
-	}
-}
+func Detail(format string, args ...any) { About{}.Detail(format, args...) }
 
 // LineTo prints a line on another descriptor, for where nobody reads standard
 // error.
-func LineTo(fd int, format string, args ...any) { write(fd, line(0, format, args...)) }
+func LineTo(fd int, format string, args ...any) {
+	write(fd, line(About{}, Error, 0, format, args...))
+}
 
 // line formats one line, which says how many were dropped before it.
-func line(dropped int, format string, args ...any) []byte {
+func line(a About, level Level, dropped int, format string, args ...any) []byte {
+	if asJSON.Load() {
+		return object(a, level, dropped, fmt.Sprintf(format, args...))
+	}
 	b := []byte("hotinit: ")
 	if dropped > 0 {
 		b = append(b, '(')
 		b = strconv.AppendInt(b, int64(dropped), 10)
 		b = append(b, " lines were dropped, nobody read them) "...)
 	}
-	b = append(b, Clean(fmt.Sprintf(format, args...), longest-1-len(b))...)
+	b = append(b, Clean(a.Called+fmt.Sprintf(format, args...), longest-1-len(b))...)
 	return append(b, '\n')
 }
 

@@ -177,7 +177,13 @@ type Config struct {
 	LogFile string
 	// LogPrefix puts the program's name before each line that it writes.
 	LogPrefix bool
-	Daemonize bool
+	// LogJSON makes hotinit's own lines JSON objects.
+	LogJSON bool
+	// OnEvent is a command that runs for each event, "" for none. OnEventTimeout is
+	// its time, 0 for no limit.
+	OnEvent        string
+	OnEventTimeout time.Duration
+	Daemonize      bool
 
 	// Group sends relayed signals to the app's whole process group.
 	Group bool

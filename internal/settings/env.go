@@ -83,6 +83,9 @@ type environment struct {
 	StatusFile          *string `envconfig:"HOTINIT_STATUS_FILE" ignored:"0" split_words:"0"`
 	LogFile             *string `envconfig:"HOTINIT_LOG_FILE" ignored:"0" split_words:"0"`
 	LogPrefix           *string `envconfig:"HOTINIT_LOG_PREFIX" ignored:"0" split_words:"0"`
+	LogFormat           *string `envconfig:"HOTINIT_LOG_FORMAT" ignored:"0" split_words:"0"`
+	OnEvent             *string `envconfig:"HOTINIT_ON_EVENT" ignored:"0" split_words:"0"`
+	OnEventTimeout      *string `envconfig:"HOTINIT_ON_EVENT_TIMEOUT" ignored:"0" split_words:"0"`
 	Daemonize           *string `envconfig:"HOTINIT_DAEMONIZE" ignored:"0" split_words:"0"`
 	Subreaper           *string `envconfig:"HOTINIT_SUBREAPER" ignored:"0" split_words:"0"`
 	ParentDeathSignal   *string `envconfig:"HOTINIT_PARENT_DEATH_SIGNAL" ignored:"0" split_words:"0"`

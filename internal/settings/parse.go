@@ -96,6 +96,7 @@ func defaults() *Config {
 		PollInterval:        2 * time.Second,
 		Settle:              500 * time.Millisecond,
 		CheckTimeout:        30 * time.Second,
+		OnEventTimeout:      30 * time.Second,
 		SwapThroughTimeout:  10 * time.Minute,
 		Verbosity:           1,
 		MaxStarts:           -1,

@@ -419,3 +419,15 @@ func setSwapThrough(c *Config, v string) error {
 	c.SwapThrough = v
 	return nil
 }
+
+func setLogFormat(c *Config, v string) error {
+	switch v {
+	case "text":
+		c.LogJSON = false
+	case "json":
+		c.LogJSON = true
+	default:
+		return errMust
+	}
+	return nil
+}
