@@ -183,6 +183,9 @@ func (s *program) activate(pl *plan) {
 func (s *program) tune(st machine.State) {
 	s.outputs.tune(st)
 	if !s.member {
+		if s.place != nil {
+			s.place(s, &st)
+		}
 		return
 	}
 	for n := range s.uses {

@@ -86,6 +86,10 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 	}
 	s.newOrder()
 	ev := order.Event{Kind: order.Files}
+	if s.app != nil {
+		s.app.place = s.place
+		ev.Set = append(ev.Set, s.placeOfApp(len(records) > 0))
+	}
 	for _, name := range slices.Sorted(maps.Keys(records)) {
 		if s.app != nil && name == s.app.name || name == orderRecord {
 			continue

@@ -26,8 +26,9 @@ type ordering struct {
 	timers []*time.Timer // of stopping
 	clock  *schedule.Clock
 	table  schedule.Table
-	halted []byte       // what was recorded of stopping, nil before
-	looks  []*instances // those that something has happened to
+	halted []byte        // what was recorded of stopping, nil before
+	looks  []*instances  // those that something has happened to
+	stopBy machine.Event // by which the command is to be stopped, the zero value for SIGTERM
 }
 
 // orderRecord is the name of the record of what belongs to no program. It cannot be a
@@ -83,6 +84,12 @@ func (s *supervisor) look(g *instances) { s.looks = append(s.looks, g) }
 
 func (s *supervisor) carryOut(e order.Effect) {
 	p := s.byName[e.Name]
+	if s.app != nil && e.Name == s.app.name {
+		if e.Kind == order.Stop {
+			s.haltApp()
+		}
+		return // all else it does by itself
+	}
 	switch e.Kind {
 	case order.Start:
 		if p != nil {
@@ -109,6 +116,28 @@ func (s *supervisor) carryOut(e order.Effect) {
 		}
 	case order.Finish:
 		s.ended()
+	}
+}
+
+// placeOfApp is the place of the command beside --programs: it starts by itself, others
+// may come after it, and it is stopped in order.
+func (s *supervisor) placeOfApp(again bool) order.Spec {
+	spec := s.spec(s.app)
+	spec.After, spec.Essential, spec.Was = nil, false, &order.Facts{Phase: order.Starting}
+	if again {
+		spec.Was = resumed(order.Facts{Phase: order.Up}, &s.app.engine.state)
+	}
+	return spec
+}
+
+// haltApp stops the command, by the signal that stops everything, if there was one.
+func (s *supervisor) haltApp() {
+	switch {
+	case s.app.engine.state.Over:
+	case s.stopBy.Kind == machine.Halt:
+		s.app.engine.act(s.stopBy)
+	default:
+		s.app.halt(s.order.Reason)
 	}
 }
 
@@ -225,6 +254,9 @@ func resumed(f order.Facts, st *machine.State) *order.Facts {
 
 // place tells the order where a program is by now. It is called after each event of it.
 func (s *supervisor) place(p *program, st *machine.State) {
+	if s.order == nil {
+		return
+	}
 	o := s.order.Find(p.name)
 	if o == nil || st.Over || st.Stop != 0 {
 		return
@@ -258,16 +290,16 @@ func (s *supervisor) endedInOrder(p *program) {
 // hurryAfter is which part of --stop-timeout the programs have to stop in order.
 const hurryAfter = 2.0 / 3
 
-// stopAll tells everything to stop: the command at once, the programs in order.
+// stopAll tells everything to stop, in order.
 func (s *supervisor) stopAll(why string) {
 	if s.stopping {
 		return
 	}
 	s.stopping = true
-	if s.app != nil && !s.app.engine.state.Over {
-		s.app.halt(why)
-	}
 	if s.order == nil {
+		if s.app != nil && !s.app.engine.state.Over {
+			s.app.halt(why)
+		}
 		return
 	}
 	s.happens(order.Event{Kind: order.Halt, Reason: why})

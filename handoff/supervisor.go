@@ -19,6 +19,7 @@ import (
 	"github.com/hotinit/hotinit/internal/kernel"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/order"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/trim"
@@ -135,6 +136,9 @@ func (s *supervisor) verdict(status int, grace time.Duration) {
 func (s *supervisor) ended() {
 	if s.app != nil && s.app.engine.state.Over {
 		s.stopAll("the command has ended")
+		if s.order != nil && !s.done {
+			s.happens(order.Event{Kind: order.Ended, Name: s.app.name, Status: s.app.verdict, Reason: "the command has ended"})
+		}
 	}
 	if s.done || !s.finished() {
 		return
@@ -441,15 +445,15 @@ func (s *supervisor) signal(m *message.Signal) {
 	halts := "" // why everything stops
 	s.loop.submit(input{seq: m.Seq, each: func(e *engine) machine.Event {
 		ev := e.sys.translate(sig, m.Hangup)
-		if ev.Kind == machine.Halt && s.order != nil && (s.app == nil || e != s.app.engine) {
+		if ev.Kind == machine.Halt && s.order != nil {
 			// Programs stop in their order; what is told to stop gets it once more.
+			halts = cmp.Or(ev.Reason, machine.SignalName(int(sig)))
+			if s.app != nil && e == s.app.engine {
+				s.stopBy = ev
+			}
 			if e.state.Stop == 0 || e.state.Over {
 				ev = machine.Event{Kind: machine.Dropped}
 			}
-			halts = cmp.Or(ev.Reason, machine.SignalName(int(sig)))
-		}
-		if ev.Kind == machine.Halt && s.order != nil {
-			halts = cmp.Or(ev.Reason, machine.SignalName(int(sig)))
 		}
 		return ev
 	}, call: func() { s.signaled(m, sig, halts) }})

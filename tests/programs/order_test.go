@@ -80,6 +80,21 @@ func TestAnotherPlaceDoesNotReplaceWhatRuns(t *testing.T) {
 	}
 }
 
+// The command beside the files has a place among them: its name is app.
+func TestTheCommandIsStoppedInOrder(t *testing.T) {
+	y := open(t, map[string]string{"after": sh(lives("after"), "HOTINIT_AFTER=app"), "other": sh(lives("other"))},
+		"--interval", "10ms", "--", "/bin/sh", "-c", lives("app"))
+	y.Line("^after runs")
+	y.Line("^other runs")
+	y.KillHandoff()
+	y.Until("the next handoff answers", func() bool { code, _ := y.ask("status"); return code == 0 })
+	y.stop(0)
+	got := slices.DeleteFunc(y.said(), func(line string) bool { return strings.HasPrefix(line, "other") })
+	if want := []string{"app runs", "after runs", "after ends", "app ends"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q; output:\n%s", got, want, y.Output)
+	}
+}
+
 func TestAFileMendsACircleAndAnUnknownName(t *testing.T) {
 	y := open(t, map[string]string{
 		"lost": sh(lives("lost"), "HOTINIT_AFTER=late"),
