@@ -59,8 +59,7 @@ func TestProgramsStartInOrderAndStopInReverse(t *testing.T) {
 // A program whose file gets another HOTINIT_AFTER runs on, and is stopped by its new place.
 func TestAnotherPlaceDoesNotReplaceWhatRuns(t *testing.T) {
 	y := open(t, map[string]string{"web": sh(lives("web")), "db": sh(lives("db"))})
-	y.Line("^web runs")
-	y.Line("^db runs")
+	y.Until("both run", func() bool { return y.Output.Count(regexp.MustCompile("^(web|db) runs$")) == 2 })
 	y.write("web", sh(lives("web"), "HOTINIT_AFTER=db nosuch"))
 	y.Until("the new place is seen", func() bool {
 		_, text := y.ask("status", "web")
@@ -84,8 +83,7 @@ func TestAnotherPlaceDoesNotReplaceWhatRuns(t *testing.T) {
 func TestTheCommandIsStoppedInOrder(t *testing.T) {
 	y := open(t, map[string]string{"after": sh(lives("after"), "HOTINIT_AFTER=app"), "other": sh(lives("other"))},
 		"--interval", "10ms", "--", "/bin/sh", "-c", lives("app"))
-	y.Line("^after runs")
-	y.Line("^other runs")
+	y.Until("all run", func() bool { return y.Output.Count(regexp.MustCompile("^(app|after|other) runs$")) == 3 })
 	y.KillHandoff()
 	y.Until("the next handoff answers", func() bool { code, _ := y.ask("status"); return code == 0 })
 	y.stop(0)
