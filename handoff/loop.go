@@ -127,19 +127,7 @@ func (l *loop) over() bool {
 func (l *loop) take(in input) {
 	switch {
 	case in.each != nil:
-		engines := slices.Clone(l.engines) // one may leave
-		for i, e := range engines {
-			if i == len(engines)-1 {
-				// The record that acknowledges a signal comes last: until then
-				// the next handoff would get the signal again.
-				l.acknowledge(in.seq)
-			}
-			e.act(in.each(e))
-		}
-		if in.call != nil {
-			l.acknowledge(in.seq)
-			in.call()
-		}
+		l.takeEach(in)
 	case in.call != nil:
 		l.acknowledge(in.seq)
 		in.call()
@@ -150,6 +138,36 @@ func (l *loop) take(in input) {
 	l.settle()
 	if in.done != nil {
 		close(in.done)
+	}
+}
+
+// takeEach has every program act upon an event of its own. One that has nothing to do
+// costs nothing: there may be a thousand.
+func (l *loop) takeEach(in input) {
+	type act struct {
+		engine *engine
+		event  machine.Event
+	}
+	var acts []act
+	for _, e := range l.engines {
+		if ev := in.each(e); ev.Kind != machine.Dropped {
+			acts = append(acts, act{e, ev})
+		}
+	}
+	for i, a := range acts {
+		if i == len(acts)-1 {
+			// The record that acknowledges a signal comes last: until then
+			// the next handoff would get the signal again.
+			l.acknowledge(in.seq)
+		}
+		a.engine.act(a.event)
+	}
+	l.acknowledge(in.seq)
+	if in.call != nil {
+		in.call()
+	}
+	if len(acts) == 0 && len(l.engines) > 0 && in.seq != 0 && !l.over() {
+		l.engines[0].sys.acted(in.seq)
 	}
 }
 

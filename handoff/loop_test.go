@@ -395,6 +395,16 @@ func TestASignalIsAcknowledgedOnceEveryProgramHasActed(t *testing.T) {
 			rigs[i].notes = nil
 		}
 
+		// Who has nothing to do writes nothing. What the signal means for all comes first.
+		l.submit(input{seq: 8, each: func(*engine) machine.Event { return machine.Event{Kind: machine.Dropped} },
+			call: func() { rigs[0].note("call, acknowledges %d", l.seq) }})
+		for i, want := range [][]string{{"0s call, acknowledges 8", "0s acted 8"}, nil} {
+			if !slices.Equal(rigs[i].notes, want) {
+				t.Errorf("program %d: %q, want %q", i, rigs[i].notes, want)
+			}
+			rigs[i].notes = nil
+		}
+
 		// An event of one program costs the other nothing.
 		rigs[0].happen(machine.Event{Kind: machine.Beat, N: 1})
 		if len(rigs[0].notes) == 0 || len(rigs[1].notes) != 0 {

@@ -71,7 +71,9 @@ func (s *supervisor) settle() {
 		}
 		ev := s.happen[0]
 		s.happen = s.happen[1:]
-		for _, e := range s.order.Next(ev) {
+		effects := s.order.Next(ev)
+		s.recordHalt()
+		for _, e := range effects {
 			s.carryOut(e)
 		}
 		s.recordOrder(ev)
@@ -178,17 +180,22 @@ func (s *supervisor) recordOrder(ev order.Event) {
 			p.engine.record()
 		}
 	}
-	if !s.order.Halting {
+	if s.order.Halting {
+		s.stopAll(s.order.Reason)
+	}
+}
+
+// recordHalt records that everything stops, before anything is done for it: it
+// acknowledges the signal that asks for it, and whoever comes next goes on with it.
+func (s *supervisor) recordHalt() {
+	if !s.order.Halting || s.halted != nil {
 		return
 	}
 	h := haltRecord{s.order.Reason, s.order.Status, s.order.Decided}
-	if b := record.Write(h.fields); s.halted == nil {
-		s.halted = b
-		if err := s.link.SendRecord(message.Record{Program: orderRecord, Seq: s.loop.seq, State: b}); err != nil {
-			say.Line("cannot hand the record to init: %v", err)
-		}
+	s.halted = record.Write(h.fields)
+	if err := s.link.SendRecord(message.Record{Program: orderRecord, Seq: s.loop.seq, State: s.halted}); err != nil {
+		say.Line("cannot hand the record to init: %v", err)
 	}
-	s.stopAll(s.order.Reason)
 }
 
 // resumeOrder goes on with what the last handoff was stopping.

@@ -466,12 +466,16 @@ func (s *supervisor) signaled(m *message.Signal, sig unix.Signal, halts string) 
 		case m.Hangup, sig == unix.SIGTERM, sig == unix.SIGINT, sig == unix.SIGQUIT:
 			halts = machine.SignalName(int(sig))
 		}
-		s.acted(m.Seq)
 	}
 	if halts != "" {
 		s.reports.asked = true
 		s.stopAll(halts)
 		s.loop.settle()
+	}
+	if len(s.programs) == 0 {
+		s.acted(m.Seq)
+	}
+	if halts != "" {
 		s.ended()
 	}
 }
