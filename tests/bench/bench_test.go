@@ -16,7 +16,7 @@ var tiny = scale{
 	starts: 1, statuses: 37, orphans: 100, pings: 20,
 	rest: 10 * time.Millisecond, calm: 10 * time.Millisecond, idle: 10 * time.Millisecond, idleRuns: 1,
 	swaps: 2, swapRuns: 1, intervals: []string{"1"}, renames: 2, clients: 4,
-	appStartup: 10 * time.Millisecond, betweenSwaps: 20 * time.Millisecond,
+	appStartup: 10 * time.Millisecond, betweenSwaps: 20 * time.Millisecond, output: 1 << 20,
 }
 
 // prepared is built once for all tests; TestMain removes it.
@@ -112,6 +112,10 @@ func TestOrphansAreAllCollected(t *testing.T) {
 
 func TestSignalsAreAnswered(t *testing.T) {
 	wantValues(t, smoke(t, "signal"), nameDirect, nameHotinit, nameAsTini)
+}
+
+func TestOutputIsMeasured(t *testing.T) {
+	wantValues(t, smoke(t, "output"), outputAsItIs, outputNamed)
 }
 
 func TestIdlenessIsMeasured(t *testing.T) {

@@ -47,6 +47,7 @@ var measurements = []measurement{
 	{"swap", "hot deploys under load", measureSwap},
 	{"adopt", "what it costs to take over a server's own socket", measureAdopt},
 	{"programs", "many programs from files", measurePrograms},
+	{"output", "lines of many programs, with and without their names", measureOutput},
 	{"upgrade", "hotinit replaced by hotinit, under load", measureUpgrade},
 	{"watch", "from a rename to a new generation", measureWatch},
 }

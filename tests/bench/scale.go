@@ -24,6 +24,7 @@ type scale struct {
 	programsRuns int           // at most
 	programsIdle time.Duration // for how long they are left alone
 	rush         time.Duration // of requests without a pause
+	output       int           // bytes that programs write
 }
 
 func fullScale() scale {
@@ -33,6 +34,7 @@ func fullScale() scale {
 		swaps: 60, swapRuns: 5, intervals: []string{"0", "1"}, renames: 20, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 5 * time.Second,
 		programs: 1000, programsRuns: 3, programsIdle: 60 * time.Second,
+		output: 1 << 30,
 	}
 }
 
@@ -45,6 +47,7 @@ func quickScale() scale {
 		swaps: 3, swapRuns: 1, intervals: []string{"1"}, renames: 5, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 500 * time.Millisecond,
 		programs: 100, programsRuns: 1, programsIdle: 2 * time.Second,
+		output: 100 << 20,
 	}
 }
 
