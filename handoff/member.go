@@ -44,6 +44,8 @@ type membership struct {
 
 	inherited func() map[int]int // what hotinit was started with
 	settled   func()             // called once it is over and nothing of it is left
+	recalled  bool               // the state directory is read, or is being read
+	recalling bool               // and the program is started after that
 }
 
 // programVariable has a program's name in the environment of its processes.
@@ -310,6 +312,9 @@ func (s *program) swap() {
 			return
 		}
 	}
+	if s.recalling {
+		return // it is started with what its file says by then
+	}
 	s.note("its file changed")
 	s.engine.act(ev)
 }
@@ -322,7 +327,32 @@ func (s *program) start() {
 		s.engine.state.Gens = slices.DeleteFunc(s.engine.state.Gens, func(g machine.Gen) bool { return s.processes.all[g.N] == nil })
 		s.stopped = time.Time{}
 	}
-	s.engine.act(machine.Event{Kind: machine.Boot})
+	switch {
+	case s.recalling: // and then it is started
+	case !s.recalled && s.starts.recall(true):
+		s.recalled, s.recalling = true, true
+	default:
+		s.engine.act(machine.Event{Kind: machine.Boot})
+	}
+}
+
+// recallResumed reads the state directory of a program that the last handoff has left. It
+// may have left it before it was started.
+func (s *program) recallResumed() {
+	st := &s.engine.state
+	if !st.Over {
+		s.recalled = true
+		s.recalling = s.starts.recall(st.Stop == 0 && len(st.Gens) == 0 && !st.RestartDue)
+	}
+}
+
+// boot starts a program once its state directory is read. Meanwhile it may have been
+// told to stop, or its file may have changed.
+func (s *program) boot(ev machine.Event) {
+	s.recalling = false
+	if st := &s.engine.state; !s.member || !st.Over && st.Stop == 0 && len(st.Gens) == 0 {
+		s.engine.act(ev)
+	}
 }
 
 // halt stops the program. why ends its last line.

@@ -156,6 +156,7 @@ func (s *supervisor) takeOver(name string, recorded []byte) error {
 		return err
 	}
 	p.entitle()
+	p.recallResumed()
 	if r.Ticked != 0 {
 		p.ticked = time.Unix(r.Ticked, 0)
 	}

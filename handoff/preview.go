@@ -342,13 +342,19 @@ func (p *preview) copies() {
 	case path == "":
 		p.row("state", "kept for as long as hotinit runs: a restart starts what is at the path, also what was rejected (--state-dir)")
 	case unix.Stat(path, &st) == unix.ENOENT:
-		if err := mayMake(path); err != nil {
+		first := path // of those that are made
+		for range p.storesAbove() {
+			if above := filepath.Dir(first); unix.Stat(above, &st) == unix.ENOENT {
+				first = above
+			}
+		}
+		if err := mayMake(first); err != nil {
 			p.row("state", "not kept: cannot make %s: %v", path, err)
 			return
 		}
 		p.row("state", "%s is made", path)
 	default:
-		store, err := release.OpenStore(path)
+		store, err := release.OpenStore(path, 0)
 		if err != nil {
 			p.row("state", "not kept: %v", err)
 			return

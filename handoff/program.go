@@ -102,6 +102,7 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.outputs = &outputs{common: c, plans: func() map[string]*plan { return p.plans }, streams: make(map[int][]*stream), loggers: make(map[string]*ownLogger)}
 	p.starts = &starts{common: c, outputs: p.outputs, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
+	p.starts.boot = p.boot
 	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients, next: p.toDeploy}
 	p.through = &through{common: c, clients: p.clients, cancels: make(map[int]chan struct{})}
 	p.clients.more = p.deploys.answer

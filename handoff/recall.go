@@ -32,19 +32,27 @@ type memories struct {
 	held  map[string]*heldRelease // the copies of the good releases, open
 }
 
-// recall reads the state directory. Where the program is not started yet, that
-// follows once it is read.
-func (s *starts) recall() {
-	if s.cfg.StateDir == "" {
-		return
-	}
+// recallApp is recall for the command line's app, before the loop runs. Where the app is
+// not started yet, that follows once the state directory is read.
+func (s *starts) recallApp() {
 	boots := s.engine.first.Kind == machine.Boot
-	if boots {
+	if s.recall(boots) && boots {
 		s.engine.first = machine.Event{Kind: machine.Noted}
 	}
-	path, settings := s.fromStart(s.cfg.StateDir), s.plan.hash
+}
+
+// recall reads the state directory, if there is one. With boots the program is started
+// once it is read.
+func (s *starts) recall(boots bool) bool {
+	if s.cfg.StateDir == "" {
+		return false
+	}
+	path, settings, above := s.fromStart(s.cfg.StateDir), s.plan.hash, s.storesAbove()
+	if s.member {
+		path = filepath.Join(filepath.Dir(path), s.name) // each instance has its own
+	}
 	read := make(chan *memories, 1)
-	go func() { read <- readMemories(path, settings) }()
+	go func() { read <- readMemories(path, above, settings) }()
 	go func() {
 		var m *memories
 		select {
@@ -57,7 +65,7 @@ func (s *starts) recall() {
 			}
 			s.line("the state directory %s does not answer within %v; the newest release is started, whatever became of it before", path, answerWithin)
 			if boots {
-				s.engine.do(func() { s.engine.act(machine.Event{Kind: machine.Boot}) })
+				s.engine.do(func() { s.boot(machine.Event{Kind: machine.Boot}) })
 				boots = false
 			}
 			m = <-read
@@ -92,16 +100,26 @@ func (s *starts) recall() {
 				s.releases.withdraw()
 				s.releases.offered = newest // for the first start, or nobody
 			}
-			s.engine.act(ev)
+			s.boot(ev)
 		})
 	}()
+	return true
+}
+
+// storesAbove is how many directories of hotinit's own a program's state directory is in:
+// that of programs/NAME below --state-dir is in two.
+func (c *common) storesAbove() int {
+	if c.member {
+		return 2
+	}
+	return 0
 }
 
 // readMemories reads the state directory. What a program was good with it is started
 // with the settings that it has now.
-func readMemories(path, settings string) *memories {
+func readMemories(path string, above int, settings string) *memories {
 	m := &memories{held: make(map[string]*heldRelease)}
-	if m.store, m.err = release.OpenStore(path); m.err != nil {
+	if m.store, m.err = release.OpenStore(path, above); m.err != nil {
 		return m
 	}
 	m.list, m.err = m.store.List()

@@ -262,7 +262,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 			}
 		}
 		app.listen()
-		app.starts.recall()
+		app.starts.recallApp()
 	}
 	if err := s.startPrograms(records); err != nil {
 		return err

@@ -84,12 +84,18 @@ const (
 	stray       = time.Hour // an unfinished copy of another hotinit is left alone for so long
 )
 
-// OpenStore opens the directory, making it where there is none.
-func OpenStore(path string) (*Store, error) {
+// OpenStore opens the directory, making it where there is none, and as many as above
+// says of those that it is in.
+func OpenStore(path string, above int) (*Store, error) {
+	s := &Store{path: path}
+	if above > 0 {
+		if _, err := OpenStore(filepath.Dir(path), above-1); err != nil {
+			return nil, err
+		}
+	}
 	if err := unix.Mkdir(path, 0o700); err != nil && err != unix.EEXIST {
 		return nil, fmt.Errorf("cannot make the state directory %s: %w", path, err)
 	}
-	s := &Store{path: path}
 	if err := s.trusted(path); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 func stateDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
-	if _, err := OpenStore(dir); err != nil {
+	if _, err := OpenStore(dir, 0); err != nil {
 		t.Skipf("no directory that is only ours: %v", err)
 	}
 	return dir
@@ -28,7 +28,7 @@ func stateDir(t *testing.T) string {
 
 func opened(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := OpenStore(dir)
+	s, err := OpenStore(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestOnlyRootAndHotinitsUserMayWriteTheStateDirectory(t *testing.T) {
 	dir := stateDir(t)
 	for _, mode := range []os.FileMode{0o777, 0o770, 0o1777} {
 		os.Chmod(dir, mode)
-		if _, err := OpenStore(dir); err == nil || !strings.Contains(err.Error(), "chmod") {
+		if _, err := OpenStore(dir, 0); err == nil || !strings.Contains(err.Error(), "chmod") {
 			t.Errorf("mode %o: %v", mode, err)
 		}
 	}
@@ -223,7 +223,7 @@ func TestOnlyRootAndHotinitsUserMayWriteTheStateDirectory(t *testing.T) {
 		t.Skip("not root")
 	}
 	os.Chown(dir, 1234, 1234)
-	if _, err := OpenStore(dir); err == nil {
+	if _, err := OpenStore(dir, 0); err == nil {
 		t.Error("somebody else's directory is used")
 	}
 }
@@ -264,7 +264,7 @@ func TestSeveralMayChangeTheListAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			s, err := OpenStore(dir)
+			s, err := OpenStore(dir, 0)
 			if err == nil {
 				err = s.Reject(Rejected{Name: fmt.Sprintf("%032x", i)})
 			}

@@ -138,3 +138,29 @@ func TestTheCommandBesideTheProgramsEndsAll(t *testing.T) {
 		t.Errorf("hotinit ended with %d, want 7; output:\n%s", got, y.Output)
 	}
 }
+
+// TestEachProgramHasAMemoryOverARestart lets a release fail, of which the file is still
+// there when hotinit starts anew.
+func TestEachProgramHasAMemoryOverARestart(t *testing.T) {
+	web, other := box.Address(), box.Address()
+	y := open(t, map[string]string{
+		"web":   serves(web, "HOTINIT_PROBATION=0", "HOTINIT_READY=accept"),
+		"other": serves(other, "HOTINIT_PROBATION=0"),
+	}, "--state-dir", "state")
+	y.Answers(web, "v1 generation 1 ")
+	y.Until("the release of web is kept", func() bool {
+		kept, _ := filepath.Glob(filepath.Join(y.dir, "state", "programs", "web", "releases", "*"))
+		return len(kept) > 0
+	})
+	box.Install(t, y.server+".new", "v2", "-exit", "9")
+	if err := os.Rename(y.server+".new", y.server); err != nil {
+		t.Fatal(err)
+	}
+	y.Line("web: generation 2 failed.*generation 1 stays")
+	y.KillHandoff()
+	y.Until("the next handoff answers", func() bool { code, _ := y.ask("status"); return code == 0 })
+	y.stop(0)
+	y.start("--state-dir", "state")
+	y.Answers(web, "v1 generation 1 ")
+	y.stop(0)
+}
