@@ -37,7 +37,7 @@ type starts struct {
 	// recordForked records a state in which a generation has a process that may
 	// not have executed the app yet.
 	recordForked func()
-	boot         func(machine.Event) // starts the program, once its state directory is read
+	boot         func(machine.Event)   // starts the program, once its state directory is read
 	cancels      map[int]chan struct{} // closed for a start that is no longer wanted
 }
 
