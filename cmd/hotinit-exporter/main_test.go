@@ -89,6 +89,7 @@ func running(t *testing.T) *box.Box {
 	box.Install(t, path, "v1")
 	b := box.Start(t, box.Options{Sub: true, Args: []string{"--port", address, "--", path}})
 	b.Answers(address, "v1 generation 1 ")
+	b.Line("generation 1 is ready") // it may answer a little before
 	return b
 }
 

@@ -152,6 +152,7 @@ var proofs = []struct {
 	{"nomad job run examples/deploy/web.nomad.hcl", not("the page says that no test runs it: there is no free Nomad in Debian")},
 	{"nomad alloc exec -i -task web -job web hotinit deploy - <server", not("the page says that no test runs it: there is no free Nomad in Debian")},
 	{"docker run -d --pid container:web --network container:web EXPORTER-IMAGE", not("its image needs a release; cmd/hotinit-exporter's tests run the program in it")},
+	{`--on-event 'sh -c "exec curl -sS --data-urlencode \"text=$HOTINIT_EVENT $HOTINIT_EVENT_PROGRAM: $HOTINIT_EVENT_REASON\" https://chat.example/hook"'`, by("tests/swap TestEachEventIsReported")},
 	{"curl http://web:9927/metrics", by("cmd/hotinit-exporter TestTheExporterServesWhatHotinitPrints")},
 	{"(cd cmd/hotinit-exporter && CGO_ENABLED=0 go build -trimpath -o /usr/local/bin/hotinit-exporter .)", by("cmd/hotinit-exporter TestTheExporterServesWhatHotinitPrints")},
 	{"minisign -G -p release.pub -s release.key", by(signedTest)},

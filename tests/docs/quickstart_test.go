@@ -148,6 +148,10 @@ func (e entry) swap(t *testing.T, words []string) {
 	b.Line(`^hotinit: generation 1 (listens on \S+:` + port + `;|is ready)`)
 	b.Line(`^hotinit: generation 1 (listens on \S+:` + port + `;|is ready)`)
 	address := "127.0.0.1:" + port
+	b.Until("it listens, and is not just about to", func() bool {
+		refused, err := box.Refused(address)
+		return err == nil && !refused
+	})
 	l := load.Start(load.Options{Address: address})
 	<-l.After(50)
 	deploy("2")
