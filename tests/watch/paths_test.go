@@ -22,6 +22,7 @@ func TestAFolderThatIsWatchedToo(t *testing.T) {
 	}
 	s := launch(t, dir, false, []string{"--watch", more, "--ignore", "*.log", "--settle", "100ms"}, path)
 	s.next("v1")
+	s.Line("^hotinit: version .* watches ") // by then the release has its name, which the folder is part of
 	s.sh(`echo 1 >templates/deep/down/index.html`)
 	s.next("v1")
 	s.sh(`echo noise >templates/a.log; touch templates/deep/down/index.html`)

@@ -262,7 +262,7 @@ func TestARollbackIsVerifiedAgain(t *testing.T) {
 			path := filepath.Join(dir, "server")
 			box.Install(t, path, "v1")
 			g.sign(path, 100)
-			s := launch(t, dir, false, append(flags, "--trusted-key", g.public, "--settle", "100ms", "--probation", "1s"), path)
+			s := launch(t, dir, false, append(flags, "--trusted-key", g.public, "--settle", "100ms", "--probation", "4s"), path)
 			s.next("v1")
 			s.Proven(1)
 			// In its probation, by itself. Neither the file nor its signature are there
