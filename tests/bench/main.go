@@ -113,6 +113,11 @@ func run(args []string, out, progress io.Writer) error {
 		return fmt.Errorf("-runs %d: at least one run is needed", *runs)
 	}
 
+	if *to != "" { // before anything is measured
+		if err := os.MkdirAll(*to, 0o755); err != nil {
+			return err
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	s, err := prepare(ctx, *binary)

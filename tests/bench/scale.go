@@ -38,8 +38,9 @@ func fullScale() scale {
 	}
 }
 
-// quickScale takes less than two minutes on a machine that does nothing else. Most
-// of that are pauses: until an idle hotinit is idle, and between swaps.
+// quickScale takes two to four minutes on a machine that does nothing else. Most of
+// that are pauses: until an idle hotinit is idle, between swaps, and while supervisord
+// ends its programs.
 func quickScale() scale {
 	return scale{
 		runs: 2, starts: 10, statuses: 10, orphans: 2000, pings: 400,
