@@ -75,7 +75,7 @@ func main() {
 			}
 			switch e.Action {
 			case "fail":
-				fmt.Print(text)
+				fmt.Print(short(text))
 			case "skip":
 				skipped = append(skipped, fmt.Sprintf("%s %s: %s", e.Package, e.Test, reason(text)))
 			}
@@ -86,7 +86,7 @@ func main() {
 		os.Exit(1)
 	}
 	for key, b := range output { // it never ended: its package timed out or crashed
-		fmt.Printf("--- did not end: %s %s\n%s", key.pkg, key.name, b)
+		fmt.Printf("--- did not end: %s %s\n%s", key.pkg, key.name, short(b.String()))
 	}
 	for key := range output {
 		failed = append(failed, key.pkg+" -")
@@ -109,6 +109,19 @@ func main() {
 	for _, line := range skipped {
 		fmt.Println(" ", line)
 	}
+	for _, line := range failed { // last: what is kept of a long output is its end
+		fmt.Println("failed:", line)
+	}
+}
+
+// short is the beginning and the end of what a test printed.
+func short(text string) string {
+	const first, last = 60, 60
+	all := strings.SplitAfter(text, "\n")
+	if n := len(all) - first - last; n > 0 {
+		all = slices.Concat(all[:first], []string{fmt.Sprintf("… %d lines …\n", n)}, all[len(all)-last:])
+	}
+	return strings.Join(all, "")
 }
 
 // reason is what a test said when it skipped itself: its line without the place.

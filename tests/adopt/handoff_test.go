@@ -149,7 +149,7 @@ func TestAdoptionIsOffWhereSudoWouldLoseItsPrivileges(t *testing.T) {
 			}
 			run := p.running(t, box.Options{Binary: setpriv, Name: "setpriv", Args: append(as, hotinit), Env: []string{"PATH=" + bin}}, flags...)
 			run.Line(want)
-			if name == "off" && strings.Contains(run.Output.String(), "adopt") {
+			if name == "off" && strings.Contains(run.Output.Text(), "adopt") {
 				t.Errorf("hotinit said:\n%s", run.Output)
 			}
 		})

@@ -68,7 +68,7 @@ func TestTheEnvironmentIsPassedOnAsItCame(t *testing.T) {
 			}
 			stop(t, b, 128+15)
 			for _, trace := range []string{"SCHED ", "gc 1 @", "malformed GOMEMLIMIT"} {
-				if bytes.Contains([]byte(b.Output.String()), []byte(trace)) {
+				if bytes.Contains([]byte(b.Output.Text()), []byte(trace)) {
 					t.Errorf("Go's runtime says %q:\n%s", trace, b.Output)
 				}
 			}

@@ -438,7 +438,7 @@ func TestALimitOfOpenFilesThatIsTooLowIsNamed(t *testing.T) {
 			Args: []string{"-c", "ulimit -n " + itoa(files) + `; exec "$@"`, "sh", box.Hotinit, "--", box.App}})
 		ended(t, b, 125)
 		want := "hotinit: the limit of open files is " + itoa(files) + " (RLIMIT_NOFILE); hotinit needs 24, and one more for each socket"
-		if got := strings.TrimSuffix(b.Output.String(), "\n"); got != want {
+		if got := strings.TrimSuffix(b.Output.Text(), "\n"); got != want {
 			t.Errorf("it says %q, want %q", got, want)
 		}
 	}
@@ -458,7 +458,7 @@ func TestAMissingProcIsSaidOnce(t *testing.T) {
 	b := run(t, box.Options{Binary: command(t, "sh"), Name: "sh",
 		Args: []string{"-c", `mount -t tmpfs none /proc || exit 99; exec "$@"`, "sh", box.Hotinit, "--", box.App}})
 	ended(t, b, 125)
-	if got := strings.TrimSpace(b.Output.String()); !strings.HasPrefix(got, "hotinit: /proc is not mounted") || strings.Contains(got, "\n") {
+	if got := strings.TrimSpace(b.Output.Text()); !strings.HasPrefix(got, "hotinit: /proc is not mounted") || strings.Contains(got, "\n") {
 		t.Errorf("it says %q", got)
 	}
 }

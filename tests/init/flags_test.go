@@ -167,7 +167,7 @@ func TestWarnOnReapNamesEachOrphan(t *testing.T) {
 		b := start(t, "--", command(t, "sh"), "-c", script)
 		b.Line("^ready$")
 		stop(t, b, 0)
-		if strings.Contains(b.Output.String(), "reaped") {
+		if strings.Contains(b.Output.Text(), "reaped") {
 			t.Error(b.Output)
 		}
 	})
@@ -367,7 +367,7 @@ func TestTheEnvironmentUnderAPlainInitsNameIsUnchanged(t *testing.T) {
 		b := named(t, name, []string{"MINE=1", "NOTIFY_SOCKET=/run/x"}, "--", env)
 		ended(t, b, 0)
 		want := strings.Join(box.Environment("MINE=1", "NOTIFY_SOCKET=/run/x"), "\n")
-		if got := b.Output.String(); got != want {
+		if got := b.Output.Text(); got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
 		}
 	}

@@ -39,7 +39,7 @@ func TestALowLimitIsNamedOrHotinitWorks(t *testing.T) {
 				b := run(t, box.Options{Binary: command(t, "prlimit"), Name: "prlimit", Args: args})
 				if value < limit.works {
 					ended(t, b, 125)
-					said := strings.TrimSuffix(b.Output.String(), "\n")
+					said := strings.TrimSuffix(b.Output.Text(), "\n")
 					if !regexp.MustCompile(`^hotinit: the limit of .* is ` + itoa(value) + `\b.*` + limit.name + `.*; hotinit needs ` + itoa(limit.works) + `\b[^\n]*$`).MatchString(said) {
 						t.Errorf("it says %q", said)
 					}
@@ -51,7 +51,7 @@ func TestALowLimitIsNamedOrHotinitWorks(t *testing.T) {
 				b.Signal(unix.SIGHUP)
 				b.Line(`generation 2 is ready`)
 				stop(t, b, 128+15)
-				if strings.Contains(b.Output.String(), "goroutine ") || strings.Contains(b.Output.String(), "runtime: ") {
+				if strings.Contains(b.Output.Text(), "goroutine ") || strings.Contains(b.Output.Text(), "runtime: ") {
 					t.Errorf("Go's runtime speaks:\n%s", b.Output)
 				}
 			})

@@ -41,7 +41,7 @@ func TestATerminalCarriesTextBothWays(t *testing.T) {
 		b := start(tac)
 		term.press("first\nsecond\nthird\n\x04")
 		ended(t, b, 0)
-		if !regexp.MustCompile(`^third\s+second\s+first\s*$`).MatchString(b.Output.String()) {
+		if !regexp.MustCompile(`^third\s+second\s+first\s*$`).MatchString(b.Output.Text()) {
 			t.Errorf("the output is %q, want the reverse of what was typed", b.Output)
 		}
 	})

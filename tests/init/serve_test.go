@@ -80,7 +80,7 @@ func TestInitEndsOnTERMWithTheStatusOfTheCommand(t *testing.T) {
 		if status := b.Wait(); status != 21 {
 			t.Errorf("status %d, want 21", status)
 		}
-		if got := b.Output.String(); strings.Count(got, "got SIGTERM") != 1 {
+		if got := b.Output.Text(); strings.Count(got, "got SIGTERM") != 1 {
 			t.Errorf("TERM was to arrive once:\n%s", got)
 		}
 	})

@@ -183,7 +183,7 @@ func TestManySignalsSentBeforeTheAppRunsAllReachIt(t *testing.T) {
 	list := strings.Trim(strings.Join(strings.Fields(fmt.Sprint(signals)), ","), "[]")
 	b := around(t, []string{"early", list}, "--reload-signal=none", "--", probe(t), "signals", "64")
 	ended(t, b, 0)
-	out := b.Output.String() + "\n"
+	out := b.Output.Text() + "\n"
 	for _, n := range signals {
 		if strings.Count(out, fmt.Sprintf("got %d\n", n)) != 1 {
 			t.Errorf("signal %d did not arrive once", n)

@@ -167,7 +167,7 @@ func TestJobControlInAShell(t *testing.T) {
 		term.press("echo $((6*7)) and out; exit 11\n")
 		b.Line("42 and out")
 		ended(t, b, 11)
-		if strings.Contains(b.Output.String(), "no job control") {
+		if strings.Contains(b.Output.Text(), "no job control") {
 			t.Error(b.Output)
 		}
 	})

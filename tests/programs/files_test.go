@@ -91,7 +91,7 @@ func TestWhatEditorsAndDeploysWriteIsNotReadHalf(t *testing.T) {
 	y.Answers(b, "v1 generation 1 ")
 	y.GivenTo(a, 2)
 	y.stop(0)
-	if strings.Contains(y.Output.String(), "new.env:") {
+	if strings.Contains(y.Output.Text(), "new.env:") {
 		t.Errorf("half of a file was read:\n%s", y.Output)
 	}
 }

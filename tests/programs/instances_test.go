@@ -56,6 +56,14 @@ func (y *yard) all(count int, so func(control.Program) bool) bool {
 
 func serving(row control.Program) bool { return row.State == "serving" }
 
+// lossless ends a load, of which every request must have been answered.
+func lossless(t *testing.T, l *load.Load) {
+	t.Helper()
+	if report := l.Stop(); report.Losses() > 0 || report.Done == 0 {
+		t.Error(report)
+	}
+}
+
 // turns checks that what hotinit has said since is the replacement of one instance after
 // the other, and returns who was replaced.
 func (y *yard) turns(since int) (order []string) {
@@ -116,9 +124,7 @@ func TestInstancesShareTheirSocketsAndAreReplacedOneAfterTheOther(t *testing.T) 
 			t.Errorf("change %d replaced %s", i, got)
 		}
 	}
-	if report := l.Stop(); report.Losses() > 0 || report.Done == 0 {
-		t.Error(report)
-	}
+	lossless(t, l)
 	y.stop(0)
 }
 
@@ -157,9 +163,7 @@ func TestABrokenReleaseStopsAtTheFirstInstance(t *testing.T) {
 			return serving(row) && row.Generation > 1
 		}) && len(seen) == 1
 	})
-	if report := l.Stop(); report.Losses() > 0 || report.Done == 0 {
-		t.Error(report)
-	}
+	lossless(t, l)
 	y.stop(0)
 }
 
@@ -180,9 +184,7 @@ func TestInstancesComeAndGoByTheirNumberAlone(t *testing.T) {
 	y.Line("web/2: is gone")
 	y.write("web", serves(a, "HOTINIT_INSTANCES=4", "A=1"))
 	y.Until("there are four", func() bool { return y.all(4, serving) })
-	if report := l.Stop(); report.Losses() > 0 || report.Done == 0 {
-		t.Error(report)
-	}
+	lossless(t, l)
 	if row := y.row("web/1"); row.PID != one || row.Generation != 1 || y.row("web/2").PID == two {
 		t.Errorf("web/1 is %+v, and had PID %d", row, one)
 	}
@@ -201,9 +203,7 @@ func TestInstancesComeAndGoByTheirNumberAlone(t *testing.T) {
 	if env := y.GivenTo(a, 3).Env; env["HOTINIT_INSTANCE"] != "" {
 		t.Errorf("its environment is %v", env)
 	}
-	if report := l.Stop(); report.Losses() > 0 || report.Done == 0 {
-		t.Error(report)
-	}
+	lossless(t, l)
 	y.remove("web")
 	y.Line("web: is gone")
 	y.closes(a)
@@ -273,9 +273,7 @@ func TestAKilledHandoffGoesOnInTheMiddleOfARoll(t *testing.T) {
 	if got := strings.Join(y.turns(since), " "); got != "web/0 web/1 web/2 web/3" {
 		t.Errorf("%s were replaced", got)
 	}
-	if report := l.Stop(); report.Losses() > 0 || report.Done == 0 {
-		t.Error(report)
-	}
+	lossless(t, l)
 	y.remove("web")
 	y.Line("web/0: is gone")
 	y.closes(a)
@@ -291,7 +289,7 @@ func TestWhatInstancesCannotShareIsAnError(t *testing.T) {
 		"e": "HOTINIT_COMMAND=SERVER --echo\nHOTINIT_AFTER=d\nHOTINIT_INTERVAL=0\n",
 	})
 	y.Until("the errors are said", func() bool {
-		all := y.Output.String()
+		all := y.Output.Text()
 		return strings.Contains(all, "a.env:2: HOTINIT_INSTANCES") && strings.Contains(all, "b.env:2: HOTINIT_INSTANCES") && strings.Contains(all, "c.env:2: HOTINIT_INSTANCES")
 	})
 	// Those that run once are done when all of them are.

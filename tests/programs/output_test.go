@@ -63,8 +63,7 @@ func TestLinesOfProgramsAreWholeWhateverBecomesOfTheHandoff(t *testing.T) {
 	}
 	y := open(t, files, "--log-prefix")
 	y.Line("^p[0-9]+: 1$")
-	y.KillHandoff()
-	y.Line("^hotinit: the handoff was lost")
+	y.ReplaceHandoff()
 	said := func(text string) {
 		pattern := regexp.MustCompile("^p[0-9]+: " + text + "$")
 		y.Until("all have said "+text, func() bool { return y.Output.Count(pattern) == programs })

@@ -110,7 +110,7 @@ func TestSignalStateReachesTheCommandUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := box.Start(t, box.Options{Args: append([]string{"--", grep}, words...)})
-	if status := b.Wait(); status != 0 || b.Output.String() != strings.TrimSpace(string(direct)) {
+	if status := b.Wait(); status != 0 || b.Output.Text() != strings.TrimSpace(string(direct)) {
 		t.Errorf("status %d, under hotinit:\n%s\ndirectly:\n%s", status, b.Output, direct)
 	}
 }

@@ -104,7 +104,7 @@ func TestTheLogFileHasWhatBothSay(t *testing.T) {
 	s.Contains("log", "app v1 generation 1 ")
 	s.Contains("log", "hotinit: generation 2 is ready")
 	s.Stop(0)
-	if text := s.Output.String(); text != "" {
+	if text := s.Output.Text(); text != "" {
 		t.Errorf("it says %q elsewhere", text)
 	}
 }

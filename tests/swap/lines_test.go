@@ -14,7 +14,7 @@ import (
 
 // says are the lines of the output that are hotinit's own.
 func says(s *site.Site) (lines []string) {
-	for line := range strings.Lines(s.Output.String()) {
+	for line := range strings.Lines(s.Output.Text()) {
 		if strings.HasPrefix(line, "hotinit: ") {
 			lines = append(lines, line)
 		}
@@ -134,7 +134,7 @@ func TestAPlainInitIsSilent(t *testing.T) {
 			}
 			s := site.Open(t, o)
 			s.Ends(3)
-			if got := s.Output.String(); strings.TrimSpace(got) != "" {
+			if got := s.Output.Text(); strings.TrimSpace(got) != "" {
 				t.Errorf("%s says\n%s", name, got)
 			}
 		})
@@ -174,7 +174,7 @@ func TestAShellWithoutExecIsHintedAt(t *testing.T) {
 		s.Line(`^hotinit: hint: generation 1 is a shell \((sh|dash|bash), PID \d+\), and the server is a process below it: LISTEN_PID names the shell, .* begin the line that starts the server with exec$`)
 		s.Signal(unix.SIGHUP)
 		s.Becomes(2, "current")
-		if n := strings.Count(s.Output.String(), "hint:"); n != 1 {
+		if n := strings.Count(s.Output.Text(), "hint:"); n != 1 {
 			t.Errorf("the hint is given %d times", n)
 		}
 		s.Signal(unix.SIGTERM)

@@ -148,7 +148,7 @@ exec perl tell 0 READY=1 'STATUS=title \x1b]0;owned\x07\x9b31m\xc2\x9b2J\xe2\x80
 		harmless(t, strings.Join(words, " "), text)
 	}
 	s.Stop(128 + 15)
-	harmless(t, "the log", s.Output.String())
+	harmless(t, "the log", s.Output.Text())
 }
 
 // harmless checks that a text has nothing in it that a terminal would obey.

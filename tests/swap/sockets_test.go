@@ -25,7 +25,7 @@ func given(t *testing.T, flags ...string) (box.Given, *site.Site) {
 	s := site.Open(t, site.Options{NoPort: true, Flags: flags, App: []string{"-given"},
 		Prepare: func(s *site.Site) { s.Write("sockets/here", "") }})
 	s.Ends(0)
-	text := s.Output.String()
+	text := s.Output.Text()
 	var g box.Given
 	if err := json.NewDecoder(strings.NewReader(text[strings.Index(text, "{"):])).Decode(&g); err != nil {
 		t.Fatalf("%v:\n%s", err, text)

@@ -117,7 +117,7 @@ func TestASwapThatWaitsSurvivesAKilledHandoff(t *testing.T) {
 	open()
 	s.Answers("v2 generation 2 ")
 	s.Contains("after", "0")
-	if n := strings.Count(s.Output.String(), "a swap is due"); n != 1 {
+	if n := strings.Count(s.Output.Text(), "a swap is due"); n != 1 {
 		t.Errorf("leave was asked for %d times\n%s", n, s.Output)
 	}
 	// Its end is known: the next swap asks again.
@@ -228,7 +228,7 @@ func TestABrokenReleaseStopsAtTheFirstReplica(t *testing.T) {
 	failed := 0
 	for _, s := range sites {
 		s.Line("generation 2 failed|the swap is off: .*failed on another replica")
-		if strings.Contains(s.Output.String(), "generation 2 failed") {
+		if strings.Contains(s.Output.Text(), "generation 2 failed") {
 			failed++
 		}
 	}

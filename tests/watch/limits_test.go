@@ -61,7 +61,7 @@ func limited(t *testing.T, limit string, n int, flags ...string) *watched {
 	}
 	select {
 	case <-s.Ended():
-		if status := s.Wait(); status == 77 || strings.Contains(s.Output.String(), "pidone:") {
+		if status := s.Wait(); status == 77 || strings.Contains(s.Output.Text(), "pidone:") {
 			t.Skipf("needs a user namespace with limits of its own:\n%s", s.Output)
 		}
 	default:

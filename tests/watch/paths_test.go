@@ -153,7 +153,7 @@ func TestAScriptThatWasReplacedCannotBeRolledBackAndThatIsSaid(t *testing.T) {
 	if status := s.Wait(); status != 128+9 {
 		t.Errorf("status %d, want 137", status)
 	}
-	if strings.Contains(s.Output.String(), "script v2 generation 3") {
+	if strings.Contains(s.Output.Text(), "script v2 generation 3") {
 		t.Errorf("the release that failed ran again:\n%s", s.Output)
 	}
 }

@@ -199,6 +199,15 @@ func (b *Box) KillHandoff() bool {
 	return err == nil
 }
 
+// ReplaceHandoff kills the handoff and waits for the next one. What hotinit says of it is
+// not waited for: with other output in the way, nobody reading, that line is dropped.
+func (b *Box) ReplaceHandoff() {
+	b.t.Helper()
+	before := b.Handoff().PID
+	b.SignalTo(before, unix.SIGKILL)
+	b.Until("there is another handoff", func() bool { return b.Handoff().PID != before })
+}
+
 // Line waits for the next line of output that matches, and returns what its
 // groups matched, as regexp has it.
 func (b *Box) Line(pattern string) []string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,9 +69,20 @@ func (l *Lines) All() []string {
 	return append([]string(nil), l.lines...)
 }
 
-// String returns the text so far.
-func (l *Lines) String() string {
+// Text returns all of it so far.
+func (l *Lines) Text() string {
 	return strings.Join(l.All(), "\n")
+}
+
+// String is what the message of a failure shows: the first lines and the last ones. A
+// failure that prints 80,000 lines is one that nobody reads.
+func (l *Lines) String() string {
+	const first, last = 50, 150
+	all := l.All()
+	if n := len(all) - first - last; n > 0 {
+		all = slices.Concat(all[:first], []string{fmt.Sprintf("… %d lines …", n)}, all[len(all)-last:])
+	}
+	return strings.Join(all, "\n")
 }
 
 // Next waits for a line that matches, behind the one that the call before

@@ -313,7 +313,7 @@ func (s *Site) Running(n int) {
 // Never fails the test if a line of the output so far has the text in it.
 func (s *Site) Never(text string) {
 	s.T.Helper()
-	if strings.Contains(s.Output.String(), text) {
+	if strings.Contains(s.Output.Text(), text) {
 		s.T.Errorf("%q was said:\n%s", text, s.Output)
 	}
 }
