@@ -1,12 +1,10 @@
 package adopt
 
 import (
-	"encoding/binary"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -455,146 +453,6 @@ func (a *Adopter) option(g *generation, n *notification) answer {
 		a.journal.note(inode, int(int32(n.args[1])), int(int32(n.args[2])), value)
 	}
 	return kernel
-}
-
-// search looks for a UDP socket that another generation has open, as nothing
-// tells when one begins to serve.
-func (a *Adopter) search(g *generation, k key) *held {
-	for n := range a.gens {
-		if n == g.n {
-			continue
-		}
-		pids, _ := a.processes(n)
-		for _, pid := range pids {
-			if fd := takeUDP(pid, k); fd >= 0 {
-				h, err := a.hold(fd, k)
-				if err != nil {
-					unix.Close(fd)
-					a.refused(g, err)
-					return nil
-				}
-				a.hears(n, h, true)
-				return h
-			}
-		}
-	}
-	return nil
-}
-
-// takeUDP returns the UDP socket that a process has bound to an address and not
-// connected, or -1.
-func takeUDP(pid int, k key) int {
-	table := "/proc/net/udp"
-	if k.domain == unix.AF_INET6 {
-		table = "/proc/net/udp6"
-	}
-	b, err := os.ReadFile(table)
-	if err != nil {
-		return -1
-	}
-	port := binary.BigEndian.Uint16([]byte(k.place))
-	there := make(map[uint64]bool)
-	for line := range strings.Lines(string(b)) {
-		// "sl local_address rem_address st tx:rx tr:when retr uid timeout inode"
-		f := strings.Fields(line)
-		if len(f) < 10 {
-			continue
-		}
-		_, local, _ := strings.Cut(f[1], ":")
-		if n, err := strconv.ParseUint(local, 16, 16); err != nil || uint16(n) != port {
-			continue
-		}
-		if inode, err := strconv.ParseUint(f[9], 10, 64); err == nil {
-			there[inode] = true
-		}
-	}
-	if len(there) == 0 {
-		return -1
-	}
-	p, err := findProcess(uint32(pid))
-	if err != nil {
-		return -1
-	}
-	names, err := os.ReadDir(p.dir + "/fd")
-	if err != nil {
-		return -1
-	}
-	for _, name := range names {
-		inode, err := socketInode(p.dir + "/fd/" + name.Name())
-		number, errN := strconv.Atoi(name.Name())
-		if err != nil || errN != nil || !there[inode] {
-			continue
-		}
-		fd, err := p.take(number, inode)
-		if err != nil {
-			continue
-		}
-		if is, ok := keyOf(fd); ok && is == k && !connected(fd) {
-			return fd
-		}
-		unix.Close(fd)
-	}
-	return -1
-}
-
-// watchMade looks after the sockets that hotinit made and nobody listens on yet:
-// of a client, hotinit must not hold a copy, for its connection would not end
-// when the client closes it.
-func (a *Adopter) watchMade() {
-	if a.sweeper {
-		return
-	}
-	a.sweeper = true
-	go func() {
-		const longest = 10 * time.Second
-		began := time.Now()
-		for wait := 5 * time.Millisecond; ; wait = min(wait*2, time.Second) {
-			time.Sleep(wait)
-			a.mu.Lock()
-			left := a.sweepMade(wait >= 500*time.Millisecond)
-			if late := time.Since(began) > longest; left == 0 || late {
-				for _, h := range a.held {
-					h.undecided = h.undecided && h.key.kind != unix.SOCK_DGRAM
-				}
-				a.sweeper = false
-				a.mu.Unlock()
-				return
-			}
-			a.mu.Unlock()
-		}
-	}()
-}
-
-// sweepMade releases those that turned out to be clients' or, where closed says
-// to look, are not open any more. It returns how many are undecided.
-func (a *Adopter) sweepMade(closed bool) (left int) {
-	kept := a.held[:0]
-	for _, h := range a.held {
-		if h.undecided && (h.client() || closed && !a.openAnywhere(h)) {
-			a.release(h)
-			continue
-		}
-		if h.undecided {
-			left++
-		}
-		kept = append(kept, h)
-	}
-	clear(a.held[len(kept):])
-	a.held = kept
-	return left
-}
-
-// client reports whether a socket is connected, or is about to be.
-func (h *held) client() bool {
-	if h.key.domain == unix.AF_UNIX || h.key.kind == unix.SOCK_DGRAM {
-		return connected(h.fd)
-	}
-	const closed, listen = 7, 10 // TCP_CLOSE, TCP_LISTEN
-	var info [8]byte
-	if n, err := getsockopt(h.fd, unix.IPPROTO_TCP, unix.TCP_INFO, info[:]); err != nil || n == 0 {
-		return connected(h.fd)
-	}
-	return info[0] != closed && info[0] != listen
 }
 
 func bindRaw(fd int, raw []byte) unix.Errno {

@@ -18,6 +18,7 @@
 // writes leads to more than its own descriptor being replaced by a socket of
 // its own program.
 //
-// Read filter.go (which calls are notified), adopt.go (who owns what), bind.go
-// (the decisions), process.go (reading), journal.go (what outlives a handoff).
+// Read filter.go (which calls are notified), adopt.go (who is asked), held.go (the
+// sockets), bind.go (the decisions), made.go and udp.go (sockets of which it is not known
+// yet whose they are), process.go (reading), journal.go (what outlives a handoff).
 package adopt

@@ -4,8 +4,8 @@
 // an event.
 //
 // Read state.go first (what there is to know), then table.go (what happens when),
-// cells.go (how), timers.go and decide.go. Each file in testdata/traces is a whole
-// story.
+// cells.go and situations.go (how), timers.go and decide.go. Each file in
+// testdata/traces is a whole story.
 package machine
 
 import (
