@@ -281,9 +281,7 @@ func (s *supervisor) answerInstances(all []*program, r *control.Request, reply f
 	default:
 		return false
 	}
-	each := *r
-	each.Steps = false // of several at a time nobody would know whose they are
-	s.each(all, func(p *program, reply func(control.Response) bool) { p.clients.answer(each, reply, gone) }, reply, gone)
+	s.askEach(all, *r, reply, gone)
 	return true
 }
 
@@ -292,9 +290,7 @@ func (s *supervisor) answerInstances(all []*program, r *control.Request, reply f
 func (s *supervisor) deployEach(all []*program, r *control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
 	var answer control.Response
 	off := func(a control.Response) bool { return strings.Contains(a.Text, "the swap is off: ") }
-	each := *r
-	each.Steps = false
-	s.each(all, func(p *program, reply func(control.Response) bool) { p.clients.answer(each, reply, gone) }, func(a control.Response) bool {
+	s.askEach(all, *r, func(a control.Response) bool {
 		if answer.Text == "" || answer.OK && !a.OK || !answer.OK && !a.OK && off(answer) && !off(a) {
 			answer = a
 		}

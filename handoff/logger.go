@@ -54,15 +54,21 @@ func isCommand(file string) (text string, ok bool) {
 // whose PID is among the names that init keeps. There is an app by then, so a command
 // that can't be started is no reason to end.
 func (lg *logger) begin(names []string) {
+	running := append(adoptKept(lg.kept, names, lg.name+logPID), nil)
+	go lg.follow(running[0]) // there is one at most
+}
+
+// adoptKept returns the processes that the last handoff has started, of which init keeps
+// the pidfds under names that begin with prefix and end with the PID.
+func adoptKept(kept keeper, names []string, prefix string) (all []*reaper.Process) {
 	for _, name := range names {
-		if text, ok := strings.CutPrefix(name, lg.name+logPID); ok {
+		if text, ok := strings.CutPrefix(name, prefix); ok {
 			if pid, err := strconv.Atoi(text); err == nil {
-				go lg.follow(reaper.Adopt(pid, lg.kept.take(name)))
-				return
+				all = append(all, reaper.Adopt(pid, kept.take(name)))
 			}
 		}
 	}
-	go lg.follow(nil)
+	return all
 }
 
 // start starts the command. It may take as long as a file system takes to answer,

@@ -1,8 +1,6 @@
 package handoff
 
 import (
-	"golang.org/x/sys/unix"
-
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/release"
 )
@@ -12,18 +10,14 @@ func (s *releases) saw(r release.Release) { s.lies = r }
 
 // liesThere reports whether a file is at its path still, as it was. It runs beside the
 // loop, and takes no answer for no.
-func liesThere(r release.Release) (there bool) {
+func liesThere(r release.Release) bool {
 	answer := make(chan bool, 1)
 	var a aside
-	a.run(func() {
-		var st unix.Stat_t
-		answer <- unix.Stat(r.Path, &st) == nil && uint64(st.Dev) == r.Dev && st.Ino == r.Ino && st.Size == r.Size && st.Mtim.Nano() == r.MTime
+	inTime := a.run(func() {
+		now := release.StatStamp(r.Path)
+		answer <- now.Dev == r.Dev && now.Ino == r.Ino && now.Size == r.Size && now.MTime == r.MTime
 	}, func() {})
-	select {
-	case there = <-answer:
-	default:
-	}
-	return there
+	return inTime && <-answer
 }
 
 // rejectedThere describes the release that the command's path led to last, if that was

@@ -13,7 +13,6 @@ import (
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/order"
-	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/version"
 )
@@ -51,7 +50,7 @@ func (s *supervisor) answerSeveral(r *control.Request, reply func(control.Respon
 		if r.Wait {
 			var all []*program
 			s.loop.ask(func() { all = s.reloadable() })
-			s.reloadEach(all, reply, gone)
+			s.askEach(all, control.Request{Op: "reload", Wait: true}, reply, gone)
 			return true
 		}
 		s.loop.ask(func() { a = s.reloadAll() })
@@ -260,22 +259,16 @@ func (s *supervisor) reloadable() (all []*program) {
 	return all
 }
 
-// reloadEach does the same and answers with the outcome of each, as it comes.
-func (s *supervisor) reloadEach(all []*program, reply func(control.Response) bool, gone <-chan struct{}) {
-	s.each(all, func(p *program, reply func(control.Response) bool) {
-		p.clients.answerSwap(machine.Event{Kind: machine.Reload}, release.Release{}, control.Request{Wait: true}, reply, gone)
-	}, reply, gone)
-}
-
-// each asks several programs, and answers with the answer of each, as it comes.
-func (s *supervisor) each(all []*program, ask func(p *program, reply func(control.Response) bool), reply func(control.Response) bool, gone <-chan struct{}) {
+// askEach asks several programs, and answers with the answer of each, as it comes.
+func (s *supervisor) askEach(all []*program, r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {
+	r.Steps = false // of several at a time nobody would know whose they are
 	outcomes := make(chan control.Response, len(all))
 	for _, p := range all {
-		go ask(p, func(a control.Response) bool {
+		go p.clients.answer(r, func(a control.Response) bool {
 			a.Text = *p.title.Load() + ": " + a.Text
 			outcomes <- a
 			return true
-		})
+		}, gone)
 	}
 	for left := len(all) - 1; left >= 0; left-- {
 		select {

@@ -1,7 +1,9 @@
 package handoff
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,15 +91,7 @@ func (s *reports) begin() {
 		return
 	}
 	s.began = true
-	var last []*reaper.Process
-	for name := range s.link.kept {
-		if text, ok := strings.CutPrefix(name, reportName); ok {
-			if pid, err := strconv.Atoi(text); err == nil {
-				last = append(last, reaper.Adopt(pid, s.link.take(name)))
-			}
-		}
-	}
-	go s.run(last)
+	go s.run(adoptKept(s.link, slices.Collect(maps.Keys(s.link.kept)), reportName))
 }
 
 // add has the command run for an event, soon.

@@ -16,58 +16,19 @@ func awaits(set *poller.Set, p *Process) <-chan Exit {
 	return exits
 }
 
-func TestAwaitGivesTheExactStatus(t *testing.T) {
-	fallback(t, func(t *testing.T) {
-		var set poller.Set
-		for command, want := range map[string]Exit{
-			"exit 0":        {Known: true},
-			"exit 255":      {Code: 255, Known: true},
-			"kill -KILL $$": {Signal: unix.SIGKILL, Known: true},
-		} {
-			p := own(shell(t, command))
-			if got := <-awaits(&set, p); got != want {
-				t.Errorf("%s: %v, not %v", command, got, want)
-			}
-			if err := p.Signal(unix.SIGTERM); err != unix.ESRCH {
-				t.Error(err)
-			}
-			p.Close()
-		}
+// waiting runs a test with each way to learn how a process ends. exit begins to wait.
+func waiting(t *testing.T, f func(t *testing.T, exit func(*Process) <-chan Exit)) {
+	t.Run("Wait", func(t *testing.T) {
+		f(t, func(p *Process) <-chan Exit {
+			exits := make(chan Exit, 1)
+			go func() { exits <- p.Wait() }()
+			return exits
+		})
 	})
-}
-
-func TestAwaitLearnsTheStatusOfAnothersChild(t *testing.T) {
-	needExitInfo(t)
-	pid, end := stranger(t, "exec sleep 60", true)
-	defer end()
-	var set poller.Set
-	p := Adopt(pid, -1)
-	defer p.Close()
-	exits := awaits(&set, p)
-	if err := p.Signal(unix.SIGKILL); err != nil {
-		t.Error(err)
-	}
-	if got, want := <-exits, (Exit{Signal: unix.SIGKILL, Known: true}); got != want {
-		t.Errorf("%v, not %v", got, want)
-	}
-}
-
-func TestAwaitLearnsTheStatusOfOneThatIsLongGone(t *testing.T) {
-	needExitInfo(t)
-	c := shell(t, "exit 42")
-	kept, err := unix.FcntlInt(uintptr(c.PIDFD), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := own(c)
-	p.Wait()
-	p.Close()
-	var set poller.Set
-	q := Adopt(c.PID, kept)
-	defer q.Close()
-	if got := <-awaits(&set, q); got != (Exit{Code: 42, Known: true}) {
-		t.Error(got)
-	}
+	t.Run("Await", func(t *testing.T) {
+		var set poller.Set
+		f(t, func(p *Process) <-chan Exit { return awaits(&set, p) })
+	})
 }
 
 func TestCloseEndsAwait(t *testing.T) {

@@ -29,21 +29,26 @@ func TestExitIsWorded(t *testing.T) {
 }
 
 func TestOwnGivesTheExactStatus(t *testing.T) {
-	fallback(t, func(t *testing.T) {
+	both := func(t *testing.T, exit func(*Process) <-chan Exit) {
 		for command, want := range map[string]Exit{
 			"exit 0":        {Known: true},
 			"exit 255":      {Code: 255, Known: true},
 			"kill -TERM $$": {Signal: unix.SIGTERM, Known: true},
 			"kill -ABRT $$": {Signal: unix.SIGABRT, Known: true},
+			"kill -KILL $$": {Signal: unix.SIGKILL, Known: true},
 			"kill -40 $$":   {Signal: 40, Known: true},
 		} {
 			p := own(shell(t, command))
-			if got := p.Wait(); got != want {
+			if got := <-exit(p); got != want {
 				t.Errorf("%s: %v, not %v", command, got, want)
+			}
+			if err := p.Signal(unix.SIGTERM); err != unix.ESRCH {
+				t.Error(err)
 			}
 			p.Close()
 		}
-	})
+	}
+	fallback(t, func(t *testing.T) { waiting(t, both) })
 }
 
 func TestEveryWaiterGetsTheStatus(t *testing.T) {
@@ -180,36 +185,41 @@ func TestSignalGroupRefusesAnothersGroup(t *testing.T) {
 
 func TestAdoptLearnsTheStatusWhenTheParentCollects(t *testing.T) {
 	needExitInfo(t)
-	pid, end := stranger(t, "exec sleep 60", true)
-	defer end()
-	p := Adopt(pid, -1)
-	defer p.Close()
-	if err := p.Signal(unix.SIGKILL); err != nil {
-		t.Error(err)
-	}
-	if got, want := p.Wait(), (Exit{Signal: unix.SIGKILL, Known: true}); got != want {
-		t.Errorf("%v, not %v", got, want)
-	}
+	waiting(t, func(t *testing.T, exit func(*Process) <-chan Exit) {
+		pid, end := stranger(t, "exec sleep 60", true)
+		defer end()
+		p := Adopt(pid, -1)
+		defer p.Close()
+		exits := exit(p)
+		if err := p.Signal(unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if got, want := <-exits, (Exit{Signal: unix.SIGKILL, Known: true}); got != want {
+			t.Errorf("%v, not %v", got, want)
+		}
+	})
 }
 
 func TestAdoptLearnsTheStatusOfOneThatIsLongGone(t *testing.T) {
 	needExitInfo(t)
-	c := shell(t, "exit 42")
-	kept, err := unix.FcntlInt(uintptr(c.PIDFD), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := own(c)
-	p.Wait()
-	p.Close()
-	q := Adopt(c.PID, kept)
-	defer q.Close()
-	if got := q.Wait(); got != (Exit{Code: 42, Known: true}) {
-		t.Error(got)
-	}
-	if err := q.Signal(unix.SIGTERM); err != unix.ESRCH {
-		t.Error(err)
-	}
+	waiting(t, func(t *testing.T, exit func(*Process) <-chan Exit) {
+		c := shell(t, "exit 42")
+		kept, err := unix.FcntlInt(uintptr(c.PIDFD), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := own(c)
+		p.Wait()
+		p.Close()
+		q := Adopt(c.PID, kept)
+		defer q.Close()
+		if got := <-exit(q); got != (Exit{Code: 42, Known: true}) {
+			t.Error(got)
+		}
+		if err := q.Signal(unix.SIGTERM); err != unix.ESRCH {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAdoptOfAProcessThatIsGoneDoesNotKnow(t *testing.T) {

@@ -45,6 +45,15 @@ func setBool(field *bool, v string) error {
 	return nil
 }
 
+// setEither sets what one of two words says.
+func setEither(field *bool, v, no, yes string) error {
+	if v != no && v != yes {
+		return errMust
+	}
+	*field = v == yes
+	return nil
+}
+
 func setInt(field *int, v string, low, high int) error {
 	n, err := strconv.ParseUint(v, 10, 31)
 	if err != nil || int(n) < low || int(n) > high {
@@ -187,15 +196,7 @@ func setAutoRestartInterval(c *Config, v string) error {
 }
 
 func setOnStall(c *Config, v string) error {
-	switch v {
-	case "report":
-		c.RestartOnStall = false
-	case "restart":
-		c.RestartOnStall = true
-	default:
-		return errMust
-	}
-	return nil
+	return setEither(&c.RestartOnStall, v, "report", "restart")
 }
 
 func setOnExit(c *Config, v string) error {
@@ -420,14 +421,4 @@ func setSwapThrough(c *Config, v string) error {
 	return nil
 }
 
-func setLogFormat(c *Config, v string) error {
-	switch v {
-	case "text":
-		c.LogJSON = false
-	case "json":
-		c.LogJSON = true
-	default:
-		return errMust
-	}
-	return nil
-}
+func setLogFormat(c *Config, v string) error { return setEither(&c.LogJSON, v, "text", "json") }

@@ -40,8 +40,6 @@ func TestADeployReachesEachInstanceOrNone(t *testing.T) {
 	if !y.all(3, func(row control.Program) bool { return serving(row) && row.Generation == 2 }) {
 		t.Errorf("they run %+v", y.rows())
 	}
-	if report := l.Stop(); report.Losses() > 0 || report.Done == 0 {
-		t.Error(report)
-	}
+	lossless(t, l)
 	y.stop(0)
 }

@@ -137,12 +137,18 @@ func (c *socket) close() {
 }
 
 func (c *socket) ask() (answer, loss string, err error) {
-	deadline := time.Now().Add(c.o.Timeout)
+	return askAgain(c.o, c.keep, c.exchange, c.close)
+}
+
+// askAgain asks, on another connection where the server has said that it goes before it
+// could answer.
+func askAgain(o *Options, keep bool, once func(time.Time) (answer string, away bool, loss string, err error), end func()) (answer, loss string, err error) {
+	deadline := time.Now().Add(o.Timeout)
 	for {
 		away := false
-		answer, away, loss, err = c.exchange(deadline)
-		if err != nil || away || !c.keep {
-			c.close()
+		answer, away, loss, err = once(deadline)
+		if err != nil || away || !keep {
+			end()
 		}
 		if !away {
 			return answer, loss, err
@@ -195,17 +201,7 @@ func (c *events) close() {
 }
 
 func (c *events) ask() (answer, loss string, err error) {
-	deadline := time.Now().Add(c.o.Timeout)
-	for {
-		over := false
-		answer, over, loss, err = c.next(deadline)
-		if err != nil || over || !c.keep {
-			c.close()
-		}
-		if !over {
-			return answer, loss, err
-		}
-	}
+	return askAgain(c.o, c.keep, c.next, c.close)
 }
 
 // next waits for an event, or for the one that says that the stream is over.
