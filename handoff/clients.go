@@ -48,6 +48,7 @@ type clients struct {
 	watchers []chan struct{}
 	stepped  []chan string // those who are told of each step
 	decided  []decision    // the last few outcomes
+	due      []func()      // answers that are given once the outcome is recorded
 }
 
 // answer acts upon one request. It runs on a goroutine of its own.
@@ -132,7 +133,8 @@ func (s *clients) answerSwap(ev machine.Event, content release.Release, r contro
 	await(result, steps, reply, gone)
 }
 
-// outcome answers those who wait for a generation.
+// outcome has those who wait for a generation answered. They are once all of the event
+// is acted upon: the steps that led to the outcome are said by then, and the record has it.
 func (s *clients) outcome(e machine.Effect) {
 	n := e.N
 	if e.OK && !s.member {
@@ -156,12 +158,20 @@ func (s *clients) outcome(e machine.Effect) {
 			case e.OK && !e.None:
 				answer.Text = fmt.Sprintf("generation %d is current%s", n, change(w.before, s.describe()))
 			}
-			w.result <- answer // it has room for one
+			s.due = append(s.due, func() { w.result <- answer }) // it has room for one
 		} else {
 			left = append(left, w)
 		}
 	}
 	s.waiters = left
+}
+
+// deliver gives the answers that are due.
+func (s *clients) deliver() {
+	for _, answer := range s.due {
+		answer()
+	}
+	s.due = nil
 }
 
 func (s *clients) answerStatus(r control.Request, reply func(control.Response) bool, gone <-chan struct{}) {

@@ -47,7 +47,10 @@ func (u userRecord) identity() *passwd.Identity {
 	return id
 }
 
-func (s *program) record(st machine.State, seq uint64) { s.store(st, seq, false) }
+func (s *program) record(st machine.State, seq uint64) {
+	s.store(st, seq, false)
+	s.clients.deliver()
+}
 
 func (s *program) acted(seq uint64) {
 	s.recordedSeq = seq
