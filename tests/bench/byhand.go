@@ -27,7 +27,28 @@ type byHand struct {
 	pids       []int // of generations that were not told to go
 }
 
-func deployByHand(_ context.Context, b *bench, s *site) (*deployment, error) {
+// deployByHand swaps to the same file again, or to a new file that is renamed over it.
+func deployByHand(rename bool) func(context.Context, *bench, *site) (*deployment, error) {
+	return func(_ context.Context, b *bench, s *site) (*deployment, error) {
+		h, err := holdByHand(b, s)
+		if err != nil {
+			return nil, err
+		}
+		swap := h.next
+		if rename {
+			swap = func() error {
+				if err := os.Rename(s.release(), s.app); err != nil {
+					return err
+				}
+				return h.next()
+			}
+		}
+		return &deployment{swap: swap, after: h.retire, out: h.read, end: h.end}, nil
+	}
+}
+
+// holdByHand opens the socket and starts the first generation.
+func holdByHand(b *bench, s *site) (*byHand, error) {
 	socket, err := listenRaw(s.address)
 	if err != nil {
 		return nil, err
@@ -45,7 +66,7 @@ func deployByHand(_ context.Context, b *bench, s *site) (*deployment, error) {
 		h.end()
 		return nil, err
 	}
-	return &deployment{swap: h.next, after: h.retire, out: h.read, end: h.end}, nil
+	return h, nil
 }
 
 func (h *byHand) next() error {

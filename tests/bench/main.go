@@ -133,7 +133,7 @@ func run(args []string, out, progress io.Writer) error {
 
 	printHeader(out, b, *markdown)
 	all := &results{Machine: machine(), Quick: *quick, Absent: b.absent}
-	wrong := 0
+	wrong, began := 0, time.Now()
 	for _, m := range chosen {
 		fmt.Fprintf(progress, "measuring %s: %s ...\n", m.name, m.about)
 		r, err := b.measure(ctx, m)
@@ -144,6 +144,7 @@ func run(args []string, out, progress io.Writer) error {
 		wrong += len(r.wrong)
 		all.add(r)
 	}
+	printTook(out, all, time.Since(began))
 	if *to != "" {
 		if err := all.write(filepath.Join(*to, "bench.json")); err != nil {
 			return err

@@ -268,6 +268,6 @@ func deployBehindProxy(ctx context.Context, b *bench, s *site) (*deployment, err
 		place = next
 		return front.state(1-place, "maint")
 	}
-	memory := func() (memory, error) { return memoryOf([]int{front.cmd.Process.Pid}) }
-	return &deployment{swap: swap, out: p.out, end: end, memory: memory}, nil
+	own := func() ([]int, error) { return []int{front.cmd.Process.Pid}, nil }
+	return &deployment{swap: swap, out: p.out, end: end, own: own}, nil
 }

@@ -18,32 +18,33 @@ type manager struct {
 	name  string
 	needs string
 	stop  unix.Signal // has PID 1 stop its programs, and end
+	slow  bool        // it waits up to a second for each program's end, one after the other
 	// files writes what it reads, and returns its command line.
 	files func(dir string, n int, sleep string) ([]string, error)
 }
 
 func (b *bench) managers() []manager {
 	return []manager{
-		{nameHotinit, "", unix.SIGTERM, func(dir string, n int, sleep string) ([]string, error) {
+		{nameHotinit, "", unix.SIGTERM, false, func(dir string, n int, sleep string) ([]string, error) {
 			for i := range n {
-				text := fmt.Sprintf("HOTINIT_COMMAND=%s 1000000\nHOTINIT_ON_EXIT=restart\n", sleep)
+				text := fmt.Sprintf("HOTINIT_COMMAND=%s 1000000\nHOTINIT_ON_EXIT=restart\nHOTINIT_PROBATION=%v\n", sleep, b.scale.probation)
 				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("p%04d.env", i)), []byte(text), 0o644); err != nil {
 					return nil, err
 				}
 			}
 			return []string{b.hotinit, "--verbosity", "0", "--programs", dir}, nil
 		}},
-		{"s6", "s6-svscan", unix.SIGTERM, func(dir string, n int, sleep string) ([]string, error) {
+		{"s6", "s6-svscan", unix.SIGTERM, false, func(dir string, n int, sleep string) ([]string, error) {
 			// Nothing is logged, and the end of s6-svscan as PID 1 is its script's.
 			if err := script(filepath.Join(dir, ".s6-svscan", "finish"), "exit 0"); err != nil {
 				return nil, err
 			}
 			return []string{"s6-svscan", "-c", strconv.Itoa(n + 500), dir}, runScripts(dir, n, sleep)
 		}},
-		{"runit", "runsvdir", unix.SIGHUP, func(dir string, n int, sleep string) ([]string, error) {
+		{"runit", "runsvdir", unix.SIGHUP, false, func(dir string, n int, sleep string) ([]string, error) {
 			return []string{"runsvdir", dir}, runScripts(dir, n, sleep)
 		}},
-		{"supervisord", "supervisord", unix.SIGTERM, func(dir string, n int, sleep string) ([]string, error) {
+		{"supervisord", "supervisord", unix.SIGTERM, true, func(dir string, n int, sleep string) ([]string, error) {
 			var conf strings.Builder
 			fmt.Fprintf(&conf, "[supervisord]\nnodaemon=true\nuser=root\nloglevel=error\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=%s/pid\nminfds=%d\nminprocs=200\n", dir, 5*n+100)
 			for i := range n {
@@ -267,6 +268,10 @@ func measurePrograms(ctx context.Context, b *bench, r *report) error {
 						return fmt.Errorf("%s: %w", one.name, err)
 					}
 					resume.add(one.name, took.Seconds())
+				}
+				if one.slow && !b.scale.slowStops {
+					r.note("how long %s takes until all have ended is left out: up to a second for each program", one.name)
+					continue
 				}
 				began := now()
 				if err := one.signal(one.stop); err != nil {

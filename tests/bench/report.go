@@ -44,6 +44,7 @@ const (
 	requestsLost     = "requests lost in a run"
 	firstAnswer      = "trigger to the new generation's first answer"
 	tailWithin       = "99th percentile within swaps"
+	swapProcessor    = "processor time in a swap"
 	triggerToStart   = "from the trigger to the first instruction"
 	requestRate      = "requests per second, as many as go"
 	programsUp       = "until all run"
@@ -117,7 +118,15 @@ func (r *report) print(w io.Writer, markdown bool) {
 	for _, n := range r.wrong {
 		fmt.Fprintf(w, "- WRONG: %s\n", n)
 	}
-	fmt.Fprintf(w, "- measured in %v\n", r.took.Round(time.Second))
+}
+
+// printTook says what each part took, in a line of its own.
+func printTook(w io.Writer, all *results, whole time.Duration) {
+	fmt.Fprint(w, "\n## time: what each measurement took\n\n")
+	for _, r := range all.Reports {
+		fmt.Fprintf(w, "- %s: %.1f s\n", r.Name, r.Took)
+	}
+	fmt.Fprintf(w, "- all of them: %.0f s\n", whole.Seconds())
 }
 
 func printMarkdown(w io.Writer, rows [][]string) {

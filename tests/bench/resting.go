@@ -31,8 +31,8 @@ type resting struct {
 }
 
 // startResting starts the tools, all at once beside each other, and lets them
-// settle.
-func (b *bench) startResting(ctx context.Context, tools []tool, settle time.Duration) (all []resting, err error) {
+// settle. env is the environment of each, beside PATH.
+func (b *bench) startResting(ctx context.Context, tools []tool, settle time.Duration, env ...string) (all []resting, err error) {
 	defer func() {
 		if err != nil {
 			endResting(all)
@@ -43,7 +43,7 @@ func (b *bench) startResting(ctx context.Context, tools []tool, settle time.Dura
 		if t.name == nameWatching {
 			role = "generation" // which says READY=1
 		}
-		c, err := start(ctx, &b.setup, t, options{cpu: -1, log: b.log}, b.helper, role)
+		c, err := start(ctx, &b.setup, t, options{cpu: -1, log: b.log, env: env}, b.helper, role)
 		if err != nil {
 			return all, err
 		}
@@ -117,7 +117,8 @@ func measureIdle(ctx context.Context, b *bench, r *report) error {
 	used := r.figure("processor time in a second", "%.0f µs")
 	watching := tool{name: nameWatching, argv: []string{b.hotinit, "--ready", "notify", "--port", "127.0.0.1:0", "--"}}
 	for range min(b.runs, b.scale.idleRuns) {
-		all, err := b.startResting(ctx, append(slices.Clone(b.plain), watching), b.scale.calm)
+		all, err := b.startResting(ctx, append(slices.Clone(b.plain), watching), b.scale.calm,
+			"HOTINIT_PROBATION="+b.scale.probation.String())
 		if err != nil {
 			return err
 		}
@@ -127,8 +128,8 @@ func measureIdle(ctx context.Context, b *bench, r *report) error {
 			return err
 		}
 	}
-	r.note("%v, from %v after the command is up, when the probation of hotinit's first generation (10 s) is over; nothing of what is watched changes",
-		b.scale.idle, b.scale.calm)
+	r.note("%v, from %v after the command is up, when the probation of hotinit's first generation (%v) is over; nothing of what is watched changes",
+		b.scale.idle, b.scale.calm, b.scale.probation)
 	return nil
 }
 

@@ -17,11 +17,11 @@ const hup = unix.SIGHUP
 
 // deployment is a served app that can be swapped while it is asked.
 type deployment struct {
-	swap   func() error           // the trigger, and nothing else
-	after  func() error           // once the new generation answers; may be nil
-	memory func() (memory, error) // of the supervisor alone; nil where there is none
-	out    *os.File               // where the app says that it is gone
-	end    func()
+	swap  func() error          // the trigger, and nothing else
+	after func() error          // once the new generation answers; may be nil
+	own   func() ([]int, error) // the supervisor's processes, none of the app; nil where there is none
+	out   *os.File              // where the app says that it is gone
+	end   func()
 }
 
 // deployer is a way to swap.
@@ -51,14 +51,16 @@ const (
 	swapByHUP    = "hotinit, HUP"
 	swapByRename = "hotinit, rename"
 	swapByHand   = "by hand, no supervisor"
+	swapByHandRe = "by hand, rename"
 	swapByKill   = "kill and start again"
 	swapByProxy  = "haproxy in front, two servers"
 )
 
 func (b *bench) deployers() []deployer {
 	all := []deployer{
-		{swapByHand, false, deployByHand},
+		{swapByHand, false, deployByHand(false)},
 		{swapByHUP, true, startHotinit((*container).hangUp)},
+		{swapByHandRe, false, deployByHand(true)},
 		{swapByRename, true, startHotinit(nil)},
 	}
 	if b.startServer != "" {
@@ -78,7 +80,9 @@ func (b *bench) deployers() []deployer {
 // measureSwap swaps under load. By hand means that this process holds the
 // socket, starts the next generation and tells the one before to go at the
 // first answer: what nobody can be faster than, so that the rest is the
-// supervisor's.
+// supervisor's. It is done with the same file again, as by HUP, and with a new file
+// for each generation, as by a rename: none of a new file's pages are mapped or in a
+// processor's cache yet.
 func measureSwap(ctx context.Context, b *bench, r *report) error {
 	binary := filepath.Join(b.dir, "swapped")
 	if err := goBuild(ctx, binary, "-s -w", "github.com/hotinit/hotinit/tests/bench/app"); err != nil {
@@ -123,13 +127,14 @@ func measureSwap(ctx context.Context, b *bench, r *report) error {
 	}
 	r.note("%d swaps of each kind and %d requests in all, by %d clients that each ask every %v, half on a connection of its own each time",
 		swaps, asked, b.scale.clients, requestEvery)
+	r.note("the processor time is that of the supervisor's own processes in the same window; haproxy's has the requests in it")
 	r.note("the app takes %v to start; a swap's window is from the trigger until the old generation is gone; a request that is refused has no latency", b.scale.appStartup)
 	return nil
 }
 
 // swapFigures are the lines of the report.
 type swapFigures struct {
-	lost, answered, added, tail, ratio, second, dirty, pss *figure
+	lost, answered, added, tail, ratio, second, processor, dirty, pss *figure
 }
 
 func newSwapFigures(r *report) *swapFigures {
@@ -139,24 +144,26 @@ func newSwapFigures(r *report) *swapFigures {
 		return figure
 	}
 	return &swapFigures{
-		lost:     f(requestsLost, "%.0f"),
-		answered: f(firstAnswer, "%.1f ms"),
-		added:    f("the same, less that by hand", "%.1f ms"),
-		tail:     f(tailWithin, "%.2f ms"),
-		ratio:    f("99th percentile within swaps over outside", "%.2f"),
-		second:   f("99th percentile in the second from the trigger on over outside", "%.2f"),
-		dirty:    f(privateDirty, "%.0f KiB"),
-		pss:      f(proportional, "%.0f KiB"),
+		lost:      f(requestsLost, "%.0f"),
+		answered:  f(firstAnswer, "%.1f ms"),
+		added:     f("the same, less that by hand", "%.1f ms"),
+		tail:      f(tailWithin, "%.2f ms"),
+		ratio:     f("99th percentile within swaps over outside", "%.2f"),
+		second:    f("99th percentile in the second from the trigger on over outside", "%.2f"),
+		processor: f(swapProcessor, "%.1f ms"),
+		dirty:     f(privateDirty, "%.0f KiB"),
+		pss:       f(proportional, "%.0f KiB"),
 	}
 }
 
 func (f *swapFigures) add(name string, s *swapped, floor float64) {
 	f.lost.add(name, float64(len(s.lost)))
 	f.answered.add(name, s.answered)
-	if name != swapByHand {
+	if name != swapByHand && name != swapByHandRe {
 		f.added.add(name, s.answered-floor)
 	}
 	if s.memory != (memory{}) {
+		f.processor.add(name, s.processor)
 		f.dirty.add(name, float64(s.memory.dirty))
 		f.pss.add(name, float64(s.memory.pss))
 	}
@@ -172,6 +179,8 @@ type swapped struct {
 	// 99th percentiles, milliseconds: within swaps, in the seconds from the
 	// triggers on, outside of both
 	inside, second, outside float64
+
+	processor float64 // of the supervisor in a swap, mean, milliseconds
 
 	requests int
 	lost     []loss
@@ -216,14 +225,25 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 	if err := pause(ctx, settle); err != nil { // connections are set up, and the interval of the first start is over
 		return nil, err
 	}
+	var own []int
+	if running.own != nil {
+		if own, err = running.own(); err != nil {
+			return nil, err
+		}
+	}
 	steady := now()
 	result := &swapped{}
+	var used time.Duration
 	var windows, seconds []window
 	var answered []float64
 	var triggers []uint64
 	goneLines := bufio.NewReader(running.out)
 	for generation := 2; generation < 2+count; generation++ {
 		if err := pause(ctx, b.scale.betweenSwaps); err != nil {
+			return nil, err
+		}
+		before, err := processorTime(own)
+		if err != nil {
 			return nil, err
 		}
 		began := now()
@@ -245,6 +265,11 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 			return nil, err
 		}
 		windows = append(windows, window{began, now()})
+		after, err := processorTime(own)
+		if err != nil {
+			return nil, err
+		}
+		used += after - before
 		// The same stretch for all: a swap that takes longer has a window with
 		// more calm in it.
 		if err := pause(ctx, time.Second-since(began, now())); err != nil {
@@ -256,14 +281,15 @@ func (b *bench) swapSome(ctx context.Context, d deployer, content []byte, count 
 		return nil, err
 	}
 	clients.stop()
-	if running.memory != nil {
+	if running.own != nil {
 		if err := pause(ctx, b.scale.rest); err != nil {
 			return nil, err
 		}
-		if result.memory, err = running.memory(); err != nil {
+		if result.memory, err = memoryOf(own); err != nil {
 			return nil, err
 		}
 	}
+	result.processor = millis(used) / float64(count)
 	result.answered = median(answered)
 	result.inside, _ = tails(clients.samples, steady, windows)
 	result.second, result.outside = tails(clients.samples, steady, seconds)
@@ -353,12 +379,6 @@ func startStartServer(interval string) func(context.Context, *bench, *site) (*de
 func (c *container) deployment(swap func() error) *deployment {
 	return &deployment{
 		swap: swap, out: c.out, end: c.end,
-		memory: func() (memory, error) {
-			pids, err := family(c.pid)
-			if err != nil {
-				return memory{}, err
-			}
-			return memoryOf(pids)
-		},
+		own: func() ([]int, error) { return family(c.pid) },
 	}
 }
