@@ -75,7 +75,7 @@ func (s *starts) copyTree(j *job, tree release.Tree) error {
 	if target != j.file.Real {
 		return fmt.Errorf("%s leads to another file by now: %w", s.target(j), unix.EAGAIN)
 	}
-	p, err := release.MakePrivate(s.fromStart(s.cfg.SnapshotDir))
+	p, err := release.MakePrivate(s.fromStart(s.cfg.SnapshotDir), s.credential() != nil)
 	if err != nil {
 		return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", tree.Root, err)}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/safepath"
 )
 
 // A Private is a directory with a private copy of a release, which the app can
@@ -22,14 +24,16 @@ const privatePrefix = ".hotinit-copy-"
 
 // MakePrivate makes a directory for a copy, in dir; with dir "" in the first of
 // /tmp, /var/tmp and /dev/shm where there can be one. It removes there what
-// hotinits that were killed left.
-func MakePrivate(dir string) (*Private, error) {
+// hotinits that were killed left. guarded says that the copy is for an app of
+// another user: then that user must not be able to put a link in the place of the
+// copy, which is written, and found by the app, by its path.
+func MakePrivate(dir string, guarded bool) (*Private, error) {
 	if dir != "" {
-		return makePrivate(dir)
+		return makePrivate(dir, guarded)
 	}
 	var errs []string
 	for _, dir := range []string{os.TempDir(), "/var/tmp", "/dev/shm"} {
-		p, err := makePrivate(dir)
+		p, err := makePrivate(dir, guarded)
 		if err == nil {
 			return p, nil
 		}
@@ -38,7 +42,17 @@ func MakePrivate(dir string) (*Private, error) {
 	return nil, fmt.Errorf("%s (choose a directory with --snapshot-dir)", strings.Join(errs, "; "))
 }
 
-func makePrivate(dir string) (*Private, error) {
+func makePrivate(dir string, guarded bool) (*Private, error) {
+	if guarded {
+		d, err := safepath.OpenDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		d.Close()
+		if !d.Holds() {
+			return nil, fmt.Errorf("others than root and hotinit's own user may rename what is in %s (choose a directory of root's, or a sticky one)", dir)
+		}
+	}
 	sweepPrivate(dir)
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err == nil && fs.Flags&unix.ST_NOEXEC != 0 {

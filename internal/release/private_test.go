@@ -10,14 +10,14 @@ import (
 
 func TestAPrivateCopyGoesWithItsHotinit(t *testing.T) {
 	dir := t.TempDir()
-	a, err := MakePrivate(dir)
+	a, err := MakePrivate(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := CopyTree(grown(t), a, CopyOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	b, err := MakePrivate(dir) // sweeps
+	b, err := MakePrivate(dir, false) // sweeps
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestAPrivateCopyGoesWithItsHotinit(t *testing.T) {
 		t.Errorf("a copy that is used was removed: %v", err)
 	}
 	unix.Close(a.FD) // as if it were killed
-	c, err := MakePrivate(dir)
+	c, err := MakePrivate(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestAPrivateCopyGoesWithItsHotinit(t *testing.T) {
 
 func TestACopyOfAFileStandsForIt(t *testing.T) {
 	_, f := one(t, script("x"))
-	p, err := MakePrivate(t.TempDir())
+	p, err := MakePrivate(t.TempDir(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,10 @@ func (d *Dir) Close() {
 // what is in the directory.
 func (d *Dir) Settled() bool { return d.settled }
 
+// Holds reports whether nobody but root and hotinit's own user can rename or remove
+// in the directory what belongs to them. Others may be able to make files there.
+func (d *Dir) Holds() bool { return d.holds }
+
 // mostLinks is the kernel's own limit, path_resolution(7).
 const mostLinks = 40
 

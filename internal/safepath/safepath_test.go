@@ -264,14 +264,8 @@ func TestADirectoryIsOpenedOnceAndKept(t *testing.T) {
 	}
 }
 
-// Somebody turns a directory into a link to root's and back, again and again.
-func TestARaceIsNeverWon(t *testing.T) {
-	top, app := tree(t)
-	write(t, filepath.Join(top, "file"), "of root\n")
-	must(t, os.Mkdir(filepath.Join(app, "real"), 0o755))
-	write(t, filepath.Join(app, "real/file"), "of the app\n")
-	link(t, top, filepath.Join(app, "link"), stranger)
-	real, fake := filepath.Join(app, "real"), filepath.Join(app, "link")
+// repeating calls f again and again, until stop is called.
+func repeating(f func()) (stop func()) {
 	done, ended := make(chan bool), make(chan bool)
 	go func() {
 		defer close(ended)
@@ -280,10 +274,27 @@ func TestARaceIsNeverWon(t *testing.T) {
 			case <-done:
 				return
 			default:
-				unix.Renameat2(unix.AT_FDCWD, real, unix.AT_FDCWD, fake, unix.RENAME_EXCHANGE)
+				f()
 			}
 		}
 	}()
+	return func() { close(done); <-ended }
+}
+
+// exchanging exchanges the names of two files again and again.
+func exchanging(a, b string) (stop func()) {
+	return repeating(func() { unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) })
+}
+
+// Somebody turns a directory into a link to root's and back, again and again.
+func TestARaceIsNeverWon(t *testing.T) {
+	top, app := tree(t)
+	write(t, filepath.Join(top, "file"), "of root\n")
+	must(t, os.Mkdir(filepath.Join(app, "real"), 0o755))
+	write(t, filepath.Join(app, "real/file"), "of the app\n")
+	link(t, top, filepath.Join(app, "link"), stranger)
+	real := filepath.Join(app, "real")
+	stop := exchanging(real, filepath.Join(app, "link"))
 	opened := 0
 	for range 3000 {
 		if b, err := ReadFile(filepath.Join(real, "file"), 100); err == nil {
@@ -296,8 +307,7 @@ func TestARaceIsNeverWon(t *testing.T) {
 			Remove(filepath.Join(real, "made"))
 		}
 	}
-	close(done)
-	<-ended
+	stop()
 	names, err := os.ReadDir(top)
 	must(t, err)
 	for _, n := range names {
@@ -307,6 +317,55 @@ func TestARaceIsNeverWon(t *testing.T) {
 	}
 	if opened == 0 {
 		t.Error("nothing was opened at all")
+	}
+}
+
+// Likewise the file itself: what was looked at is not what is opened then.
+func TestARaceForTheFileIsNeverWon(t *testing.T) {
+	for name, put := range map[string]func(t *testing.T, secret, path string){
+		"a symbolic link": func(t *testing.T, secret, path string) { link(t, secret, path, stranger) },
+		"a hard link":     func(t *testing.T, secret, path string) { must(t, os.Link(secret, path)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			top, app := tree(t)
+			path, other := filepath.Join(app, "file"), filepath.Join(app, "other")
+			write(t, path, "of the app\n")
+			put(t, filepath.Join(top, "secret"), other)
+			stop := exchanging(path, other)
+			defer stop()
+			for opened := 0; opened < 3000; {
+				b, err := ReadFile(path, 100)
+				if err != nil {
+					continue
+				}
+				if opened++; string(b) != "of the app\n" {
+					t.Fatalf("it reads %q", b)
+				}
+			}
+		})
+	}
+}
+
+// A file that is to be made is not there, and then there is a link.
+func TestARaceForANewFileIsNeverWon(t *testing.T) {
+	top, app := tree(t)
+	path, secret := filepath.Join(app, "file"), filepath.Join(top, "secret")
+	stop := repeating(func() {
+		os.Remove(path)
+		os.Symlink(secret, path)
+	})
+	for made := 0; made < 1500; {
+		fd, err := Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT, 0o644)
+		if err != nil {
+			continue
+		}
+		made++
+		unix.Write(fd, []byte("x"))
+		unix.Close(fd)
+	}
+	stop()
+	if b, err := os.ReadFile(secret); err != nil || string(b) != "secret\n" {
+		t.Errorf("%.20q %v", b, err)
 	}
 }
 
@@ -358,6 +417,27 @@ func TestAPinnedFileStaysTheSame(t *testing.T) {
 	defer l.Close()
 	if err := l.Chmod(0o777); err == nil {
 		t.Error("the mode of a link was set")
+	}
+}
+
+// Between the two system calls that make a directory and open it, somebody may put
+// another in its place: a link, or a directory of their own.
+func TestADirectoryThatWasReplacedAsItWasMadeIsRefused(t *testing.T) {
+	top, app := tree(t)
+	must(t, os.Mkdir(filepath.Join(app, "theirs"), 0o700))
+	must(t, os.Chown(filepath.Join(app, "theirs"), stranger, stranger))
+	must(t, os.Mkdir(filepath.Join(app, "open"), 0o755))
+	must(t, os.Mkdir(filepath.Join(top, "ours"), 0o700))
+	link(t, "../ours", filepath.Join(app, "link"), stranger)
+	d, err := OpenDir(app)
+	must(t, err)
+	defer d.Close()
+	for _, name := range []string{"theirs", "open"} {
+		_, err = d.openMade(name)
+		refused(t, err, "was replaced as soon as it was made")
+	}
+	if _, err = d.openMade("link"); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("%v, want ENOTDIR", err)
 	}
 }
 

@@ -245,6 +245,25 @@ func attackDir(s *site.Site) {
 	unharmed(s)
 }
 
+// The copy of a directory is written, and found by the app, by its path. So it is
+// made only where the app cannot put a link in its place.
+func TestTheAppCannotLeadTheCopyOfADirectoryElsewhere(t *testing.T) {
+	s := besiege(t)
+	s.Write("app/main.sh", "echo it runs in $0\n")
+	copyIn := func(dir string) (int, string) {
+		return s.Hotinit("hotinit", "--snapshot", "--snapshot-dir", dir, "--watch", "app", "--user", strconv.Itoa(stranger), "--", "sh", s.File("app/main.sh"))
+	}
+	status, text := copyIn("data")
+	if want := "others than root and hotinit's own user may rename what is in " + s.File("data"); status != 125 || !strings.Contains(text, want) {
+		t.Errorf("status %d, want 125 and %q:\n%s", status, want, text)
+	}
+	status, text = copyIn(".")
+	if want := "it runs in " + s.File(".hotinit-copy-"); status != 0 || !strings.Contains(text, want) {
+		t.Errorf("status %d, want 0 and %q:\n%s", status, want, text)
+	}
+	unharmed(s)
+}
+
 // What only root can arrange is followed.
 func TestTheOperatorsLinksWorkForEachPath(t *testing.T) {
 	s := site.Open(t, site.Options{
