@@ -91,6 +91,9 @@ func (s *starts) copies(j *job) bool {
 // can. stored says that the state directory has it, too, and kept opens that.
 func (s *starts) stillGood(j *job, read func(<-chan struct{}) (release.Release, error), stored bool, kept func(<-chan struct{}) (*heldRelease, error)) error {
 	now, err := read(j.cancel)
+	if err == nil && !j.file.Digest.Known() && now.Size == j.file.Size && now.MTime == j.file.MTime {
+		now.Digest = j.file.Digest // it was never read
+	}
 	if stored && (err != nil || now.Digest != j.file.Digest || j.copy == nil && now.Tree != j.file.Tree) {
 		if opened, err := kept(j.cancel); err == nil {
 			j.proven = opened

@@ -191,11 +191,15 @@ func statCached(path string, st *unix.Stat_t) error {
 	}
 	st.Dev, st.Ino, st.Size = unix.Mkdev(x.Dev_major, x.Dev_minor), x.Ino, int64(x.Size)
 	st.Mtim = unix.NsecToTimespec(x.Mtime.Sec*1e9 + int64(x.Mtime.Nsec))
+	st.Ctim = unix.NsecToTimespec(x.Ctime.Sec*1e9 + int64(x.Ctime.Nsec))
 	return nil
 }
 
+// asWas reports whether nobody has written to a file since it was checked. Whoever
+// writes to it can put its mtime back, but not its ctime. That changes with its names
+// and its mode as well: then the file is read again.
 func asWas(st *unix.Stat_t, f *release.File) bool {
-	return st.Size == f.Size && st.Mtim.Nano() == f.MTime
+	return st.Size == f.Size && st.Mtim.Nano() == f.MTime && (!f.Local() || st.Ctim.Nano() == f.CTime)
 }
 
 // copied reports whether a release is a private copy (--snapshot). It stands for
@@ -227,7 +231,7 @@ func reread(f *release.File, counts func(string, bool) bool) (read func(done <-c
 		if err := unix.Fstat(fd, &st); err != nil {
 			return release.Release{}, err
 		}
-		own.Size, own.MTime = st.Size, st.Mtim.Nano()
+		own.Size, own.MTime, own.CTime = st.Size, st.Mtim.Nano(), st.Ctim.Nano()
 		err := own.Read(done)
 		if err == nil && own.Root != "" && counts != nil {
 			own.Tree, err = release.Tree{Root: own.Root, Counts: counts}.Digest(done)

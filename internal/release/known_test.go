@@ -55,3 +55,25 @@ func TestAFileThatNobodyHasTouchedIsNotReadAgain(t *testing.T) {
 		t.Error("another content has the same digest")
 	}
 }
+
+// A file gets and loses names while it is read, as when it is deployed: that is no
+// change of its content.
+func TestAFileThatLosesANameMeanwhileIsReadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "server")
+	if err := os.WriteFile(path, []byte("content"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenUnchecked(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.CTime-- // as if
+	if err := f.Read(nil); err != nil || !f.Digest.Known() {
+		t.Errorf("%v", err)
+	}
+	f.MTime--
+	if err := f.Read(nil); err == nil {
+		t.Error("it was written to, and counts as unmodified")
+	}
+}

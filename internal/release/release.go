@@ -161,6 +161,9 @@ func (f *File) Stamp() Stamp { return f.stamp }
 // It stays the File's own.
 func (f *File) FD() int { return f.fd }
 
+// Local reports whether the file is on a file system whose ctime tells each change.
+func (f *File) Local() bool { return f.local }
+
 // Close gives the descriptor back. A second Close does nothing.
 func (f *File) Close() error {
 	if f == nil || f.fd < 0 {
@@ -219,30 +222,46 @@ func Open(path string, o CheckOptions) (*File, error) {
 // Read fills in Digest. It fails where the content may have changed since the
 // file was opened: whatever is read now is not what was checked.
 func (f *File) Read(done <-chan struct{}) error {
-	at, local := f.state()
-	d, again := Digest{}, false
-	if local {
-		d, again = recall(at)
-	}
-	if !again {
-		var err error
-		began := now()
-		if d, err = digest(f.fd, done); err != nil {
+	for range 3 {
+		before := f.Release
+		d, err := f.read(done)
+		if err != nil {
 			return &Reason{Text: "cannot be read: " + err.Error(), Err: err}
 		}
-		if after, ok := f.state(); ok && local && after == at {
-			remember(at, began, d)
+		if err := f.stat(); err != nil {
+			return &Reason{Text: "cannot be examined: " + err.Error(), Err: err}
+		}
+		if before.Size != f.Size || before.MTime != f.MTime {
+			break
+		}
+		if !f.local || before.CTime == f.CTime {
+			f.Digest = d
+			return nil
+		}
+		// It got another name or lost one, or somebody wrote to it and put the
+		// mtime back.
+	}
+	return &Reason{Text: "changed while it was being read", Err: unix.EAGAIN}
+}
+
+// read returns the digest of the content, which need not be read again if nobody has
+// touched the file since.
+func (f *File) read(done <-chan struct{}) (Digest, error) {
+	at, local := f.state()
+	if local {
+		if d, again := recall(at); again {
+			return d, nil
 		}
 	}
-	before := f.Release
-	if err := f.stat(); err != nil {
-		return &Reason{Text: "cannot be examined: " + err.Error(), Err: err}
+	began := now()
+	d, err := digest(f.fd, done)
+	if err != nil {
+		return d, err
 	}
-	if before.Size != f.Size || before.MTime != f.MTime {
-		return &Reason{Text: "changed while it was being read", Err: unix.EAGAIN}
+	if after, ok := f.state(); ok && local && after == at {
+		remember(at, began, d)
 	}
-	f.Digest = d
-	return nil
+	return d, nil
 }
 
 // OpenUnchecked opens path without judging it.

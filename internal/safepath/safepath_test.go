@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -438,6 +440,62 @@ func TestADirectoryThatWasReplacedAsItWasMadeIsRefused(t *testing.T) {
 	}
 	if _, err = d.openMade("link"); !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("%v, want ENOTDIR", err)
+	}
+}
+
+// Nothing is known of what is above a directory that a link of proc(5) leads to, and
+// such links of another user's process lead where that user likes.
+func TestLinksOfProcLeadNowhereThatIsBelieved(t *testing.T) {
+	top, app := tree(t)
+	ours := filepath.Join(app, "ours")
+	must(t, os.Mkdir(ours, 0o755))
+	link(t, "../../secret", filepath.Join(ours, "link"), 0)
+	f, err := os.Open(ours)
+	must(t, err)
+	defer f.Close()
+	path := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	_, err = ReadFile(path+"/link", 100)
+	refused(t, err, "is a symbolic link in a directory")
+	d, err := OpenDir(path)
+	must(t, err)
+	defer d.Close()
+	if d.Settled() || d.Holds() {
+		t.Error("a directory in the app's is believed to be root's alone")
+	}
+	_, err = d.ReadFile("link", 100)
+	refused(t, err, "is a symbolic link in a directory")
+
+	c := exec.Command("sleep", "1000")
+	c.Dir = "/"
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+	must(t, c.Start())
+	defer func() { c.Process.Kill(); c.Wait() }()
+	_, err = ReadFile(fmt.Sprintf("/proc/%d/cwd%s/secret", c.Process.Pid, top), 100)
+	refused(t, err, "is a symbolic link in a directory")
+}
+
+// Something is mounted over the working directory, which is no other for that.
+func TestTheWorkingDirectoryIsNotWhatIsMountedOverIt(t *testing.T) {
+	top, app := tree(t)
+	link(t, filepath.Join(top, "secret"), filepath.Join(app, "link"), 0)
+	t.Chdir(app)
+	if err := unix.Mount("tmpfs", app, "tmpfs", 0, "mode=0755"); err != nil {
+		t.Skip("cannot mount:", err)
+	}
+	defer unix.Unmount(app, unix.MNT_DETACH)
+	_, err := ReadFile("link", 100)
+	refused(t, err, "is a symbolic link in a directory")
+}
+
+func TestTheWorkingDirectoryIsThatOfBeforeOnceInsideIsOver(t *testing.T) {
+	before := t.TempDir()
+	t.Chdir(before)
+	d, err := OpenDir(t.TempDir())
+	must(t, err)
+	defer d.Close()
+	must(t, d.Inside(func() error { return nil }))
+	if now, err := unix.Getwd(); err != nil || now != before {
+		t.Errorf("%s, %v; want %s", now, err, before)
 	}
 }
 

@@ -191,3 +191,29 @@ esac
 	}
 	s.Answers("v1 generation 1 ")
 }
+
+// The check passes, and then the very file is overwritten, with its size and mtime as
+// they were.
+func TestWhatWasCheckedAndThenOverwrittenIsCheckedAgain(t *testing.T) {
+	dir := directory(t)
+	path := filepath.Join(dir, "server")
+	box.Install(t, path, "v1")
+	box.Install(t, filepath.Join(dir, "trap"), "v9")
+	check := filepath.Join(dir, "check.sh")
+	write(t, check, `#!/bin/sh
+case $(tail -n 1 "$1") in
+'#app v2'*) touch -r server stamp && cat trap >server && touch -r stamp server ;;
+'#app v9'*) echo it is evil >&2; exit 1 ;;
+esac
+`, 0o755)
+	s := launch(t, dir, false, []string{"--check", check + " {}"}, path)
+	s.next("v1")
+	box.Swap(t, path, "v2")
+	s.Line(`generation 2 failed.*: .*it is evil`)
+	for _, line := range s.Output.All() {
+		if strings.HasPrefix(line, "app v9") {
+			t.Errorf("what was not checked ran: %s", line)
+		}
+	}
+	s.Answers("v1 generation 1 ")
+}
