@@ -22,6 +22,8 @@ type instances struct {
 	rolling bool       // they are being replaced
 	touched bool       // they are about to be looked at
 	look    func(*instances)
+	// stays reports that no further one may be replaced just now.
+	stays func() bool
 }
 
 // instanceVariable has an instance's number in the environment of its processes.
@@ -115,7 +117,7 @@ func (g *instances) step() {
 	}
 	for {
 		step, ok := roll.Next(states)
-		if !ok {
+		if !ok || step.Event.Kind == machine.LeaveCome && g.stays() {
 			break
 		}
 		g.all[step.N].engine.act(step.Event)

@@ -179,7 +179,7 @@ func (s *supervisor) newMember(name string, pl *plan) *program {
 	if lead := s.byName[file]; lead != nil {
 		lead.group.add(p)
 	} else {
-		(&instances{look: s.look}).add(p)
+		(&instances{look: s.look, stays: s.upgrades.waits}).add(p)
 	}
 	p.entitle()
 	p.engine.state.Over = true // until the order has it start

@@ -168,7 +168,15 @@ func (u *upgrades) drop(why string) {
 	say.Line("the upgrade of hotinit was given up: %s", why)
 	u.s.reports.tell(didRefuse, why)
 	u.notify()
+	for _, p := range u.s.programs {
+		p.touch()
+	}
+	u.s.settle()
 }
+
+// waits reports whether an upgrade waits for what is being started. A roll of instances
+// leaves it the time between two of them.
+func (u *upgrades) waits() bool { return u.wanted != nil }
 
 func (u *upgrades) notify() {
 	close(u.changed)
