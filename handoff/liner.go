@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"errors"
 	"os"
 	"sync"
 
@@ -126,6 +127,9 @@ func (l *liner) run(socket int) {
 			_, _ = file.Read(make([]byte, 1)) // nothing comes but the end
 			close(gone)
 		}()
+		if resumed {
+			renew(file)
+		}
 		if l.feed(file, gone) {
 			tries = 0
 		}
@@ -144,6 +148,19 @@ func (l *liner) run(socket int) {
 		if l.forget() {
 			say.Line("what puts programs' names before their lines (--log-prefix) was lost, and what it had read; it is started again")
 		}
+	}
+}
+
+// renew has a process that another handoff has started execute this hotinit, if it is
+// another one. What fails there leaves it as it is.
+func renew(socket *os.File) {
+	fd, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = lines.Renew(socket, fd)
+		unix.Close(fd)
+	}
+	if err != nil && !errors.Is(err, unix.EPIPE) {
+		say.Line("what puts programs' names before their lines (--log-prefix) stays of the hotinit before: %v", err)
 	}
 }
 

@@ -38,9 +38,11 @@ type reports struct {
 	watched bool // somebody wants to know what happens
 	asked   bool // somebody has told hotinit to stop
 	began   bool
+	idle    func() // called once nothing is left to report
 
 	mu       sync.Mutex
 	queue    []report
+	running  bool // a command does
 	dropped  int
 	finished bool // nothing more comes
 	wake     chan struct{}
@@ -76,7 +78,7 @@ const (
 )
 
 func newReports(l *link, home string, t *thread) *reports {
-	return &reports{link: l, home: home, start: t.start, wake: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
+	return &reports{link: l, home: home, start: t.start, idle: func() {}, wake: make(chan struct{}, 1), ending: make(chan struct{}), ended: make(chan struct{})}
 }
 
 func (s *reports) configure(cfg *settings.Config) {
@@ -90,7 +92,7 @@ func (s *reports) begin() {
 	if s.command == "" {
 		return
 	}
-	s.began = true
+	s.began, s.running = true, true // see run
 	go s.run(adoptKept(s.link, slices.Collect(maps.Keys(s.link.kept)), reportName))
 }
 
@@ -123,6 +125,7 @@ func (s *reports) run(last []*reaper.Process) {
 		s.outlive(p)
 	}
 	for {
+		s.rest()
 		r, dropped, ok := s.next()
 		if !ok {
 			return
@@ -155,7 +158,7 @@ func (s *reports) next() (r report, dropped int, ok bool) {
 		s.mu.Lock()
 		if len(s.queue) > 0 {
 			r, dropped = s.queue[0], s.dropped
-			s.queue, s.dropped = s.queue[1:], 0
+			s.queue, s.dropped, s.running = s.queue[1:], 0, true
 			s.mu.Unlock()
 			return r, dropped, true
 		}
@@ -170,6 +173,27 @@ func (s *reports) next() (r report, dropped int, ok bool) {
 			return r, 0, false
 		}
 	}
+}
+
+// rest takes in that no command runs.
+func (s *reports) rest() {
+	s.mu.Lock()
+	s.running = false
+	left := len(s.queue)
+	s.mu.Unlock()
+	if left == 0 {
+		s.idle()
+	}
+}
+
+// waiting returns how many events wait for the command, and -1 where none runs either.
+func (s *reports) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.running && len(s.queue) == 0 {
+		return -1
+	}
+	return len(s.queue)
 }
 
 // report runs the command to its end.

@@ -18,7 +18,8 @@ import (
 // Its fields belong to the loop.
 //
 // What could be wrong with the executable is found out here, beside the loop, by
-// newcomer.go. Then the loop waits until no generation is being started, hands the
+// newcomer.go. Then the loop waits until no generation is being started, and no command of
+// --on-event runs or is about to, hands the
 // executable to init, and acts upon nothing more: this process is ended by init.
 // Whichever handoff comes next learns from init what became of it.
 type upgrades struct {
@@ -28,9 +29,9 @@ type upgrades struct {
 	changed chan struct{} // closed when wanted or the last attempt has changed
 }
 
-// idleWithin is how long an upgrade waits for generations that are being started.
-// Then it does not wait any more: the next handoff goes on with them, as it does
-// when one was killed.
+// idleWithin is how long an upgrade waits for generations that are being started, and for
+// commands of --on-event. Then it does not wait any more: the next handoff goes on with
+// them, as it does when one was killed.
 const idleWithin = time.Minute
 
 // prepare comes before the first request.
@@ -51,6 +52,7 @@ func (u *upgrades) start() {
 		}
 		u.proceed()
 	}
+	u.s.reports.idle = func() { u.s.loop.do(func() {}) }
 	if u.s.cfg.WatchSelf {
 		time.AfterFunc(watchAfter, u.watch)
 	}
@@ -102,7 +104,7 @@ func (u *upgrades) take(path string, accepted func(n int)) error {
 	}
 	u.s.loop.ask(func() {
 		if u.wanted != nil {
-			err = fmt.Errorf("another upgrade is waiting for what is being started (%s)", u.starting())
+			err = fmt.Errorf("another upgrade is waiting for %s", u.awaited())
 			return
 		}
 		u.s.link.refused = ""
@@ -129,7 +131,7 @@ func (u *upgrades) proceed() {
 		u.drop("hotinit stops")
 		return
 	}
-	if u.starting() != "" && !c.waited {
+	if u.awaited() != "" && !c.waited {
 		return
 	}
 	if err := fault.At("handoff.asked"); err != nil {
@@ -143,17 +145,23 @@ func (u *upgrades) proceed() {
 		u.drop(err.Error())
 		return
 	}
+	if n := u.s.reports.waiting(); n > 0 {
+		say.Line("%d events are not reported: another hotinit takes over, and the command of --on-event takes too long", n)
+	}
 	select {} // init ends this process
 }
 
-// starting names a generation that is being started, "" for none.
-func (u *upgrades) starting() string {
+// awaited names what an upgrade waits for, "" for nothing.
+func (u *upgrades) awaited() string {
 	for _, e := range u.s.loop.engines {
 		for _, g := range e.state.Gens {
 			if g.Phase == machine.Preparing || g.Phase == machine.Candidate {
-				return fmt.Sprintf("generation %d", g.N)
+				return fmt.Sprintf("generation %d, which is being started", g.N)
 			}
 		}
+	}
+	if u.s.reports.waiting() >= 0 {
+		return "the command of --on-event"
 	}
 	return ""
 }

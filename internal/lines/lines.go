@@ -13,7 +13,8 @@
 // What both have read when they are killed is lost.
 //
 // Read lines.go for how it is told what to do, source.go for how a stream becomes
-// lines, and target.go for how they are written.
+// lines, target.go for how they are written, and renew.go for how a hotinit that takes
+// over replaces the process.
 package lines
 
 import (
@@ -42,13 +43,17 @@ const longestName = 256
 // name before each line. To send a source twice changes nothing. The socket does not
 // block (O_NONBLOCK); Send waits where there is no room in it.
 func Send(socket *os.File, name string, source, target int) error {
+	return send(socket, name, source, target)
+}
+
+func send(socket *os.File, text string, fds ...int) error {
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var failed error
 	err = raw.Write(func(fd uintptr) bool {
-		failed = unix.Sendmsg(int(fd), []byte(name), unix.UnixRights(source, target), nil, unix.MSG_NOSIGNAL)
+		failed = unix.Sendmsg(int(fd), []byte(text), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
 		return failed != unix.EAGAIN
 	})
 	return errors.Join(err, failed)
@@ -74,7 +79,11 @@ func Run() int {
 	_ = unix.Chdir("/") // it keeps no mount busy
 	unix.CloseOnExec(Socket)
 	say.SetJSON(os.Getenv(format) == "json")
-	if err := serve(Socket, lastWords); err != nil {
+	r := newRelay(execute)
+	if err := r.resume(os.Getenv(handed)); err != nil {
+		say.Line("lines of programs are lost (--log-prefix): %v", err)
+	}
+	if err := r.serve(Socket, lastWords); err != nil {
 		_, _ = unix.Write(2, []byte("hotinit: descriptor 3 is not the socket to the handoff (only hotinit itself starts this role)\n"))
 		return 1
 	}
@@ -95,8 +104,9 @@ func Environ(json bool) []string {
 // relay is the process's state.
 type relay struct {
 	mu      sync.Mutex
-	sources map[identity]bool
+	sources map[identity]*source
 	targets map[identity]*target
+	renewal
 	all     sync.WaitGroup // the sources
 	waiting atomic.Int64   // sources that wait for more
 	moved   atomic.Uint64  // how often one went on
@@ -113,13 +123,18 @@ func identify(fd int) (identity, error) {
 	return identity{uint64(st.Dev), st.Ino}, nil
 }
 
+func newRelay(execute func(file, state int) error) *relay {
+	r := &relay{sources: make(map[identity]*source), targets: make(map[identity]*target)}
+	r.renewal = renewal{file: -1, execute: execute, moves: make(chan struct{}, 1)}
+	return r
+}
+
 // serve takes what Send sends until nobody can send any more, and then writes what
 // there is until each source has ended.
-func serve(socket int, patience time.Duration) error {
+func (r *relay) serve(socket int, patience time.Duration) error {
 	if err := unix.SetNonblock(socket, true); err != nil {
 		return err
 	}
-	r := &relay{sources: make(map[identity]bool), targets: make(map[identity]*target)}
 	f := os.NewFile(uintptr(socket), "handoff")
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -136,13 +151,21 @@ func serve(socket int, patience time.Duration) error {
 		switch {
 		case err == nil && failed == unix.EINTR:
 			continue
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			_ = f.SetReadDeadline(r.renew())
+			continue
 		case err == nil && errors.Is(failed, unix.ENOTSOCK):
 			return failed
 		case err != nil, failed != nil, n == 0 && got == 0:
 			r.finish(patience)
 			return nil
 		}
-		r.take(string(b[:n]), rights(oob[:got]))
+		fds := rights(oob[:got])
+		if len(fds) == 1 {
+			_ = f.SetReadDeadline(r.asked(string(b[:n]), fds[0]))
+			continue
+		}
+		r.take(string(b[:n]), fds)
 	}
 }
 
@@ -158,35 +181,38 @@ func rights(oob []byte) []int {
 	return fds
 }
 
-// take begins to read a source.
+// take begins to read a source that was sent.
 func (r *relay) take(name string, fds []int) {
-	if len(fds) != 2 {
+	if len(fds) != 2 || !r.follow(stream{Name: name, From: fds[0], To: fds[1]}) {
 		for _, fd := range fds {
 			unix.Close(fd)
 		}
-		return
 	}
-	id, err := identify(fds[0])
-	to, err2 := identify(fds[1])
+}
+
+// follow begins to read a source. It reports whether it has its descriptors now.
+func (r *relay) follow(st stream) bool {
+	id, err := identify(st.From)
+	to, err2 := identify(st.To)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil || err2 != nil || r.sources[id] {
-		unix.Close(fds[0])
-		unix.Close(fds[1])
-		return
+	if err != nil || err2 != nil || r.sources[id] != nil {
+		return false
 	}
 	t := r.targets[to]
-	if t == nil {
-		t = newTarget(fds[1])
+	switch {
+	case t == nil:
+		t = newTarget(st.To)
+		t.torn = st.Torn
 		r.targets[to] = t
-	} else {
-		unix.Close(fds[1]) // the same file: two may not write to it at once
+	case t.fd != st.To:
+		unix.Close(st.To) // the same file: two may not write to it at once
 	}
 	t.users++
-	r.sources[id] = true
 	r.all.Add(1)
-	_ = unix.SetNonblock(fds[0], true)
-	s := &source{relay: r, file: os.NewFile(uintptr(fds[0]), name), name: name, target: t}
+	_ = unix.SetNonblock(st.From, true)
+	s := &source{relay: r, file: os.NewFile(uintptr(st.From), st.Name), fd: st.From, name: st.Name, target: t, rest: st.Rest, broken: st.Broken}
+	r.sources[id] = s
 	go func() {
 		s.follow()
 		r.mu.Lock()
@@ -196,8 +222,10 @@ func (r *relay) take(name string, fds []int) {
 			delete(r.targets, to)
 			t.close()
 		}
+		r.move()
 		r.all.Done()
 	}()
+	return true
 }
 
 // lastWords is how long the process waits at the end for a target that takes nothing.

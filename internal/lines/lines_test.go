@@ -3,6 +3,8 @@ package lines
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +21,19 @@ type process struct {
 	t      *testing.T
 	socket *os.File
 	ended  chan error
+	left   chan []stream // what went along with Renew, of which nothing came
+}
+
+// execute fails, once it was told what goes along.
+func (p *process) execute(_, state int) error {
+	var streams []stream
+	b := make([]byte, 1<<20)
+	n, err := unix.Pread(state, b, 0)
+	if err == nil {
+		err = json.Unmarshal(b[:n], &streams)
+	}
+	p.left <- streams
+	return cmp.Or(err, error(unix.ENOEXEC))
 }
 
 func start(t *testing.T) *process {
@@ -27,8 +42,8 @@ func start(t *testing.T) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t, os.NewFile(uintptr(pair[0]), "socket"), make(chan error, 1)}
-	go func() { p.ended <- serve(pair[1], 10*time.Millisecond) }()
+	p := &process{t, os.NewFile(uintptr(pair[0]), "socket"), make(chan error, 1), make(chan []stream, 1)}
+	go func() { p.ended <- newRelay(p.execute).serve(pair[1], 10*time.Millisecond) }()
 	return p
 }
 
@@ -248,7 +263,7 @@ func TestTheSocketMustBeOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := serve(fd, time.Second); err == nil {
+	if err := newRelay(nil).serve(fd, time.Second); err == nil {
 		t.Error("a pipe is taken for the socket")
 	}
 }

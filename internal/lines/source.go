@@ -2,6 +2,7 @@ package lines
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"runtime"
 	"sync"
@@ -28,6 +29,7 @@ var written = sync.Pool{New: func() any { b := make([]byte, 0, 2*chunk); return 
 type source struct {
 	relay  *relay
 	file   *os.File
+	fd     int // which file owns
 	name   string
 	target *target
 	rest   []byte // of a line that has not ended
@@ -58,6 +60,9 @@ func (s *source) follow() {
 		s.relay.moved.Add(1)
 		switch {
 		case waited == nil && err == unix.EINTR:
+			continue
+		case errors.Is(waited, os.ErrDeadlineExceeded):
+			s.relay.stand()
 			continue
 		case waited != nil || err != nil || n <= 0:
 			s.end()

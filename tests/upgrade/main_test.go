@@ -4,7 +4,8 @@
 // The two are built with the tag faults, by which a test has either fail at a
 // chosen point. main_test.go makes them, upgrade_test.go is what must not be
 // noticed, refused_test.go what must not succeed, and faults_test.go what may go
-// wrong in between. rolls_test.go has several instances that are replaced in turn meanwhile.
+// wrong in between. rolls_test.go has several instances that are replaced in turn meanwhile,
+// and output_test.go programs whose lines and events are followed.
 // programs_test.go, terminal_test.go and user_test.go are particular places.
 package upgrade
 
