@@ -2,6 +2,7 @@ package pid1
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -196,6 +197,18 @@ func (p *pid1) early() (*handoff, error) {
 
 // Name is the handoff's argv[0], by which the executable knows its role.
 const Name = "hotinit-handoff"
+
+// Nameless tells whether this process is a handoff that does not bear its name: init has
+// handed it its end of a socket pair. Where argv[0] is lost each handoff would take itself
+// for an init, and start one more, without end.
+func Nameless() bool {
+	kind, err := unix.GetsockoptInt(message.Socket, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		return false
+	}
+	peer, err := unix.GetsockoptUcred(message.Socket, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return err == nil && int(peer.Pid) == os.Getppid()
+}
 
 // receive reads what the handoff sends until the handoff is gone and everything
 // is read. Before that it sends the records that are left.

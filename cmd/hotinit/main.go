@@ -37,6 +37,8 @@ const goFatal = 2
 // unknownGo is the warning about entry.Fallback.
 const unknownGo = "built with a Go whose signal table is not known: a signal in the first instant can be lost"
 
+const nameless = "the name by which hotinit starts itself is lost: an emulator runs it, and binfmt_misc does not pass on argv[0]; register the emulator with the flag P"
+
 func main() {
 	status := run(os.Args)
 	say.Finish()
@@ -64,6 +66,10 @@ func run(argv []string) int {
 	}
 	isHandoff := argv[0] == pid1.Name && len(argv) > 1
 	if !isHandoff {
+		if pid1.Nameless() {
+			say.Line("%s", nameless)
+			return exitcode.Failure
+		}
 		if name, args, ok := settings.Subcommand(argv); ok {
 			entry.Restore()
 			return subcommand(argv[0], name, args)

@@ -2,8 +2,10 @@ package inits
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -91,3 +93,22 @@ func TestAForkBombHarmsNobodyButItself(t *testing.T) {
 // leads tells whether a process is the main one of a generation, which leads its
 // group.
 func leads(pid int) bool { group, err := unix.Getpgid(pid); return err != nil || group == pid }
+
+// Where binfmt_misc loses argv[0] (an emulator without the flag P), a handoff does not
+// bear its name. Without a look at what it was handed, it would be an init of its own and
+// start a handoff, which would be an init, and so on without end.
+func TestAHandoffWithoutItsNameStartsNothing(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	defer ours.Close()
+	defer theirs.Close()
+	c := exec.Command(box.Hotinit, "hotinit", "--", "sh", "-c", "echo started")
+	c.ExtraFiles = []*os.File{theirs} // descriptor 3
+	out, err := c.CombinedOutput()
+	if c.ProcessState.ExitCode() != 125 || !strings.Contains(string(out), "binfmt_misc does not pass on argv[0]") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
