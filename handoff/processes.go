@@ -371,6 +371,13 @@ func signalProcess(pid int, sig unix.Signal) {
 	}
 }
 
+// reapAfter is how long a main process stays a zombie once its end is known. The kernel
+// says that a process has ended before its last thread is through with its entries of
+// /proc, and wait(2) removes these as well, if somebody has ever read one of them: it
+// spins until that thread is. Where the two share a processor, that is for a whole time
+// slice, in the moment in which the new generation gets its first requests.
+const reapAfter = 20 * time.Millisecond
+
 // sweep terminates what is left of a generation whose main process ended, and
 // posts Empty once nothing is.
 func (s *processes) sweep(n int, last bool) {
@@ -391,7 +398,7 @@ func (s *processes) sweep(n int, last bool) {
 		return
 	}
 	left := s.members(p)
-	p.main.Close()
+	time.AfterFunc(reapAfter, p.main.Close)
 	s.awaitEmpty(n, left, true)
 	s.kept.drop(processName(n))
 }

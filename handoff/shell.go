@@ -68,8 +68,9 @@ func shellThatWaits(n, pid int) string {
 		first, _, _ := strings.Cut(string(line), "\x00")
 		name = filepath.Base(first)
 	}
-	below := proc.Descendants(pid)
-	if !slices.Contains(shells, name) || len(below) == 0 {
+	// Only of a shell: to read an entry of each of a server's threads costs time now,
+	// and more once they end.
+	if !slices.Contains(shells, name) || len(proc.Descendants(pid)) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("generation %d is a shell (%s, PID %d), and the server is a process below it", n, name, pid)
