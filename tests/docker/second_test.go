@@ -20,14 +20,18 @@ import (
 // second is an engine of the test's own, whose docker run --init is hotinit: the
 // engine that runs already cannot be told of another init.
 type second struct {
-	t      *testing.T
-	host   string
-	output *box.Lines // the engine's log
+	t       *testing.T
+	dir     string
+	host    string
+	words   []string
+	output  *box.Lines // its log
+	process *os.Process
+	ended   chan struct{}
 }
 
 // startSecond starts dockerd with all that it has in a temporary directory. It ends
-// with the test, and its containerd with it.
-func startSecond(t *testing.T) *second {
+// with the test, and its containers and its containerd with it.
+func startSecond(t *testing.T, flags ...string) *second {
 	t.Helper()
 	box.Need(t, "docker", Missing())
 	path, err := exec.LookPath("dockerd")
@@ -40,45 +44,91 @@ func startSecond(t *testing.T) *second {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		unix.Unmount(dir+"/data", unix.MNT_DETACH) // one that is killed leaves it
+		os.RemoveAll(dir)
+	})
 	link := filepath.Join(dir, "docker-init")
 	if err := os.Symlink(box.Hotinit, link); err != nil {
 		t.Fatal(err)
 	}
-	e := &second{t: t, host: "unix://" + dir + "/engine.sock", output: box.NewLines()}
+	e := &second{t: t, dir: dir, host: "unix://" + dir + "/engine.sock"}
 	name := Name()
-	c := exec.Command(path, "--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/pid", "-H", e.host,
-		"--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs", "--config-file", dir+"/none.json",
-		"--containerd-namespace", name, "--containerd-plugins-namespace", name+"-plugins",
-		"--init-path", link)
+	e.words = append([]string{path, "--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid", "-H", e.host,
+		"--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs", "--config-file", dir + "/none.json",
+		"--containerd-namespace", name, "--containerd-plugins-namespace", name + "-plugins",
+		"--init-path", link}, flags...)
 	if err := os.WriteFile(dir+"/none.json", []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c.Stdout, c.Stderr = e.output, e.output
+	t.Cleanup(func() {
+		// With live-restore the containers would outlive it.
+		if e.process != nil && (!e.runs() && e.start() != nil || !e.clean()) {
+			t.Errorf("containers may be left:\n%s", e.output)
+		}
+		if e.process != nil {
+			e.end(unix.SIGTERM)
+		}
+	})
+	if err := e.start(); err != nil {
+		t.Skipf("a second engine does not start here: %v\n%s", err, e.output)
+	}
+	return e
+}
+
+// start starts it, in the place of one that has ended.
+func (e *second) start() error {
+	output, ended := box.NewLines(), make(chan struct{})
+	c := exec.Command(e.words[0], e.words[1:]...)
+	c.Stdout, c.Stderr = output, output
 	// A signal of the terminal to the test is not for it: the test ends it. Its
 	// network is its own, for an engine that is to have no bridge removes docker0,
 	// which is the other engine's.
 	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGTERM, Cloneflags: unix.CLONE_NEWNET}
 	if err := c.Start(); err != nil {
-		t.Skip("a second engine cannot be started here:", err)
+		return err
 	}
-	ended := make(chan struct{})
+	e.output, e.process, e.ended = output, c.Process, ended
 	go func() {
 		c.Wait()
-		e.output.End()
+		output.End()
 		close(ended)
 	}()
-	t.Cleanup(func() {
-		c.Process.Signal(unix.SIGTERM)
-		if !box.Within(ended) {
-			c.Process.Kill()
-			t.Errorf("the engine did not end:\n%s", e.output)
-		}
-	})
-	if _, err := e.output.Find(`API listen on`); err != nil {
-		t.Skipf("a second engine does not start here: %v\n%s", err, e.output)
+	_, err := output.Find(`API listen on`)
+	return err
+}
+
+func (e *second) runs() bool {
+	select {
+	case <-e.ended:
+		return false
+	default:
+		return true
 	}
-	return e
+}
+
+// end ends it by a signal. The next one would take a containerd that is just ending for
+// one that runs.
+func (e *second) end(by unix.Signal) {
+	e.t.Helper()
+	pid, _ := strconv.Atoi(strings.TrimSpace(read(e.dir + "/exec/containerd/containerd.pid")))
+	e.process.Signal(by)
+	if !box.Within(e.ended) {
+		e.process.Kill()
+		e.t.Errorf("the engine did not end:\n%s", e.output)
+	}
+	if pid > 1 && !box.Eventually(func() bool { return unix.Kill(pid, 0) == unix.ESRCH }) {
+		e.t.Errorf("its containerd, process %d, did not end", pid)
+	}
+}
+
+// clean removes all containers, and reports whether it did.
+func (e *second) clean() bool {
+	out, err := e.command("ps", "-aq").Output()
+	if all := strings.Fields(string(out)); err == nil && len(all) > 0 {
+		err = e.command(append([]string{"rm", "-f", "-v"}, all...)...).Run()
+	}
+	return err == nil
 }
 
 func (e *second) command(args ...string) *exec.Cmd {
