@@ -57,6 +57,7 @@ func Run(argv []string) {
 	runtime.LockOSThread()
 	trim.Pace()
 	l, dir, records, err := connect()
+	_ = fault.At("handoff.opened")
 	if err != nil {
 		l.refuse(err)
 		say.Line("%v", err)

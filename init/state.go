@@ -79,6 +79,7 @@ func Resume(args []string, handed *entry.Handed) int {
 		say.Line("cannot go on in the place of another hotinit: %v", err)
 		return exitcode.Failure
 	}
+	_ = fault.At("init.resumed")
 	p := newInit(args)
 	p.restore(st)
 	if err := p.listen(); err != nil {

@@ -1,8 +1,10 @@
 package upgrade
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +113,96 @@ func TestAFailureAtAnyStepLeavesAHotinitAtWork(t *testing.T) {
 			s.Becomes(2, "current")
 			s.Stop(0)
 		})
+	}
+}
+
+// moments are the points before and after each message of an upgrade, who comes to it,
+// and whether that is init.
+var moments = []struct {
+	version, point string
+	init, always   bool // always: not only with HOTINIT_TEST_FAULTS=all
+}{
+	{version: older, point: "handoff.asked", always: true},
+	{version: older, point: "init.handed", init: true},
+	{version: newer, point: "handoff.start"},
+	{version: newer, point: "handoff.opened"},
+	{version: newer, point: "handoff.able"},
+	{version: newer, point: "handoff.waits", always: true},
+	{version: older, point: "init.prove", init: true},
+	{version: newer, point: "trial"},
+	{version: older, point: "init.tried", init: true},
+	{version: older, point: "init.execute", init: true, always: true},
+	{version: newer, point: "init.resumed", init: true},
+	{version: newer, point: "handoff.released"},
+}
+
+// Whoever is stopped, or gets no time for seconds: the upgrade succeeds or is rejected,
+// and the HUP that comes meanwhile is one generation.
+func TestAStopOrStarvationAtAnyMessageOfAnUpgradeLosesNothing(t *testing.T) {
+	for name, way := range ways {
+		for _, action := range []string{"stop", "late"} {
+			t.Run(action+" "+name, func(t *testing.T) {
+				s, f := faulty(t, way)
+				l := load.Start(load.Options{Address: s.Address})
+				n, became := 1, map[string]int{}
+				for _, m := range moments {
+					if !m.always && os.Getenv("HOTINIT_TEST_FAULTS") != "all" {
+						continue
+					}
+					what := action
+					if m.init {
+						what = "late" // PID 1 is immune to its own SIGSTOP
+					}
+					f.set(t, m.version, m.point, what)
+					c := s.Client("upgrade", hotinit(t, newer))
+					answer := make(chan string, 1)
+					go func() {
+						_, text := site.Finish(t, c)
+						answer <- strings.TrimSpace(text)
+					}()
+					s.Until("it comes to "+m.point, f.fired)
+					if m.init && action == "stop" {
+						s.Signal(unix.SIGSTOP)
+					}
+					s.Signal(unix.SIGHUP)
+					if m.init && action == "stop" {
+						s.Signal(unix.SIGCONT)
+					}
+					text := <-answer
+					n++
+					s.Becomes(n, "current")
+					s.Until("it is alone", func() bool { return len(s.Status().Generations) == 1 })
+					version := s.Status().Version
+					t.Logf("%s at %s: %s", action, m.point, text)
+					if (version == newer) != strings.HasSuffix(text, newer+" runs") && strings.Contains(text, "runs") {
+						t.Errorf("%s at %s: hotinit %s runs, and the upgrade said %s", action, m.point, version, text)
+					}
+					runs(t, s, version)
+					became[version]++
+					if version == newer {
+						upgrade(t, s, older)
+					}
+					if t.Failed() {
+						t.Fatalf("%s at %s\noutput:\n%s", action, m.point, s.Output)
+					}
+				}
+				s.Swap("v2")
+				n++
+				s.Answers(fmt.Sprintf("v2 generation %d ", n))
+				s.Becomes(n, "current")
+				if r := l.Stop(); r.Losses() > 0 || r.Done == 0 {
+					t.Errorf("%v\noutput:\n%s", r, s.Output)
+				} else {
+					t.Logf("%v; %v", became, r)
+				}
+				for g := 1; g <= n; g++ {
+					if got := s.Output.Count(regexp.MustCompile(fmt.Sprintf(`^app v\d generation %d pid \d+: started$`, g))); got != 1 {
+						t.Errorf("generation %d was started %d times\noutput:\n%s", g, got, s.Output)
+					}
+				}
+				s.Stop(0)
+			})
+		}
 	}
 }
 
