@@ -115,7 +115,7 @@ func TestWithoutFlagsFolderUmaskAndPrivilegesStay(t *testing.T) {
 
 func TestAPortBelow1024IsBoundBeforePrivilegesAreDropped(t *testing.T) {
 	name, uid, _ := nobody(t)
-	address := strings.TrimSuffix(box.Address(), ":8080") + ":81"
+	address := box.Host() + ":81"
 	b := start(t, "--user", name, "--port", address, "--", box.App)
 	b.Answers(address, "v0 generation 1 ")
 	if g := b.Given(address); uid != itoa(g.UID) {

@@ -128,7 +128,7 @@ func TestNothingElseLeaksIntoTheApp(t *testing.T) {
 				t.Errorf("generation %d: has descriptor %d (%s), want 0 to 3", generation, d.Number, d.Target)
 			}
 		}
-		if d := g.Descriptors[3]; !strings.HasPrefix(d.Target, "socket:") || d.Address != "8080" {
+		if d := g.Descriptors[3]; !strings.HasPrefix(d.Target, "socket:") || d.Address != box.Port {
 			t.Errorf("generation %d: descriptor 3 is %s with port %s, want the socket", generation, d.Target, d.Address)
 		}
 	}

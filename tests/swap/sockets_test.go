@@ -44,19 +44,19 @@ func variables(t *testing.T, g box.Given, ports, count, names string) {
 }
 
 func TestPortsOfEveryForm(t *testing.T) {
-	host := strings.TrimSuffix(box.Address(), ":8080")
-	g, _ := given(t, "--port", host+":8081", "--port", host+":8082=7", "--port", "[::1]:8083", "--port", "localhost:8084", "--port", host+":u8085")
-	variables(t, g, fmt.Sprintf("%[1]s:8081=3;%[1]s:8082=7;[::1]:8083=4;localhost:8084=5;%[1]s:8085=6", host), "5", "8081:8083:8084:u8085:8082")
+	host := box.Host()
+	g, _ := given(t, "--port", host+":18081", "--port", host+":18082=7", "--port", "[::1]:18083", "--port", "localhost:18084", "--port", host+":u18085")
+	variables(t, g, fmt.Sprintf("%[1]s:18081=3;%[1]s:18082=7;[::1]:18083=4;localhost:18084=5;%[1]s:18085=6", host), "5", "18081:18083:18084:u18085:18082")
 }
 
 func TestTCPAndUDPOnOnePortHaveKeysThatDiffer(t *testing.T) {
-	host := strings.TrimSuffix(box.Address(), ":8080")
-	g, _ := given(t, "--port", host+":8080", "--port", host+":u8080")
-	variables(t, g, fmt.Sprintf("%[1]s:8080=3;%[1]s:u8080=4", host), "2", "8080:u8080")
+	host := box.Host()
+	g, _ := given(t, "--port", host+":18080", "--port", host+":u18080")
+	variables(t, g, fmt.Sprintf("%[1]s:18080=3;%[1]s:u18080=4", host), "2", "18080:u18080")
 }
 
 func TestPort0IsPrintedAndPassedOn(t *testing.T) {
-	host := strings.TrimSuffix(box.Address(), ":8080")
+	host := box.Host()
 	g, s := given(t, "--port", host+":0")
 	port := s.Line(`listening on ` + host + `:(\d+)$`)[1]
 	variables(t, g, host+":"+port+"=3", "1", port)
@@ -72,10 +72,10 @@ func TestUnixSockets(t *testing.T) {
 }
 
 func TestVariableAndFlagTakeTheSame(t *testing.T) {
-	host := strings.TrimSuffix(box.Address(), ":8080")
-	s := site.Serving(t, site.Options{NoPort: true, Env: []string{"HOTINIT_PORTS=" + host + ":8080," + host + ":u8081"}, Prepare: func(s *site.Site) { s.Address = host + ":8080" }})
+	host := box.Host()
+	s := site.Serving(t, site.Options{NoPort: true, Env: []string{"HOTINIT_PORTS=" + host + ":18080," + host + ":u18081"}, Prepare: func(s *site.Site) { s.Address = host + ":18080" }})
 	g := s.Given(s.Address)
-	variables(t, g, fmt.Sprintf("%[1]s:8080=3;%[1]s:8081=4", host), "2", "8080:u8081")
+	variables(t, g, fmt.Sprintf("%[1]s:18080=3;%[1]s:18081=4", host), "2", "18080:u18081")
 }
 
 func TestSocketModeOwnerAndGroup(t *testing.T) {
@@ -242,7 +242,7 @@ func TestAPortBelow1024IsBoundBeforePrivilegesAreDropped(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	host := strings.TrimSuffix(box.Address(), ":8080")
+	host := box.Host()
 	s := site.Serving(t, site.Options{NoPort: true, Flags: []string{"--port", host + ":80", "--user", "65534:65534"}, Prepare: func(s *site.Site) {
 		s.Address = host + ":80"
 		s.Enter()
@@ -256,7 +256,7 @@ func TestAPortBelow1024IsBoundBeforePrivilegesAreDropped(t *testing.T) {
 // A datagram that comes while no generation reads waits in the socket.
 func TestUDPSurvivesASwap(t *testing.T) {
 	site.Need(t, "perl")
-	host := strings.TrimSuffix(box.Address(), ":8080")
+	host := box.Host()
 	s := site.Open(t, site.Options{NoPort: true, Flags: []string{"--port", host + ":u9000", "--interval", "0", "--no-watch"}, Command: []string{"perl", "-e", `
 		use Socket; $| = 1; open(my $s, "+<&=3") or die; print "begun $ENV{HOTINIT_GENERATION}\n";
 		while (my $from = recv($s, my $b, 100, 0)) { send($s, "$ENV{HOTINIT_GENERATION}", 0, $from); }`}})

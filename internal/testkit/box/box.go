@@ -56,11 +56,17 @@ type Box struct {
 	ended     chan struct{}
 }
 
-// Address returns a loopback address that no other test listens on: each test
-// has its own host.
-func Address() string {
-	return fmt.Sprintf("127.%d.%d.%d:8080", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+// Port is that of every Address. It is not one that something else on the machine
+// may listen on at all addresses, such as 8080, nor one that the kernel gives out.
+const Port = "18080"
+
+// Host returns a loopback address that no other test uses.
+func Host() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
+
+// Address returns a Host with the Port.
+func Address() string { return Host() + ":" + Port }
 
 // Environment is a plain one, with more variables.
 func Environment(more ...string) []string {

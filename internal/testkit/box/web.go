@@ -46,13 +46,29 @@ func (b *Box) Get(address, path string) string {
 // Answers waits until an answer starts with prefix, such as "v2 generation 3",
 // and returns it.
 func Answers(address, prefix string) (string, error) {
+	return answers(address, prefix, nil)
+}
+
+// answers is Answers; once ended is closed it asks for the last time.
+func answers(address, prefix string, ended <-chan struct{}) (string, error) {
 	var body string
 	var err error
-	if Eventually(func() bool {
+	right, over := false, false
+	Eventually(func() bool {
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
 		body, err = Get(address, "/")
-		return err == nil && strings.HasPrefix(body, prefix)
-	}) {
+		right = err == nil && strings.HasPrefix(body, prefix)
+		return right || over
+	})
+	switch {
+	case right:
 		return body, nil
+	case over:
+		return "", fmt.Errorf("hotinit has ended, and there is no answer from %q: %q (%v)", prefix, body, err)
 	}
 	return "", fmt.Errorf("no answer from %q within %v, the last one was %q (%v)", prefix, Patience, body, err)
 }
@@ -60,7 +76,7 @@ func Answers(address, prefix string) (string, error) {
 // Answers waits until an answer starts with prefix.
 func (b *Box) Answers(address, prefix string) string {
 	b.t.Helper()
-	body, err := Answers(address, prefix)
+	body, err := answers(address, prefix, b.ended)
 	if err != nil {
 		b.t.Fatalf("%v\noutput:\n%s", err, b.Output)
 	}
