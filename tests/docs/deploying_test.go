@@ -205,7 +205,8 @@ func TestTheUnitsCommandsServeOnTheSocketOfSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(manager)
-	if err := unix.SetsockoptTimeval(manager, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(box.Patience.Seconds())}); err != nil {
+	patience := unix.NsecToTimeval(box.Patience.Nanoseconds())
+	if err := unix.SetsockoptTimeval(manager, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
 		t.Fatal(err)
 	}
 	told := func(want string) {
