@@ -237,7 +237,7 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 	h := sha256.New()
 	// Not on the heap: a process that hardly ever collects would keep one for
 	// each release that it has read.
-	buf, err := unix.Mmap(-1, 0, 128<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	buf, err := unix.Mmap(-1, 0, 32<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		buf = make([]byte, 16<<10)
 	} else {
@@ -254,7 +254,8 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 		off += int64(n)
 		// hotinit has one processor of Go's scheduler (package entry), and
 		// neither a read from the page cache nor the hash gives it up by itself.
-		// The machine's processor is for those first who serve meanwhile.
+		// The machine's processor is for those first who serve meanwhile: a block is
+		// small, as each of the steps of a request may have to wait for one.
 		runtime.Gosched()
 		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		if err == io.EOF {

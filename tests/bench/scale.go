@@ -40,13 +40,13 @@ func fullScale() scale {
 	}
 }
 
-// quickScale takes a minute and a half on a machine that does nothing else. Most of
-// that are pauses: between swaps, and until an idle hotinit is idle, for which its
-// probation is a short one.
+// quickScale takes a minute and three quarters on a machine that does nothing else. Most
+// of that are pauses: between swaps, and until an idle hotinit is idle, for which its
+// probation is a short one. It rests longer than hotinit waits before it gives memory back.
 func quickScale() scale {
 	return scale{
 		runs: 2, starts: 10, statuses: 16, orphans: 600, pings: 400,
-		rest: 1500 * time.Millisecond, calm: 4 * time.Second, idle: 2 * time.Second, idleRuns: 1, probation: time.Second,
+		rest: 2 * time.Second, calm: 4 * time.Second, idle: 2 * time.Second, idleRuns: 1, probation: time.Second,
 		swaps: 3, swapRuns: 1, intervals: []string{"1"}, renames: 4, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 500 * time.Millisecond,
 		programs: 50, programsRuns: 1, programsIdle: 2 * time.Second,
