@@ -152,6 +152,7 @@ func (s *logs) openCommand(text string) error {
 	}
 	p, err := lg.start()
 	if err != nil {
+		s.logger = nil // there is nothing to wait for in the end
 		return fmt.Errorf("cannot start the command of --log-file: %w", err)
 	}
 	lg.keepCommand(p)

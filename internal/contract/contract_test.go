@@ -123,6 +123,17 @@ func TestEnvdirSkipsWhatIsNoVariable(t *testing.T) {
 	expectEnv(t, env, "OK=1")
 }
 
+func TestAnEndlessFileOfTheEnvdirIsAnError(t *testing.T) {
+	dir := envdirOf(t, map[string]string{"A": ""})
+	if err := os.Truncate(filepath.Join(dir, "A"), longestVariable+1); err != nil {
+		t.Fatal(err)
+	}
+	c := Contract{EnvDir: dir, ReadyFD: -1}
+	if _, _, err := c.Environment(1); err == nil || !strings.Contains(err.Error(), "cannot read variable A of --envdir: it is longer than") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestEnvdirIsReadAnewForEachGeneration(t *testing.T) {
 	dir := envdirOf(t, map[string]string{"A": "1"})
 	c := Contract{EnvDir: dir, Plain: true}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -90,10 +91,16 @@ func TestClientsThatWaitBlockNobody(t *testing.T) {
 
 func TestClientsThatSendNothingBlockNobody(t *testing.T) {
 	address := serve(t)
+	oldest := dial(t, address)
 	for range 4 * mostReading {
 		dial(t, address)
 	}
 	quick(t, address)
+	// They take no descriptor each, either: the oldest is let go.
+	_ = oldest.SetDeadline(time.Now().Add(4 * time.Second))
+	if n, err := oldest.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("the oldest of them is connected still: %d, %v", n, err)
+	}
 }
 
 func TestAPeerOfAnotherNamespaceOrUserIsRefused(t *testing.T) {

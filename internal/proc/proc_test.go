@@ -29,6 +29,16 @@ func TestANameWithParenthesesIsNoTrap(t *testing.T) {
 	}
 }
 
+// pthread_exit in main leaves a zombie as the first of several threads.
+func TestAProcessIsAliveWithoutItsFirstThread(t *testing.T) {
+	for threads, alive := range map[string]bool{"1": false, "2": true} {
+		s, err := parse(7, []byte("7 (a) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 "+threads+" 0 4711 0 0"))
+		if err != nil || s.Alive() != alive {
+			t.Errorf("%s threads: %+v is alive: %v, %v", threads, s, s.Alive(), err)
+		}
+	}
+}
+
 func TestHalfALineIsAnError(t *testing.T) {
 	for _, line := range []string{"", "7 (a", "7 (a) S 1 7", "7 (a) S x 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711"} {
 		if s, err := parse(7, []byte(line)); err == nil {

@@ -1,12 +1,14 @@
 package sockets
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -328,6 +330,51 @@ func TestFromFDRefusesWhatIsNoSocket(t *testing.T) {
 	want := fmt.Sprintf("descriptor %d of LISTEN_FDS is not a socket: socket operation on non-socket", file.Fd())
 	if _, err := FromFD(int(file.Fd()), ""); err == nil || err.Error() != want {
 		t.Errorf("FromFD says %v, want %s", err, want)
+	}
+}
+
+// As soon as the file is made somebody may put another in its place: none of these
+// gets the mode and the owner that were meant for it.
+func TestAFileInThePlaceOfTheSocketsIsLeftAlone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to give a file to another user")
+	}
+	dir := t.TempDir()
+	socket := func(name string) string {
+		path := filepath.Join(dir, name)
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	plain := filepath.Join(dir, "plain")
+	err := errors.Join(
+		os.WriteFile(plain, nil, 0o600),
+		os.Symlink("plain", filepath.Join(dir, "link")),
+		os.Link(socket("other"), filepath.Join(dir, "hard")),
+		os.Chown(socket("theirs"), 1, 1),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"plain", "link", "hard", "theirs"} {
+		s := mustParse(t, "unix:"+filepath.Join(dir, name))
+		at, err := s.place()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _ := os.Lstat(s.Path)
+		err = s.setOwner(at, 65534, 65534, 0o777)
+		at.dir.Close()
+		after, _ := os.Lstat(s.Path)
+		if err == nil || after.Mode() != before.Mode() || after.Sys().(*syscall.Stat_t).Uid == 65534 {
+			t.Errorf("%s: %v; it was %v and is %v", name, err, before, after)
+		}
 	}
 }
 

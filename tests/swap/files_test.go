@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -160,6 +161,27 @@ func TestTheLogCommandIsStartedAgain(t *testing.T) {
 	kill()
 	s.Swap("v3")
 	s.Contains("log", "app v3 generation 3 ")
+	s.Stop(0)
+}
+
+// It ends at once, again and again: each start waits longer than the one before.
+func TestTheLogCommandIsStartedAfterGrowingDelays(t *testing.T) {
+	s := site.Serving(t, site.Options{Flags: []string{"--log-file", "| sh ends"}, Prepare: func(s *site.Site) {
+		s.Write("ends", "date +%s%N >>started\n")
+	}})
+	var times []string
+	s.Until("it was started six times", func() bool {
+		times = strings.Fields(s.Read("started"))
+		return len(times) >= 6
+	})
+	first, err := strconv.ParseInt(times[0], 10, 64)
+	sixth, err2 := strconv.ParseInt(times[5], 10, 64)
+	if err != nil || err2 != nil {
+		t.Fatal(times)
+	}
+	if took := time.Duration(sixth - first); took < 1400*time.Millisecond {
+		t.Errorf("it was started six times in %v", took)
+	}
 	s.Stop(0)
 }
 

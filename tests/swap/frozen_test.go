@@ -3,6 +3,7 @@ package swap
 import (
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,4 +163,65 @@ func TestAWatchOfAFileSystemThatDoesNotAnswerKeepsNothingUp(t *testing.T) {
 		s.Answers("v1 generation 1 ")
 		stopsInTime(t, s)
 	})
+}
+
+// Before there is an app, hotinit waits for the files that it cannot do without. TERM
+// ends it all the same.
+func TestTERMEndsAStartFromAFileSystemThatDoesNotAnswer(t *testing.T) {
+	for _, flags := range [][]string{
+		{"--pid-file", "frozen/file"}, {"--log-file", "frozen/file"}, {"--path", "frozen/socket"},
+		{"--envdir", "frozen"}, {"--state-dir", "frozen/state"}, {"--trusted-key", "frozen/key"}, {"--programs", "frozen"},
+	} {
+		t.Run(strings.Join(flags, " "), func(t *testing.T) {
+			s := starting(t, flags, site.Options{}, (*box.Box).Freeze)
+			stops(t, s, 128+15)
+		})
+	}
+}
+
+// A process that waits for a request that the file system's server has taken cannot
+// be killed: init then ends without its handoff. (In a PID namespace of its own, the
+// kernel keeps PID 1 until the handoff has ended.)
+func TestTERMEndsAStartThoughTheHandoffCannotBeKilled(t *testing.T) {
+	var taken <-chan struct{}
+	var release func()
+	s := starting(t, []string{"--pid-file", "frozen/file"}, site.Options{
+		Sub: true, Attr: func(a *syscall.SysProcAttr) { a.Cloneflags |= unix.CLONE_NEWNS },
+		Before: "mount --make-rprivate /",
+	}, func(b *box.Box, t *testing.T, dir string) { taken, release = b.FreezeHard(t, dir) })
+	<-taken
+	s.Signal(unix.SIGTERM)
+	s.Line("hotinit exits without them$")
+	release() // the handoff has hotinit's output open
+	s.Ends(128 + 15)
+}
+
+// starting is a site that is started once a file system is in the place of the
+// directory "frozen".
+func starting(t *testing.T, flags []string, o site.Options, freeze func(b *box.Box, t *testing.T, dir string)) *site.Site {
+	t.Helper()
+	o.Flags = flags
+	o.Before = strings.TrimPrefix(o.Before+" && touch begun && read go <go", " && ")
+	o.Prepare = func(s *site.Site) {
+		s.Write("frozen/other", "")
+		if err := unix.Mkfifo(s.File("go"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := site.Open(t, o)
+	s.Until("it can be frozen", func() bool { _, err := os.Lstat(s.File("begun")); return err == nil })
+	freeze(s.Box, t, s.File("frozen"))
+	s.Write("go", "\n")
+	s.Handoff()
+	return s
+}
+
+// stops checks that TERM ends hotinit while docker stop would still wait.
+func stops(t *testing.T, s *site.Site, status int) {
+	t.Helper()
+	began := time.Now()
+	s.Stop(status)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the end took %v:\n%s", took, s.Output)
+	}
 }
