@@ -147,7 +147,9 @@ type proxy struct {
 	cmd     *exec.Cmd
 }
 
-// startProxy has haproxy listen on an address. The first place is used.
+// startProxy has haproxy listen on an address. The first place is used. The connections
+// that it keeps to a server that is drained are closed soon: by default it closes half of
+// them every 5 s, and the old server waits for that.
 func (b *bench) startProxy(dir, address string) (*proxy, error) {
 	p := &proxy{control: filepath.Join(dir, "haproxy.sock")}
 	for i := range p.places {
@@ -166,6 +168,7 @@ defaults
  timeout connect 5s
 listen bench
  bind %s
+ default-server pool-purge-delay 100ms
  server s0 %s
  server s1 %s disabled
 `, p.control, address, p.places[0], p.places[1])

@@ -40,7 +40,7 @@ func fullScale() scale {
 	}
 }
 
-// quickScale takes a minute and three quarters on a machine that does nothing else. Most
+// quickScale takes a minute and a half on a machine that does nothing else. Most
 // of that are pauses: between swaps, and until an idle hotinit is idle, for which its
 // probation is a short one. It rests longer than hotinit waits before it gives memory back.
 func quickScale() scale {
