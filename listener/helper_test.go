@@ -21,7 +21,7 @@ import (
 
 // patience is how long a test waits for something that must happen. Nothing is
 // asserted about how long it takes.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // TestMain lets the test binary play the server: started with PLAY=role it does
 // what the role says instead of running tests.

@@ -25,7 +25,7 @@ func (p *testApp) serveAt(path string) (fd string) {
 // leadsTo waits until a connection to a path can be accepted from a socket.
 func (p *testApp) leadsTo(path, fd string) {
 	p.r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			p.r.t.Fatal(err)
@@ -48,7 +48,7 @@ func (p *testApp) leadsTo(path, fd string) {
 // it is late.
 func only(t *testing.T, path string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; _, _ = unix.Poll(nil, 1) {
+	for deadline := time.Now().Add(time.Minute); ; _, _ = unix.Poll(nil, 1) {
 		entries, err := os.ReadDir(filepath.Dir(path))
 		if err != nil {
 			t.Fatal(err)

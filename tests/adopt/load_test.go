@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
 // workers is how many requests are under way at once.
@@ -75,17 +77,16 @@ func (l *loader) count(refused, lost error) {
 
 // ask sends one request and reads the answer.
 func (l *loader) ask() (refused, lost error) {
-	const patience = 20 * time.Second
 	network := "tcp"
 	if l.address[0] == '/' {
 		network = "unix"
 	}
-	conn, err := net.DialTimeout(network, l.address, patience)
+	conn, err := net.DialTimeout(network, l.address, box.Patience)
 	if err != nil {
 		return err, nil
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(box.Patience))
 	if _, err := io.WriteString(conn, l.request); err != nil {
 		return nil, err
 	}
@@ -112,8 +113,8 @@ func (l *loader) more(t *testing.T, n int) {
 	l.mu.Unlock()
 	select {
 	case <-mark:
-	case <-time.After(60 * time.Second):
-		t.Fatalf("no %d more requests were answered within a minute; refused %d, lost %d", n, len(l.refused), len(l.lost))
+	case <-time.After(box.Patience):
+		t.Fatalf("no %d more requests were answered in time; refused %d, lost %d", n, len(l.refused), len(l.lost))
 	}
 }
 
