@@ -176,12 +176,12 @@ func deployed(t *testing.T, flags ...string) *watched {
 
 func TestAfterARestartRollbackGoesAlongTheReleasesThatWereKept(t *testing.T) {
 	t.Parallel()
-	flags := []string{"--state-dir", "state", "--probation", "200ms"}
-	s := deployed(t, flags...).restart(flags...)
+	// Once it runs again, its content is known long before it is proven.
+	s := deployed(t, "--state-dir", "state", "--probation", "200ms").restart("--state-dir", "state", "--probation", "5s")
 	s.next("v3")
 	s.Proven(1)
-	s.Until("the one that runs is known by its content", func() bool { return len(s.listed()) == 3 })
-	list := s.listed()
+	var list []control.Release
+	s.Until("the one that runs is known by its content", func() bool { list = s.listed(); return len(list) == 3 })
 	for i, fate := range []string{"current", "kept in --state-dir", "kept in --state-dir"} {
 		if list[i].Fate != fate || !list[i].Good || list[i].Path != s.Path || list[i].Since.IsZero() {
 			t.Errorf("release %d is %+v, want %s", i, list[i], fate)
