@@ -137,3 +137,16 @@ func TestWhatIsCachedIsWhatStatSays(t *testing.T) {
 		t.Errorf("%v, want ENOTDIR", err)
 	}
 }
+
+// An older kernel has no statx(2), and a filter may forbid it.
+func TestWithoutStatxStatSaysIt(t *testing.T) {
+	path, f := opened(t)
+	defer func() { statx = unix.Statx }()
+	for _, missing := range []unix.Errno{unix.ENOSYS, unix.EPERM, unix.EACCES} {
+		statx = func(int, string, int, int, *unix.Statx_t) error { return missing }
+		var st unix.Stat_t
+		if err := statCached(path, &st); err != nil || !isFile(&st, f) || !asWas(&st, f) {
+			t.Errorf("%v: %v: %+v is not as %+v", missing, err, st, f.Release)
+		}
+	}
+}
