@@ -40,7 +40,7 @@ func (s *probes) observe(p *process, sockets func() []int) {
 	}
 	kinds := map[serving.Kind]machine.EventKind{
 		serving.Waits: machine.Waits, serving.Accepted: machine.Accepted,
-		serving.Traffic: machine.Traffic, serving.Blind: machine.Blind,
+		serving.Traffic: machine.Traffic, serving.Blind: machine.Blind, serving.BlindOver: machine.BlindOver,
 	}
 	go func() {
 		err := c.Observe(done, func(f serving.Fact) {

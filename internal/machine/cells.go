@@ -93,9 +93,18 @@ func candidateBlind(m *step, g *Gen, ev Event) {
 	g.Blind = true
 	if !m.s.BlindSaid {
 		m.s.BlindSaid = true
-		m.say(aDecision, "whether generation %d waits for connections cannot be told (%s); generations count as ready after %v (--interval)", g.N, ev.Reason, m.p.Interval)
+		m.say(aDecision, "whether generation %d waits for connections cannot be told (%s); as long as that is so, generations count as ready after %v (--interval)", g.N, ev.Reason, m.p.Interval)
 	}
 	m.decide(g)
+}
+
+// candidateBlindOver forgets how long it has lived, too: that counts only while it
+// cannot be told whether it waits.
+func candidateBlindOver(m *step, g *Gen, _ Event) {
+	if m.p.Ready != ReadyAuto && m.p.Ready != ReadyAccept {
+		return
+	}
+	g.Blind, g.Lived = false, false
 }
 
 func candidateReady(m *step, g *Gen, _ Event) { m.promote(g) }

@@ -118,7 +118,7 @@ func possible(s State, p *Policy, w world) []Event {
 	for _, g := range s.Gens {
 		switch p.Ready {
 		case ReadyAuto, ReadyAccept:
-			evs = append(evs, Event{Kind: Waits, N: g.N}, Event{Kind: Accepted, N: g.N}, Event{Kind: Notified, N: g.N}, Event{Kind: Blind, N: g.N, Reason: "it is another user's"})
+			evs = append(evs, Event{Kind: Waits, N: g.N}, Event{Kind: Accepted, N: g.N}, Event{Kind: Notified, N: g.N}, Event{Kind: Blind, N: g.N, Reason: "it is another user's"}, Event{Kind: BlindOver, N: g.N})
 		case ReadyNotify, ReadyInterval:
 			evs = append(evs, Event{Kind: Notified, N: g.N})
 		default:

@@ -31,6 +31,7 @@ const (
 	Accepted                      // it holds a connection that it has accepted
 	Notified                      // it said READY=1
 	Blind                         // whether it waits cannot be told: Reason
+	BlindOver                     // it can be told again
 	Ready                         // it has shown it otherwise (--ready fd:, exec:)
 	Stalled                       // it leaves connections waiting: Reason
 	StallOver                     // it accepts again
@@ -87,7 +88,7 @@ const (
 
 var eventNames = [eventKinds]string{
 	Forked: "forked", Retried: "retried", Started: "started", NotStarted: "not started", MainReplaced: "main replaced",
-	Waits: "waits", Accepted: "accepted", Notified: "notified", Blind: "blind", Ready: "ready",
+	Waits: "waits", Accepted: "accepted", Notified: "notified", Blind: "blind", BlindOver: "blind over", Ready: "ready",
 	Stalled: "stalled", StallOver: "stall over", Beat: "beat", Triggered: "triggered", Exited: "exited", Empty: "empty",
 	IntervalOver: "interval", QuietOver: "quiet", ReadyTimedOut: "ready-timeout", KillOldDelayOver: "kill-old-delay",
 	DrainTimedOut: "drain-timeout", ProbationOver: "probation", SteadyOver: "steady", WatchdogTimedOut: "watchdog", RunTimedOut: "max-runtime",

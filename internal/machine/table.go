@@ -26,6 +26,7 @@ var generationTable = [Boot][Lingering + 1]generationCell{
 	Accepted:     {Candidate: {candidateAccepted, "ready, if nothing else is asked for"}},
 	Notified:     {Candidate: {candidateNotified, "ready, if nothing else is asked for"}, Current: {currentNotified, "it speaks sd_notify"}},
 	Blind:        {Candidate: {candidateBlind, "time decides"}},
+	BlindOver:    {Candidate: {candidateBlindOver, "time does not decide any more"}},
 	Ready:        {Candidate: {candidateReady, "becomes current; the one before retires"}},
 	Stalled:      {Current: {currentStalled, "rollback in its probation; then --on-stall"}},
 	StallOver:    {Current: {currentStallOver, "serves again"}},

@@ -204,7 +204,7 @@ func setPolicy(p *Policy, setting string) error {
 //	boot [RELEASE] | recalled RELEASE [REASON...] | resumed [N] | reload | hup | rollback [RELEASE] | traffic | renamed RELEASE NAME | dropped | noted | withdrawn RELEASE REASON... | withdrawn-swap RELEASE REASON...
 //	changed [RELEASE [PATH]] | deploy RELEASE | hold | unhold | leave N | leave-ended N REASON... | leave-lost N | stop SIGNAL | signal SIGNAL | expired TIMER N
 //	forked N RELEASE PID | retried N | started N RELEASE | not-started N RELEASE STATUS REASON... | main-replaced N PID
-//	ready N | waits N | accepted N | notified N | blind N REASON... | stalled N REASON... | stall-over N
+//	ready N | waits N | accepted N | notified N | blind N REASON... | blind-over N | stalled N REASON... | stall-over N
 //	exited N STATUS | died N SIGNAL | empty N | beat N [DELAY] | trigger N
 //
 // RELEASE is - where it is not known. A timer can only expire where it runs;
@@ -272,6 +272,8 @@ func storyEvent(s *State, p *Policy, f []string) (Event, error) {
 		ev.Kind = map[string]EventKind{"ready": Ready, "waits": Waits, "accepted": Accepted, "notified": Notified}[f[0]]
 	case "blind":
 		ev = Event{Kind: Blind, Reason: rest(2)}
+	case "blind-over":
+		ev.Kind = BlindOver
 	case "stalled":
 		ev = Event{Kind: Stalled, Reason: rest(2)}
 	case "stall-over":

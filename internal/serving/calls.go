@@ -3,6 +3,7 @@ package serving
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"math/bits"
 	"os"
 	"slices"
@@ -199,6 +200,9 @@ func names(dir int, name string, limit int) ([]string, error) {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	list, err := f.Readdirnames(limit)
+	if err == io.EOF {
+		return nil, nil // an empty one: a process without descriptors
+	}
 	if len(list) > 0 {
 		err = nil
 	}

@@ -26,21 +26,22 @@ type Look struct {
 	// Accepts: it waits by asking for a connection, accept(2), and not merely
 	// for the news that there is one.
 	Accepts bool
-	// Blind says what could not be looked at, "" where all could.
-	Blind string
+	// Blind says of each process that could not be looked at why not; 0 stands for
+	// those that were too many. It is empty where all could.
+	Blind map[int]string
 	// Held are the other sockets that they have open.
 	Held map[uint64]bool
 }
 
 // Processes looks once at the processes. Sockets are those of the program.
 func Processes(pids []int, sockets []Socket) Look {
-	l := Look{Held: make(map[uint64]bool)}
+	l := Look{Held: make(map[uint64]bool), Blind: make(map[int]string)}
 	byInode := make(map[uint64]*Socket, len(sockets))
 	for i := range sockets {
 		byInode[sockets[i].Inode] = &sockets[i]
 	}
 	if len(pids) > mostProcesses {
-		l.Blind = fmt.Sprintf("there are more than %d processes", mostProcesses)
+		l.Blind[0] = fmt.Sprintf("there are more than %d processes", mostProcesses)
 		pids = pids[:mostProcesses]
 	}
 	for _, pid := range pids {
@@ -73,8 +74,8 @@ func (l *Look) look(pid int, sockets map[uint64]*Socket) {
 	if p.cut {
 		// Unless it is seen to wait: what was not looked at may be the socket.
 		defer func() {
-			if l.Waits == "" && l.Blind == "" {
-				l.Blind = fmt.Sprintf("process %d has more than %d descriptors", pid, mostDescriptors)
+			if l.Waits == "" && l.Blind[pid] == "" {
+				l.Blind[pid] = fmt.Sprintf("process %d has more than %d descriptors", pid, mostDescriptors)
 			}
 		}()
 	}
@@ -116,9 +117,7 @@ func heldBy(pid int, sockets map[uint64]*Socket, held map[uint64]bool) {
 }
 
 func (l *Look) blind(pid int, what string, err error) {
-	if l.Blind == "" {
-		l.Blind = fmt.Sprintf("process %d: %s: %v", pid, what, err)
-	}
+	l.Blind[pid] = fmt.Sprintf("process %d: %s: %v", pid, what, err)
 }
 
 // manner is how a process waits.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestWhoHoldsASocketAndDoesNotWaitForIt(t *testing.T) {
 			p := server{fd: int(peer.Fd())}.sockets(t)[0]
 			s := start(t, role, "SERVING_TEST_PEER="+net.JoinHostPort("127.0.0.1", itoa(int(p.port))))
 			s.settled(t)
-			if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits != "" || l.Blind != "" {
+			if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits != "" || len(l.Blind) > 0 {
 				t.Errorf("%+v", l)
 			}
 		})
@@ -110,7 +111,7 @@ func TestAnotherUsersProcessIsLookedAtAsThatUser(t *testing.T) {
 		if _, err := os.ReadDir("/proc/" + itoa(s.pid) + "/fd"); err == nil {
 			t.Skip("root may look at it all the same")
 		}
-		if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits == "" || l.Blind != "" {
+		if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits == "" || len(l.Blind) > 0 {
 			t.Errorf("%+v", l)
 		}
 		if uid, _ := unix.SetfsuidRetUid(-1); uid != 0 {
@@ -129,7 +130,7 @@ func TestAProcessThatIsHidden(t *testing.T) {
 	}
 	withoutPtrace(t, func() {
 		l := Processes([]int{s.pid}, s.sockets(t))
-		if l.Waits != "" || !strings.Contains(l.Blind, "permission denied") {
+		if l.Waits != "" || !strings.Contains(l.Blind[s.pid], "permission denied") {
 			t.Errorf("%+v", l)
 		}
 	})
@@ -137,8 +138,50 @@ func TestAProcessThatIsHidden(t *testing.T) {
 
 func TestAProcessThatIsGoneIsNeitherSeenNorBlind(t *testing.T) {
 	s := start(t, "accept")
-	if l := Processes([]int{1 << 22}, s.sockets(t)); l.Waits != "" || l.Blind != "" {
+	if l := Processes([]int{1 << 22}, s.sockets(t)); l.Waits != "" || len(l.Blind) > 0 {
 		t.Errorf("%+v", l)
+	}
+}
+
+func TestAProcessWithoutDescriptorsDoesNotWaitAndHidesNothing(t *testing.T) {
+	s := start(t, "no descriptors")
+	for { // it closes the one by which it says that it is ready last
+		if names, err := os.ReadDir("/proc/" + itoa(s.pid) + "/fd"); err != nil {
+			t.Fatal(err)
+		} else if len(names) == 0 {
+			break
+		}
+	}
+	if l := Processes([]int{s.pid}, s.sockets(t)); l.Waits != "" || len(l.Blind) > 0 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// A candidate cannot be seen for as long as the same process hides, and no longer.
+func TestHowLongACandidateCannotBeSeen(t *testing.T) {
+	var said []Kind
+	o := observer{report: func(f Fact) { said = append(said, f.Kind) }}
+	start := time.Now()
+	for _, step := range []struct {
+		after time.Duration
+		blind map[int]string
+		want  []Kind
+	}{
+		{0, map[int]string{10: "denied"}, nil},
+		{blindFor / 2, map[int]string{11: "denied"}, nil},
+		{blindFor, map[int]string{12: "denied"}, nil}, // always another one
+		{2 * blindFor, map[int]string{12: "denied"}, []Kind{Blind}},
+		{3 * blindFor, map[int]string{12: "denied", 13: "denied"}, nil},
+		{4 * blindFor, map[int]string{13: "denied"}, nil},
+		{5 * blindFor, nil, []Kind{BlindOver}},
+		{6 * blindFor, nil, nil},
+		{7 * blindFor, map[int]string{13: "denied"}, nil},
+		{8 * blindFor, map[int]string{13: "denied"}, []Kind{Blind}},
+	} {
+		said = nil
+		if o.see(step.blind, start.Add(step.after)); !slices.Equal(said, step.want) {
+			t.Errorf("after %v: reported %v, want %v", step.after, said, step.want)
+		}
 	}
 }
 
@@ -180,7 +223,7 @@ func TestAProcessWithTooManyDescriptorsCannotBeSeenInto(t *testing.T) {
 	if err := unix.Listen(fd, 1); err != nil {
 		t.Fatal(err)
 	}
-	if l := Processes([]int{os.Getpid()}, describeAll([]int{fd})); l.Waits != "" || !strings.Contains(l.Blind, "descriptors") {
+	if l := Processes([]int{os.Getpid()}, describeAll([]int{fd})); l.Waits != "" || !strings.Contains(l.Blind[os.Getpid()], "descriptors") {
 		t.Errorf("it is seen to wait (%q), or not known to be unseen (%q)", l.Waits, l.Blind)
 	}
 }

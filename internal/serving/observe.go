@@ -21,6 +21,8 @@ const (
 	Traffic
 	// Blind: whether it waits cannot be seen.
 	Blind
+	// BlindOver: it can be seen again.
+	BlindOver
 )
 
 // Fact is what was seen of a generation.
@@ -59,14 +61,15 @@ const (
 	enoughSigns = 3
 	lastSigns   = 12
 
-	// blindFor is how long it must not be seen: between setuid(2) and
-	// execve(2) a process is hidden for a moment.
+	// blindFor is how long the same process must not be seen: between setuid(2)
+	// and execve(2) it is hidden for a moment.
 	blindFor = 100 * time.Millisecond
 )
 
 // Observe looks at a candidate until done is closed, or until it has been seen
-// to wait and to accept. Waits, Accepted and Blind are reported once each,
-// Traffic each time that it is seen, twenty times a second at most.
+// to wait and to accept. Waits and Accepted are reported once each, Blind and
+// BlindOver in turn, Traffic each time that it is seen, twenty times a second at
+// most.
 func (c Candidate) Observe(done <-chan struct{}, report func(Fact)) error {
 	a, err := newArrivals(unix.EPOLLET)
 	if err != nil {
@@ -160,7 +163,7 @@ type observer struct {
 
 	waits, accepted, blind bool
 
-	blindSince time.Time
+	blindSince map[int]time.Time // of each process that cannot be seen
 	// theirs are sockets that did not come in by one of the program's: to a
 	// database, say.
 	theirs map[uint64]bool
@@ -186,14 +189,31 @@ func (o *observer) look() {
 	}
 	o.classify(l.Held)
 	o.prepare(pids)
+	o.see(l.Blind, time.Now())
+}
+
+// see reports that the candidate cannot be seen, and that it can be again. blind
+// are those of its processes that could not be looked at just now.
+func (o *observer) see(blind map[int]string, now time.Time) {
+	since, reason := make(map[int]time.Time, len(blind)), ""
+	for pid, why := range blind {
+		began, known := o.blindSince[pid]
+		if !known {
+			began = now
+		}
+		since[pid] = began
+		if now.Sub(began) >= blindFor {
+			reason = why
+		}
+	}
+	o.blindSince = since
 	switch {
-	case l.Blind == "" || o.waits:
-		o.blindSince = time.Time{}
-	case o.blindSince.IsZero():
-		o.blindSince = time.Now()
-	case !o.blind && time.Since(o.blindSince) >= blindFor:
+	case reason == "" && o.blind:
+		o.blind = false
+		o.say(BlindOver, "")
+	case reason != "" && !o.blind && !o.waits:
 		o.blind = true
-		o.say(Blind, l.Blind)
+		o.say(Blind, reason)
 	}
 }
 

@@ -257,7 +257,7 @@ func TestReadyByAcceptFallsBackToTheIntervalAndSaysSo(t *testing.T) {
 			}
 		},
 	})
-	s.Line(`whether generation 1 waits for connections cannot be told \(process \d+: its descriptors cannot be read: permission denied\); generations count as ready after 100ms`)
+	s.Line(`whether generation 1 waits for connections cannot be told \(process \d+: its descriptors cannot be read: permission denied\); as long as that is so, generations count as ready after 100ms`)
 	s.Becomes(1, "current")
 }
 
