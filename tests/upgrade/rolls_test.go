@@ -104,11 +104,14 @@ func (f *fleet) candidate() (instance string, pid int) {
 	f.t.Helper()
 	m := f.Line(`app v2 generation \d+ pid (\d+): started`)
 	_, _ = fmt.Sscan(m[1], &pid)
-	for _, line := range f.Output.All() {
-		if strings.Contains(line, "is started") && strings.Contains(line, fmt.Sprintf("with PID %d,", pid)) {
-			instance, _, _ = strings.Cut(strings.TrimPrefix(line, "hotinit: "), ": ")
+	f.Until("hotinit says whose it is", func() bool {
+		for _, line := range f.Output.All() {
+			if strings.Contains(line, "is started") && strings.Contains(line, fmt.Sprintf("with PID %d,", pid)) {
+				instance, _, _ = strings.Cut(strings.TrimPrefix(line, "hotinit: "), ": ")
+			}
 		}
-	}
+		return instance != ""
+	})
 	return instance, pid
 }
 
