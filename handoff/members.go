@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/order"
 	"github.com/hotinit/hotinit/internal/programs"
@@ -389,6 +390,20 @@ func (s *supervisor) watchPrograms() {
 
 func sayUnread(err error) { say.Line("%v; the programs stay as they are", err) }
 
+// misnamed is why a client has to name another program.
+type misnamed string
+
+func (m misnamed) Error() string { return string(m) }
+
+// refuses is the answer to a client who means no program.
+func refuses(err error) control.Response {
+	_, wrong := err.(misnamed)
+	return control.Response{Text: err.Error(), Wrong: wrong}
+}
+
+// mostNames is how many programs a client is told of who has to name one.
+const mostNames = 10
+
 // named returns the program that a client means.
 func (s *supervisor) named(name string) (*program, error) {
 	if p := s.find(name); p != nil {
@@ -401,19 +416,23 @@ func (s *supervisor) named(name string) (*program, error) {
 		}
 	}
 	slices.Sort(names)
+	some := strings.Join(names, ", ")
+	if more := len(names) - mostNames; more > 0 {
+		some = fmt.Sprintf("%s and %d more, see hotinit status", strings.Join(names[:mostNames], ", "), more)
+	}
 	switch {
 	case s.noInstance(name) != nil:
-		return nil, s.noInstance(name)
+		return nil, misnamed(s.noInstance(name).Error())
 	case name != "" && s.faults[name] != nil:
 		return nil, fmt.Errorf("program %s does not run: %v", name, s.faults[name])
 	case name != "" && len(names) == 1:
-		return nil, fmt.Errorf("there is no program %q (there is one, %s)", name, names[0])
+		return nil, misnamed(fmt.Sprintf("there is no program %q (there is one, %s)", name, some))
 	case name != "" && len(names) > 0 && s.cfg.Programs != "":
-		return nil, fmt.Errorf("there is no program %q (there are: %s)", name, strings.Join(names, ", "))
+		return nil, misnamed(fmt.Sprintf("there is no program %q (there are: %s)", name, some))
 	case name != "":
-		return nil, fmt.Errorf("there is no program %q", name)
+		return nil, misnamed(fmt.Sprintf("there is no program %q", name))
 	case len(names) == 0:
 		return nil, fmt.Errorf("there is no program in %s", s.dir.Path)
 	}
-	return nil, fmt.Errorf("several programs run: name one of %s", strings.Join(names, ", "))
+	return nil, misnamed("several programs run: name one of " + some)
 }

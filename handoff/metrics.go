@@ -1,7 +1,6 @@
 package handoff
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 	"sync"
@@ -34,7 +33,9 @@ func (s *supervisor) answerMetrics(r control.Request, reply func(control.Respons
 		}
 	})
 	if !found {
-		reply(control.Response{Text: fmt.Sprintf("there is no program %q", r.Program)})
+		var err error
+		s.loop.ask(func() { _, err = s.named(r.Program) })
+		reply(refuses(err))
 		return
 	}
 	m.shared(reaped, known)

@@ -290,7 +290,7 @@ func (s *supervisor) askEach(all []*program, r control.Request, reply func(contr
 func (s *supervisor) byHand(r *control.Request) control.Response {
 	p, err := s.named(r.Program)
 	if err != nil {
-		return control.Response{Text: err.Error()}
+		return refuses(err)
 	}
 	title, all := *p.title.Load(), s.meant(r.Program)
 	if len(all) > 1 {
@@ -331,7 +331,7 @@ func (s *supervisor) begun(name string, a control.Response) control.Response {
 func (s *supervisor) signalOne(r *control.Request) control.Response {
 	p, err := s.named(r.Program)
 	if err != nil {
-		return control.Response{Text: err.Error()}
+		return refuses(err)
 	}
 	if all := s.meant(r.Program); len(all) > 1 {
 		return s.signalEach(p.name, all, r.Signal)

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/hotinit/hotinit/internal/control"
@@ -32,6 +33,16 @@ func TestARequestGoesToTheProgramThatItNames(t *testing.T) {
 	s.answer(control.Request{Op: "reload"}, answer, nil)
 	if want := "several programs run: name one of one, two"; got.OK || got.Text != want {
 		t.Errorf("the answer is %+v, want %s", got, want)
+	}
+	if !got.Wrong {
+		t.Error("that a name is missing is not wrong")
+	}
+	for i := range 200 {
+		s.programs = append(s.programs, &program{common: &common{name: fmt.Sprintf("p%03d", i)}})
+	}
+	s.answer(control.Request{Op: "reload"}, answer, nil)
+	if want := "several programs run: name one of one, p000, p001, p002, p003, p004, p005, p006, p007, p008 and 192 more, see hotinit status"; got.Text != want {
+		t.Errorf("of 202 programs the answer is %q", got.Text)
 	}
 	s.programs = s.programs[:1]
 	s.answer(control.Request{Op: "status", Program: "three"}, answer, nil)

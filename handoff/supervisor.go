@@ -399,6 +399,10 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 		})
 		return
 	}
+	if r.Op == "wait" && r.For == "stopped" && r.Program == "" {
+		<-gone // the end of hotinit closes the connection
+		return
+	}
 	if r.Op == "metrics" {
 		s.answerMetrics(r, reply)
 		return
@@ -410,7 +414,7 @@ func (s *supervisor) answer(r control.Request, reply func(control.Response) bool
 	var err error
 	s.loop.ask(func() { p, err = s.named(r.Program) })
 	if err != nil {
-		reply(control.Response{Text: err.Error()})
+		reply(refuses(err))
 		return
 	}
 	p.clients.answer(r, reply, gone)

@@ -156,9 +156,34 @@ func (s *clients) answerWait(r control.Request, reply func(control.Response) boo
 		defer end()
 		await(result, steps, reply, gone)
 	case "stopped":
-		<-gone // the end closes the connection
+		s.answerStopped(reply, gone)
 	default:
 		reply(control.Response{Text: fmt.Sprintf("cannot wait for %q (known: ready, swap, stopped)", r.For)})
+	}
+}
+
+// answerStopped answers once a program is over. The command line's is when hotinit has
+// ended, which closes the connection.
+func (s *clients) answerStopped(reply func(control.Response) bool, gone <-chan struct{}) {
+	if !s.member {
+		<-gone
+		return
+	}
+	news := make(chan struct{}, 1)
+	s.engine.ask(func() { s.watchers = append(s.watchers, news) })
+	defer s.engine.ask(func() { s.unwatch(news) })
+	for {
+		over := false
+		s.engine.ask(func() { over = s.engine.state.Over })
+		if over {
+			reply(control.Response{OK: true, Text: "the program does not run"})
+			return
+		}
+		select {
+		case <-news:
+		case <-gone:
+			return
+		}
 	}
 }
 

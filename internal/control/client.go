@@ -83,9 +83,18 @@ func (a *absent) Error() string {
 // ErrNoAnswer is that the answer did not come.
 var ErrNoAnswer = errors.New("hotinit did not answer: its handoff was started again, or it has ended; ask again")
 
+// status is what a command exits with whose answer is no: as for a flag that there is
+// not, where the request was wrong.
+func (a *Response) status() int {
+	if a.Wrong {
+		return exitcode.Failure
+	}
+	return 1
+}
+
 // Command runs one of the subcommands. It prints its answer to out, or what
 // went wrong to errors, and returns the status to exit with: 0, 1 where the
-// answer is no, exitcode.Failure where there is none.
+// answer is no, exitcode.Failure where there is none, or the request was wrong.
 func Command(name string, args []string, out, errs io.Writer) int {
 	// What hotinit answers can come from the app.
 	out, errs = say.Lines{W: out}, say.Lines{W: errs}
@@ -140,7 +149,7 @@ func Command(name string, args []string, out, errs io.Writer) int {
 			return true
 		}
 		if !a.OK {
-			status = 1
+			status = a.status()
 		}
 		switch {
 		case asJSON && a.Status != nil:

@@ -30,3 +30,13 @@ func TestAValueThatIsMissingOrUnknownIsAnErrorOfUsage(t *testing.T) {
 		}
 	}
 }
+
+// Only that nobody is there is an end; whoever cannot say which hotinit is meant has not
+// waited for it.
+func TestWaitForTheEndOfANamelessHotinitIsWrong(t *testing.T) {
+	t.Setenv(Variable, "nonsense")
+	var out, errs bytes.Buffer
+	if status := Command("wait", []string{"--for", "stopped"}, &out, &errs); status != 125 || !strings.Contains(errs.String(), "not a process ID") {
+		t.Errorf("status %d: %s%s", status, &out, &errs)
+	}
+}

@@ -66,6 +66,8 @@ type Response struct {
 	Status *Status `json:"status,omitempty"`
 	Table  *Table  `json:"table,omitempty"`
 
+	Wrong bool `json:"wrong,omitempty"` // nobody can do what was asked: there is no such program, or it needs a name
+
 	More bool `json:"more,omitempty"` // another answer follows: each is of one program
 
 	// Step is a line about what happens while the client waits; the answer follows.

@@ -15,6 +15,9 @@ import (
 // Variable names the hotinit that is asked where no --pid does, by its PID.
 const Variable = "HOTINIT_CONTROL"
 
+// errNobody is that find has found none.
+var errNobody = errors.New("there is no hotinit here that answers (run this in its container, and in its network namespace, or name its PID with --pid)")
+
 // find returns the PID of the hotinit that is meant where none is named: PID 1, as
 // in a container, or else the only one of this PID namespace. Under `docker run
 // --init`, and where containers share a PID namespace, hotinit is not PID 1.
@@ -39,7 +42,7 @@ func find() (int, error) {
 	}
 	switch pids := listening(string(text), Namespace()); len(pids) {
 	case 0:
-		return 0, errors.New("there is no hotinit here that answers (run this in its container, and in its network namespace, or name its PID with --pid)")
+		return 0, errNobody
 	case 1:
 		return pids[0], nil
 	default:

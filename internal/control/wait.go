@@ -65,7 +65,7 @@ func wait(args []string, out, errs io.Writer) int {
 		case a.OK:
 			fmt.Fprintln(out, a.Text)
 		default:
-			status = 1
+			status = a.status()
 			fmt.Fprintf(errs, "hotinit wait: %s\n", a.Text)
 		}
 		return a.More // of each instance of a program
@@ -80,23 +80,26 @@ func wait(args []string, out, errs io.Writer) int {
 	return status
 }
 
-// waitForTheEnd waits until a hotinit has ended. Its connection ends with its
-// handoff, so another one is tried.
+// waitForTheEnd waits until a hotinit has ended, or a program of it is stopped. Its
+// connection ends with its handoff, so another one is tried.
 func waitForTheEnd(c *Client, r Request, out io.Writer, fail func(string, ...any) int) int {
 	c.Patient = false
 	if c.PID == 0 {
 		pid, err := find()
-		if err != nil {
+		switch {
+		case errors.Is(err, errNobody):
 			fmt.Fprintln(out, "hotinit is not there")
 			return 0
+		case err != nil:
+			return fail("%v", err)
 		}
 		c.PID = pid
 	}
-	for {
-		text := ""
+	for again := false; ; again = true {
+		var answers []Response // of each instance of a program
 		err := c.Ask(r, func(a Response) bool {
-			text = a.Text
-			return false
+			answers = append(answers, a)
+			return a.More
 		})
 		switch gone := (*absent)(nil); {
 		case errors.As(err, &gone):
@@ -107,9 +110,20 @@ func waitForTheEnd(c *Client, r Request, out io.Writer, fail func(string, ...any
 			return 1
 		case err != nil && !errors.Is(err, ErrNoAnswer):
 			return fail("%v", err)
+		case err == nil && again && answers[0].Wrong:
+			fmt.Fprintln(out, "the program is gone") // its file was removed meanwhile
+			return 0
 		case err == nil:
-			fail("%s", text)
-			return 1
+			status := 0
+			for _, a := range answers {
+				if a.OK {
+					fmt.Fprintln(out, a.Text)
+					continue
+				}
+				status = a.status()
+				fail("%s", a.Text)
+			}
+			return status
 		}
 	}
 }

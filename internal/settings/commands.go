@@ -52,7 +52,7 @@ var commands = [...]command{
 	{name: "resume", args: "[NAME]", help: "act on changes again, first of all on what came meanwhile",
 		flags: []commandFlag{flagPID}},
 	{name: "wait", args: "[NAME]", help: "wait until something has come to pass",
-		more:  "ready: a generation serves. swap: the swap that is under way, or else the next one, is decided. stopped: hotinit has ended. With --timeout it also waits for a hotinit that is not there yet. Exit codes: 0, 1 if the swap was rejected or the time is over.",
+		more:  "ready: a generation serves. swap: the swap that is under way, or else the next one, is decided. stopped: hotinit has ended, or the named program of --programs is over. With --timeout it also waits for a hotinit that is not there yet. Exit codes: 0, 1 if the swap was rejected or the time is over.",
 		flags: []commandFlag{{"--for", "WHAT", "ready, swap or stopped [ready]"}, {"--timeout", "TIME", "wait no longer"}, flagPID}},
 	{name: "stop", args: "[NAME]", help: "stop the app and hotinit, as SIGTERM does, or the named program alone",
 		more:  "A program of --programs that was stopped by hand stays so until hotinit start NAME, or until hotinit itself is started again.",

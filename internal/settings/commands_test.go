@@ -121,3 +121,12 @@ func TestBashCompletes(t *testing.T) {
 		}
 	}
 }
+
+// A bracket in a macro's argument is printed as it stands.
+func TestTheManualHasNoBracketsOfItsOwn(t *testing.T) {
+	for line := range strings.Lines(ManPage()) {
+		if strings.HasPrefix(line, ".Op ") && strings.ContainsAny(line, "[]") || strings.HasPrefix(line, ".Ar [") {
+			t.Errorf("mdoc(7) sets the brackets of %q itself", strings.TrimSpace(line))
+		}
+	}
+}

@@ -34,11 +34,17 @@ func ManPage() string {
 				line(".Op Fl", f.name[1:], "Ar", f.arg)
 			}
 		}
-		if c.args != "" {
-			if inner, ok := strings.CutPrefix(c.args, "["); ok {
-				line(".Op Ar", strings.TrimSuffix(inner, "]"))
-			} else {
-				line(".Ar", c.args)
+		for _, word := range strings.Fields(c.args) {
+			inner, optional := strings.CutPrefix(word, "[")
+			inner = strings.TrimSuffix(inner, "]")
+			flag, isFlag := strings.CutPrefix(inner, "-")
+			switch {
+			case isFlag:
+				line(".Op Fl", flag)
+			case optional:
+				line(".Op Ar", inner)
+			default:
+				line(".Ar", inner)
 			}
 		}
 	}

@@ -229,9 +229,9 @@ func TestInstancesAreOperatedTogetherOrByNumber(t *testing.T) {
 	}
 	say(0, "web/1", "status", "web")
 	say(0, "serving: ", "status", "web/1")
-	say(1, "has 2, from web/0 on", "status", "web/7")
-	say(1, "has no instances", "status", "other/0")
-	say(1, "name one of other, web", "reload")
+	say(125, "has 2, from web/0 on", "status", "web/7")
+	say(125, "has no instances", "status", "other/0")
+	say(125, "name one of other, web", "reload")
 	say(0, "2 of 2 instances", "signal", "web", "USR1")
 	say(0, "all of 2", "health", "web")
 	box.Swap(t, y.server, "v2")

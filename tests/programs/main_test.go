@@ -21,10 +21,19 @@ type yard struct {
 	t      *testing.T
 	dir    string // of everything
 	server string // the test application
+	sub    bool   // hotinit is not PID 1
 }
 
 // open starts hotinit with these files, each NAME followed by its lines.
 func open(t *testing.T, files map[string]string, flags ...string) *yard {
+	t.Helper()
+	y := lay(t, files)
+	y.start(flags...)
+	return y
+}
+
+// lay writes the files of a hotinit that start starts.
+func lay(t *testing.T, files map[string]string) *yard {
 	t.Helper()
 	t.Parallel()
 	box.NeedNamespace(t)
@@ -37,13 +46,12 @@ func open(t *testing.T, files map[string]string, flags ...string) *yard {
 	for name, text := range files {
 		y.write(name, text)
 	}
-	y.start(flags...)
 	return y
 }
 
 func (y *yard) start(flags ...string) {
 	y.t.Helper()
-	y.Box = box.Start(y.t, box.Options{Args: append([]string{"--settle", "50ms", "--programs", "programs"}, flags...), Dir: y.dir})
+	y.Box = box.Start(y.t, box.Options{Args: append([]string{"--settle", "50ms", "--programs", "programs"}, flags...), Dir: y.dir, Sub: y.sub})
 }
 
 func (y *yard) path(name string) string {

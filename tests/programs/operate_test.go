@@ -1,10 +1,12 @@
 package programs
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +24,11 @@ func (y *yard) ask(args ...string) (status int, output string) {
 
 // client returns the command that ask runs.
 func (y *yard) client(args ...string) *exec.Cmd {
+	if y.sub {
+		c := exec.Command(box.Hotinit, append(args, "--pid", strconv.Itoa(y.PID()))...)
+		c.Env = box.Environment()
+		return c
+	}
 	words := append([]string{"-t", strconv.Itoa(y.PID()), "-p", "-m", box.Hotinit}, args...)
 	c := exec.Command("nsenter", words...)
 	c.Env = box.Environment()
@@ -62,12 +69,12 @@ func TestStatusIsATableAndOneProgramInDetail(t *testing.T) {
 	if code, text := y.ask("status", "web"); code != 0 || !strings.Contains(text, "serving: ") || !strings.Contains(text, a) || strings.Contains(text, b) {
 		t.Errorf("status web %d:\n%s", code, text)
 	}
-	for _, args := range [][]string{{"reload"}, {"rollback"}, {"releases"}, {"signal", "USR1"}} {
-		if code, text := y.ask(args...); code != 1 || !strings.Contains(text, "name one of other, web") {
+	for _, args := range [][]string{{"reload"}, {"rollback"}, {"releases"}, {"signal", "USR1"}, {"wait"}, {"wait", "--for", "swap"}} {
+		if code, text := y.ask(args...); code != 125 || !strings.Contains(text, "name one of other, web") {
 			t.Errorf("%q: %d, %s", args, code, text)
 		}
 	}
-	if code, text := y.ask("status", "nobody"); code != 1 || !strings.Contains(text, "there are: other, web") {
+	if code, text := y.ask("status", "nobody"); code != 125 || !strings.Contains(text, "there are: other, web") {
 		t.Errorf("%d, %s", code, text)
 	}
 	if code, text := y.ask("health"); code != 0 {
@@ -146,6 +153,61 @@ func TestAProgramThatIsStoppedByHandStaysSoUntilItIsStarted(t *testing.T) {
 	}
 	if got := y.Wait(); got != 0 {
 		t.Errorf("hotinit ended with %d", got)
+	}
+}
+
+// Whoever waits for the end of hotinit need not name a program, be there none, one or
+// several; whoever names one waits for that one, over a lost handoff too.
+func TestWaitForTheEndOfOneProgramAndOfAll(t *testing.T) {
+	y := lay(t, map[string]string{"one": serves(box.Address()), "two": serves(box.Address(), "HOTINIT_INSTANCES=2"), "three": serves(box.Address())})
+	y.sub = true // a client in the namespace of a PID 1 ends with it
+	y.start()
+	y.Until("all serve", func() bool { code, _ := y.ask("health"); return code == 0 && y.row("two/1").State == "serving" })
+	wait := func(args ...string) (end func() (int, string)) {
+		t.Helper()
+		c := y.client(append([]string{"wait", "--timeout", "90", "--for", "stopped"}, args...)...)
+		var out bytes.Buffer
+		c.Stdout, c.Stderr = &out, &out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return func() (int, string) { _ = c.Wait(); return c.ProcessState.ExitCode(), out.String() }
+	}
+	if code, text := y.ask("wait", "--for", "stopped", "nobody"); code != 125 || !strings.Contains(text, "there are: one, three, two") {
+		t.Errorf("wait for nobody: %d, %s", code, text)
+	}
+	all := wait()
+	one := wait("one")
+	two := wait("two")
+	three := wait("three")
+	last := wait("two/1")
+	y.KillHandoff()
+	y.Until("the next handoff answers", func() bool { code, _ := y.ask("health"); return code == 0 })
+	for _, c := range []struct {
+		name string
+		end  func() (int, string)
+		want string
+	}{{"one", one, "the program does not run\n"}, {"two", two, "two/0: the program does not run\ntwo/1: the program does not run\n"}} {
+		if code, text := y.ask("stop", c.name); code != 0 {
+			t.Errorf("stop %s: %d, %s", c.name, code, text)
+		}
+		code, text := c.end()
+		lines := strings.SplitAfter(text, "\n")
+		slices.Sort(lines)
+		if text = strings.Join(lines, ""); code != 0 || text != c.want {
+			t.Errorf("wait for %s: %d, %q", c.name, code, text)
+		}
+	}
+	if code, text := last(); code != 0 || text != "the program does not run\n" {
+		t.Errorf("wait for two/1: %d, %q", code, text)
+	}
+	y.remove("three")
+	if code, text := three(); code != 0 || text != "the program does not run\n" && text != "the program is gone\n" {
+		t.Errorf("wait for three: %d, %q", code, text)
+	}
+	y.stop(0)
+	if code, text := all(); code != 0 || text != "hotinit has ended\n" {
+		t.Errorf("wait for the end: %d, %q", code, text)
 	}
 }
 

@@ -88,7 +88,7 @@ func TestMetricsTellOfGenerationsSwapsAndHotinitItself(t *testing.T) {
 	if one != 0 || !strings.Contains(named, "hotinit_build_info{") {
 		t.Errorf("of the program by name: status %d\n%s", one, named)
 	}
-	if status, text := s.Ask("metrics", "none"); status != 1 || !strings.Contains(text, `there is no program "none"`) {
+	if status, text := s.Ask("metrics", "none"); status != 125 || !strings.Contains(text, `there is no program "none"`) {
 		t.Errorf("of a program that is not there: status %d\n%s", status, text)
 	}
 	check(t, after)
