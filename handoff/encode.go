@@ -27,6 +27,7 @@ type snapshot struct {
 	User     userRecord
 	Signed   int64 // when the latest release that ran was signed
 	Counts   counts
+	Spoken   bool // hotinit is more than a plain init here, and says how it comes and goes
 
 	// Of a program that a file made.
 	Plans  map[string]planRecord // the settings that are in use, by name
@@ -69,6 +70,7 @@ func (s *snapshot) fields(c *record.Codec) {
 	c.Time("Stopped", &s.Stopped)
 	record.Int(c, "Signed", &s.Signed)
 	c.Object("Counts", func(c *record.Codec) { countsFields(c, &s.Counts) })
+	c.Bool("Spoken", &s.Spoken)
 	c.Object("User", func(c *record.Codec) { userFields(c, &s.User) })
 	record.Map(c, "Plans", &s.Plans, func(c *record.Codec, name string, p *planRecord) {
 		c.Object(name, func(c *record.Codec) { planFields(c, p) })

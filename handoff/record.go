@@ -91,7 +91,7 @@ func (s *program) store(st machine.State, seq uint64, forked bool) {
 	if s.loop.over() {
 		return // no handoff follows this one
 	}
-	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity), Signed: s.newestSigned(), Counts: s.counts,
+	r := snapshot{State: st, Past: s.processes.past, Stopped: s.stopped, User: recordUser(s.contract.Identity), Signed: s.newestSigned(), Counts: s.counts, Spoken: !s.engine.policy.Quiet,
 		Releases: make(map[string]release.Release), Commands: make(map[string]release.Command), Origins: make(map[string]release.Command), Copies: make(map[string]string), Kept: make(map[string]bool), Since: make(map[int]time.Time),
 		Groups: make(map[int]int), Texts: make(map[int]string)}
 	for key, rel := range s.releases.held {
@@ -143,6 +143,7 @@ func (s *program) resumeFrom(r *snapshot) error {
 	s.processes.past, s.stopped, s.counts = r.Past, r.Stopped, r.Counts
 	s.counts.Resumed++
 	s.announced = true // by the last handoff
+	s.engine.policy.Quiet = s.engine.policy.Quiet && !r.Spoken
 	s.resumeSigned(r.Signed)
 	for key, rel := range r.Releases {
 		if fd := s.kept.take(releaseName(key)); fd >= 0 {

@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/exitcode"
-	"github.com/hotinit/hotinit/internal/message"
 	"github.com/hotinit/hotinit/internal/say"
 )
 
@@ -148,8 +147,5 @@ func (p *pid1) endByItself(sig unix.Signal) int {
 	if grace == 0 {
 		grace = lastGrace
 	}
-	return p.end(&message.Exit{
-		Status: exitcode.Signaled(sig),
-		Grace:  max(grace-time.Since(a.since), leastGrace),
-	})
+	return p.endAlone(exitcode.Signaled(sig), max(grace-time.Since(a.since), leastGrace), "it was told to stop ("+unix.SignalName(sig)+")")
 }

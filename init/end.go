@@ -24,6 +24,14 @@ const (
 	lastGrace = 9 * time.Second
 )
 
+// endAlone ends everything where no handoff gives the verdict, and says so in the line
+// that the handoff would. That comes first: it may be that --log-file is a command, and
+// that nobody reads lines once everything has ended.
+func (p *pid1) endAlone(status int, grace time.Duration, why string) int {
+	say.Line("ends with status %d: %s", status, why)
+	return p.end(&message.Exit{Status: status, Grace: grace})
+}
+
 // end ends everything that is left of the app and returns the status to exit
 // with. What is left gets SIGTERM, and SIGKILL after the grace.
 func (p *pid1) end(m *message.Exit) int {

@@ -226,11 +226,11 @@ func (p *pid1) run() int {
 		case <-p.answers.last.C:
 			say.Line("not everything has ended %v after %s (--stop-timeout); hotinit ends it by itself",
 				time.Since(p.answers.since).Round(time.Millisecond), unix.SignalName(p.answers.stop))
-			return p.end(&message.Exit{Status: exitcode.Signaled(unix.SIGKILL)})
+			return p.endAlone(exitcode.Signaled(unix.SIGKILL), 0, "it was told to stop ("+unix.SignalName(p.answers.stop)+")")
 		}
 		if p.hand == nil && p.attempts.hopeless() {
 			say.Line("the handoff cannot be started; everything is ended")
-			return p.end(&message.Exit{Status: exitcode.Failure, Grace: lastGrace})
+			return p.endAlone(exitcode.Failure, lastGrace, "the handoff cannot be started")
 		}
 		p.collect()
 	}

@@ -68,6 +68,7 @@ func TestTERMEndsEverythingThoughEachHandoffHangs(t *testing.T) {
 		inTime(t, func() {
 			b.Signal(unix.SIGTERM)
 			b.Line(`no handoff has acted on SIGTERM for 4s; init ends everything by itself`)
+			b.Line(`ends with status 143: it was told to stop \(SIGTERM\)`)
 			got(b, 15)
 			ended(t, b, 128+15)
 		})
@@ -86,6 +87,27 @@ func TestAnAppThatIgnoresTERMIsKilledThoughEachHandoffHangs(t *testing.T) {
 		got(b, 15)
 		ended(t, b, 128+15)
 	})
+}
+
+// Whether hotinit is a plain init, which does not speak of its end, was found out by the
+// first handoff.
+func TestTheLastLineIsSaidThoughAStopMeetsALostHandoff(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGSTOP} {
+		t.Run(unix.SignalName(sig), func(t *testing.T) {
+			bothWays(t, func(t *testing.T, start func(...string) *box.Box) {
+				b := start("--", probe(t), "signals", "15")
+				b.Line("^ready$")
+				b.Line(`version .* watches `)
+				inTime(t, func() {
+					b.SignalTo(b.Handoff().PID, sig)
+					b.Signal(unix.SIGTERM)
+					b.Line(`stops: SIGTERM; SIGTERM is sent to generation 1`)
+					b.Line(`ends with status 0: it was told to stop \(SIGTERM\)`)
+					ended(t, b, 0)
+				})
+			})
+		})
+	}
 }
 
 // The handoff acts upon SIGTERM, and then hangs while the app takes its time.

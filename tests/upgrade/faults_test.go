@@ -241,6 +241,8 @@ func TestASignalToStopEndsAnUpgradeThatHangs(t *testing.T) {
 	s.Signal(unix.SIGTERM)
 	s.Ends(3)
 	s.Line("did not act on a signal for 2s")
+	s.Line("stops: SIGTERM; SIGTERM is sent to generation 1")
+	s.Line("ends with status 3: it was told to stop")
 	_ = c.Wait()
 }
 
