@@ -585,10 +585,5 @@ func (m *step) keepGood(g *Gen) {
 		m.s.GoodReleases = slices.Delete(m.s.GoodReleases, i, i+1)
 	}
 	m.s.GoodReleases = append(m.s.GoodReleases, good)
-	if len(m.s.GoodReleases) <= mostGood {
-		return
-	}
-	drop := slices.IndexFunc(m.s.GoodReleases, func(g Good) bool { return m.s.Rejection(g.Release) != nil })
-	drop = max(drop, 0)
-	m.s.GoodReleases = slices.Delete(m.s.GoodReleases, drop, drop+1)
+	m.s.fewGood()
 }

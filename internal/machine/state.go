@@ -2,6 +2,7 @@ package machine
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -173,6 +174,19 @@ func (s State) Clone() State {
 	return s
 }
 
+// fewGood lets go of the oldest releases to go back to, of rejected ones first. One whose
+// content is not read yet may be one of the others: no other one goes for it.
+func (s *State) fewGood() {
+	most := mostGood
+	if slices.ContainsFunc(s.GoodReleases, func(g Good) bool { return strings.HasPrefix(g.Release, Unread) }) {
+		most++
+	}
+	for len(s.GoodReleases) > most {
+		drop := max(0, slices.IndexFunc(s.GoodReleases, func(g Good) bool { return s.Rejection(g.Release) != nil }))
+		s.GoodReleases = slices.Delete(s.GoodReleases, drop, drop+1)
+	}
+}
+
 // rename gives a release another name.
 func (s *State) rename(from, to string) {
 	if from == "" {
@@ -196,6 +210,7 @@ func (s *State) rename(from, to string) {
 	if i := s.goodIndex(to); i >= 0 && slices.ContainsFunc(s.GoodReleases[i+1:], func(g Good) bool { return g.Release == to }) {
 		s.GoodReleases = slices.Delete(s.GoodReleases, i, i+1)
 	}
+	s.fewGood()
 	change(&s.Want)
 	change(&s.BackTo)
 	change(&s.DueTo)
