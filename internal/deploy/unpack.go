@@ -27,6 +27,9 @@ type owner struct{ uid, gid int }
 // errEmpty is that there is nothing to unpack.
 var errEmpty = errors.New("the archive is empty")
 
+// errCut is that an archive ends before its end: whoever sends it was stopped.
+var errCut = errors.New("the archive is not complete: it was cut short, or what makes it has failed")
+
 // unpack unpacks a tar archive into a directory. It is not compressed: compress/gzip
 // would cost each hotinit 20 kB of resident memory, for as long as it runs, and
 // whoever sends the archive can decompress it.
@@ -35,11 +38,16 @@ var errEmpty = errors.New("the archive is empty")
 // a link that points elsewhere is refused. Devices and the like are refused too.
 func unpack(in io.Reader, root *os.Root, as owner) error {
 	u := unpacking{root: root, as: as, left: mostBytes, modes: map[string]fs.FileMode{}}
-	archive := tar.NewReader(in)
+	end := &ending{in: in}
+	archive := tar.NewReader(end)
 	for n := 0; ; n++ {
+		end.mark()
 		h, err := archive.Next()
-		if err == io.EOF {
+		if err == io.EOF && (end.reached() || end.read == 0) {
 			break
+		}
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) && end.read >= block {
+			return errCut
 		}
 		if err != nil {
 			return fmt.Errorf("the archive cannot be read (it must be tar, and not compressed): %w", err)
@@ -47,7 +55,11 @@ func unpack(in io.Reader, root *os.Root, as owner) error {
 		if n >= mostEntries {
 			return fmt.Errorf("the archive has more than %d entries", mostEntries)
 		}
-		if err := u.entry(h, archive); err != nil {
+		err = u.entry(h, archive)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return errCut
+		}
+		if err != nil {
 			return fmt.Errorf("the archive's entry %q: %w", h.Name, err)
 		}
 	}
@@ -63,6 +75,40 @@ func unpack(in io.Reader, root *os.Root, as owner) error {
 	}
 	return nil
 }
+
+// block is the unit of an archive. POSIX has two blocks of zeros at its end (pax,
+// "ustar Interchange Format"), and one will do: some write no more. To archive/tar an
+// archive also ends where its input does, in front of any entry, so that it does not
+// tell one that was cut short from a whole one.
+const block = 512
+
+// ending is an archive's input, and looks for that end.
+type ending struct {
+	in     io.Reader
+	read   int64
+	from   int64 // where the next entry, or the end, begins
+	filled bool  // there is more than zeros from there on
+}
+
+// mark notes that an entry was read: what follows its last block is the next one.
+func (e *ending) mark() {
+	e.from, e.filled = (e.read+block-1)/block*block, false
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.in.Read(p)
+	for i, b := range p[:n] {
+		if b != 0 && e.read+int64(i) >= e.from {
+			e.filled = true
+			break
+		}
+	}
+	e.read += int64(n)
+	return n, err
+}
+
+// reached reports whether the end was there: a block of zeros where an entry begins.
+func (e *ending) reached() bool { return !e.filled && e.read >= e.from+block }
 
 // unpacking is an archive that is being unpacked.
 type unpacking struct {

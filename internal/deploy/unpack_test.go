@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -113,6 +114,89 @@ func TestWhatIsNoArchiveIsRefused(t *testing.T) {
 		if _, err := unpacked(t, bytes.NewBufferString(text)); err == nil || !strings.Contains(err.Error(), "not compressed") {
 			t.Errorf("%q: %v", text[:8], err)
 		}
+	}
+}
+
+// TestAnArchiveThatWasCutIsNotComplete cuts archives everywhere: within a header, a
+// content that is zeros, its padding, a long name, and before the end.
+func TestAnArchiveThatWasCutIsNotComplete(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []*tar.Header{
+		{Typeflag: tar.TypeReg, Name: "server", Size: 700},
+		{Typeflag: tar.TypeReg, Name: "zeros", Size: 1024},
+		{Typeflag: tar.TypeReg, Name: strings.Repeat("long", 50) + "/name", Format: tar.FormatGNU},
+		{Typeflag: tar.TypeReg, Name: strings.Repeat(strings.Repeat("x", 170)+"/", 3)[:512], Format: tar.FormatGNU}, // the last block of its name is zeros
+		{Typeflag: tar.TypeReg, Name: "z-data", Size: 512},
+	} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, h.Size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	whole := b.Len()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(n int) error {
+		root, err := os.OpenRoot(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		return unpack(bytes.NewReader(b.Bytes()[:n]), root, owner{-1, -1})
+	}
+	for n := block + 1; n < whole+block; n += 100 {
+		if err := refused(n); err != errCut {
+			t.Errorf("the first %d of %d bytes: %v", n, b.Len(), err)
+		}
+	}
+	for n := block; n < whole+block; n += block {
+		if err := refused(n); err != errCut {
+			t.Errorf("the first %d of %d bytes: %v", n, b.Len(), err)
+		}
+	}
+	// One block of zeros is an end, and so are more.
+	for n := whole + block; n <= b.Len(); n += block {
+		if err := refused(n); err != nil {
+			t.Errorf("the first %d of %d bytes: %v", n, b.Len(), err)
+		}
+	}
+}
+
+// TestWhatProgramsForTarWriteIsComplete has each of them that is here.
+func TestWhatProgramsForTarWriteIsComplete(t *testing.T) {
+	from := t.TempDir()
+	for name, n := range map[string]int{"a": 1, "b": 512, "c": 9728, "zeros": 10240} {
+		if err := os.WriteFile(filepath.Join(from, name), make([]byte, n), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, line := range [][]string{
+		{"tar", "-c", "."}, {"tar", "-c", "-b", "1", "."}, {"tar", "-c", "--format=v7", "."}, {"tar", "-c", "--format=posix", "."},
+		{"bsdtar", "-c", "-f", "-", "."}, {"busybox", "tar", "-c", "."},
+		{"sh", "-c", "ls | cpio -o -H ustar"}, {"python3", "-c", "import sys, tarfile; t = tarfile.open(fileobj=sys.stdout.buffer, mode='w|'); t.add('.'); t.close()"},
+	} {
+		t.Run(strings.Join(line, " "), func(t *testing.T) {
+			c := exec.Command(line[0], line[1:]...)
+			c.Dir = from
+			out, err := c.Output()
+			if err != nil {
+				t.Skipf("%s: %v", line[0], err)
+			}
+			dir, err := unpacked(t, bytes.NewBuffer(out))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if names, _ := os.ReadDir(dir); len(names) != 4 {
+				t.Errorf("there are %v", names)
+			}
+		})
 	}
 }
 
