@@ -46,7 +46,7 @@ func (s *deploys) answer(r control.Request, reply func(control.Response) bool, g
 		reply(control.Response{OK: true})
 	case "deploy":
 		ev, content := machine.Event{Kind: machine.Reload}, release.Release{}
-		if f := s.starts.newest(); f != nil {
+		if f := s.starts.newest(nil); f != nil {
 			ev = machine.Event{Kind: machine.Deployed, Release: f.Name()}
 			content = f.Release
 			f.Close()
@@ -72,7 +72,7 @@ func (s *deploys) answer(r control.Request, reply func(control.Response) bool, g
 // back takes note that what runs is at its path again. The watch has no news of that, as
 // it may not have seen that it was replaced.
 func (s *deploys) back() {
-	f := s.starts.newest()
+	f := s.starts.newest(nil)
 	if f == nil {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/notify"
+	"github.com/hotinit/hotinit/internal/release"
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/sockets"
@@ -103,6 +104,16 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.starts = &starts{common: c, outputs: p.outputs, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
 		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
 	p.starts.boot = p.boot
+	p.releases.newest = func() func(<-chan struct{}) *release.File {
+		if !member {
+			return p.starts.newest
+		}
+		pl, err := p.toDeploy()
+		if err != nil {
+			return func(<-chan struct{}) *release.File { return nil } // the start says why
+		}
+		return p.starts.with(pl).newest
+	}
 	p.deploys = &deploys{common: c, starts: p.starts, clients: p.clients, next: p.toDeploy}
 	p.through = &through{common: c, clients: p.clients, cancels: make(map[int]chan struct{})}
 	p.clients.more = p.deploys.answer

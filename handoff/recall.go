@@ -166,7 +166,7 @@ func (s *starts) remember(m *memories) {
 // newestInTime is newest where file systems may not answer: nil then.
 func (s *starts) newestInTime() *release.File {
 	found := make(chan *release.File, 1)
-	go func() { found <- s.newest() }()
+	go func() { found <- s.newest(nil) }()
 	select {
 	case f := <-found:
 		return f
@@ -178,12 +178,12 @@ func (s *starts) newestInTime() *release.File {
 
 // newest opens what the command leads to and reads it, as a first start would, so
 // that it has its name. It returns nil where it has none; the start says why.
-func (s *starts) newest() *release.File {
+func (s *starts) newest(done <-chan struct{}) *release.File {
 	j := &job{n: 1, source: machine.Newest, script: -1, cancel: make(chan struct{})}
 	if s.resolve(j) != nil || !s.checked(j) {
 		return nil
 	}
-	f, err := release.Open(s.target(j), release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, KernelDecides: true})
+	f, err := release.Open(s.target(j), release.CheckOptions{As: s.credential(), NoExec: j.script >= 0, KernelDecides: true, Done: done})
 	if err != nil {
 		return nil
 	}
@@ -193,7 +193,7 @@ func (s *starts) newest() *release.File {
 	f.Settings = s.plan.hash
 	if tree, ok := s.tree(); ok {
 		f.Root = tree.Root
-		if f.Tree, err = tree.Digest(nil); err != nil {
+		if f.Tree, err = tree.Digest(done); err != nil {
 			f.Close()
 			return nil
 		}

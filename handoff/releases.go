@@ -44,13 +44,15 @@ type releases struct {
 	*common
 	held     map[string]*heldRelease
 	memory   *memory
-	watcher  *watch.Watcher // nil: nothing is watched (yet)
-	watching int            // counts the watches that were ended
-	settings func() string  // names the settings that the next generation gets
-	watches  bool           // there is a watcher, or will be
-	paths    []string       // what it watches, for the line at the start
-	offered  *release.File  // what the watcher has found, until a start takes it
-	watched  string         // the release that the watcher compares with
+	watcher  *watch.Watcher                                  // nil: nothing is watched (yet)
+	watching int                                             // counts the watches that were ended
+	settings func() string                                   // names the settings that the next generation gets
+	newest   func() func(done <-chan struct{}) *release.File // as starts has it, for the next generation
+	watches  bool                                            // there is a watcher, or will be
+	paths    []string                                        // what it watches, for the line at the start
+	offered  *release.File                                   // what the watcher has found, until a start takes it
+	naming   chan struct{}                                   // closed where the name of what it has found is not waited for; nil: none is
+	watched  string                                          // the release that the watcher compares with
 
 	lies    release.Release // the file that was found at the command's path last
 	looked  *watch.Before   // what was at the watched paths before the last start

@@ -231,13 +231,8 @@ func (s *starts) runsAlready(j *job) bool {
 // Where other paths are watched besides the release's directory, it may be these
 // that changed.
 func (s *starts) named(j *job) bool {
-	paths := 0
-	for _, p := range s.cfg.WatchPaths {
-		if p.Signal == 0 {
-			paths++
-		}
-	}
-	return paths == 0 || paths == 1 && j.file.Root != ""
+	n := s.pathsOfGenerations()
+	return n == 0 || n == 1 && j.file.Root != ""
 }
 
 func (s *starts) cancel(n int) {

@@ -166,6 +166,7 @@ func (s *releases) unwatch() {
 		go s.watcher.Close()
 	}
 	s.withdraw()
+	s.stopNaming()
 	s.watcher, s.watches, s.paths, s.watched, s.passedOver = nil, false, nil, "", nil
 	s.watching++
 }
@@ -182,23 +183,91 @@ func poll(cfg *settings.Config) time.Duration {
 
 // changed acts upon what the watcher saw. It runs in the loop.
 func (s *releases) changed(ev watch.Event) {
-	switch {
-	case ev.Kind == watch.PathsChanged && ev.Signal != 0:
+	if ev.Kind == watch.PathsChanged && ev.Signal != 0 {
 		s.note("%s changed; %s is sent", ev.What, machine.SignalName(int(ev.Signal)))
 		s.engine.act(machine.Event{Kind: machine.Relay, Signal: int(ev.Signal)})
-	case ev.Kind == watch.PathsChanged:
-		s.note("%s changed", ev.What)
-		s.engine.act(machine.Event{Kind: machine.Changed, Path: ev.What})
-	default:
-		// Whoever starts it takes it; see letGo for what nobody takes.
-		s.withdraw()
-		s.offered = ev.File
-		s.saw(ev.Release)
-		ev.Release.Settings = s.settings()
-		s.engine.act(machine.Event{Kind: machine.Changed, Release: ev.Release.Name()})
-		// The watcher takes what it found for what is started. Where that was not
-		// done, it has to learn that the other one runs still.
-		s.watched = ""
-		s.tellWatcher(s.engine.state)
+		return
 	}
+	s.stopNaming()
+	if s.pathsOfGenerations() != 1 || s.startTells() {
+		s.found(ev, "")
+		return
+	}
+	// The watcher does not know a release by its directory, and it may be the one that
+	// somebody has put there and asked for: that is started once.
+	stop, newest := make(chan struct{}), s.newest()
+	s.naming = stop
+	go func() {
+		name := ""
+		if f := newest(stop); f != nil {
+			if f.Root != "" {
+				name = f.Name()
+			}
+			f.Close()
+		}
+		s.engine.do(func() {
+			if s.naming != stop {
+				ev.File.CloseBeside() // something newer came, or the watch has ended
+				return
+			}
+			s.naming = nil
+			s.found(ev, name)
+		})
+	}()
+}
+
+// stopNaming has nobody wait for the name of what the watcher saw before.
+func (s *releases) stopNaming() {
+	if s.naming != nil {
+		close(s.naming)
+		s.naming = nil
+	}
+}
+
+// pathsOfGenerations counts the watched paths whose change means a new generation. If the
+// release's directory is the only one, the release's name tells whether a change is news.
+func (s *common) pathsOfGenerations() (n int) {
+	for _, p := range s.cfg.WatchPaths {
+		if p.Signal == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// startTells reports whether a change has a generation started at once in any case.
+// That reads the directory, and does not start what runs already: it is not read twice.
+func (s *releases) startTells() bool {
+	st := &s.engine.state
+	switch st.Situation() {
+	case machine.Serving:
+		return !st.OnHold && !s.engine.policy.Through && !s.engine.policy.InTurn
+	case machine.Down:
+		return !st.OnHold
+	}
+	return false
+}
+
+// found acts upon what the watcher saw. name is that of the release with its directory,
+// "" where that is not known.
+func (s *releases) found(ev watch.Event, name string) {
+	if ev.Kind == watch.PathsChanged {
+		s.note("%s changed", ev.What)
+		s.engine.act(machine.Event{Kind: machine.Changed, Path: ev.What, Release: name})
+		return
+	}
+	s.note("%s %s", ev.What, ev.Reason)
+	// Whoever starts it takes it; see letGo for what nobody takes.
+	s.withdraw()
+	s.offered = ev.File
+	s.saw(ev.Release)
+	if name == "" {
+		ev.Release.Settings = s.settings()
+		name = ev.Release.Name()
+	}
+	s.engine.act(machine.Event{Kind: machine.Changed, Release: name})
+	// The watcher takes what it found for what is started. Where that was not
+	// done, it has to learn that the other one runs still.
+	s.watched = ""
+	s.tellWatcher(s.engine.state)
 }

@@ -139,17 +139,18 @@ func (m *step) beginAgainAfter(failed string) bool {
 	}
 	back, to, want, asked := m.s.Back, m.s.BackTo, m.s.Want, m.s.Asked
 	m.forget()
-	if !back && asked == ByChange && m.s.In(Current) != nil && m.noted(want) {
-		return false
-	}
 	if back {
 		return m.beginBack(to)
 	}
+	current := m.s.In(Current)
 	if want == "" {
+		if asked == ByChange && current != nil && m.noted(want) {
+			return false
+		}
 		m.swap(asked)
 		return true
 	}
-	if current := m.s.In(Current); current != nil && want == current.Release {
+	if current != nil && want == current.Release {
 		// What was started in the meantime was this already, or it ran before.
 		if asked == ByDeploy {
 			m.do(Effect{Kind: Outcome, N: m.s.Next, Release: want, None: true, OK: true, Text: runsAlready(current)})
@@ -161,6 +162,9 @@ func (m *step) beginAgainAfter(failed string) bool {
 			m.notStarted(r, "nothing changes")
 		}
 		return false // so it was, and it failed
+	}
+	if asked == ByChange && current != nil && m.noted(want) {
+		return false
 	}
 	m.swap(asked)
 	return true

@@ -234,6 +234,10 @@ func TestDeployTurnsALinkToANewDirectory(t *testing.T) {
 	if status, text = deploy(s, tarOf(t, []byte("#!/none/sh\n")), "--dir", "--to", s.File("current")); status != 125 {
 		t.Errorf("status %d: %s", status, text)
 	}
+	whole := tarOf(t, releaseOf(t, "v4"))
+	if status, text = deploy(s, whole[:len(whole)-2*512], "--dir"); status != 125 || !strings.Contains(text, "the archive is not complete") {
+		t.Errorf("status %d: %s", status, text)
+	}
 	if status, text = deploy(s, nil, "--dir"); status != 125 || !strings.Contains(text, "there is nothing to put at "+s.File("current")+": the archive is empty (docker exec needs -i)") {
 		t.Errorf("status %d: %s", status, text)
 	}
@@ -241,6 +245,76 @@ func TestDeployTurnsALinkToANewDirectory(t *testing.T) {
 		t.Errorf("there are %v", names)
 	}
 	s.Answers("v2 generation ")
+}
+
+// TestDeployOfADirectoryStartsItOnce has the watch see what was deployed once that runs,
+// and is not ready yet.
+func TestDeployOfADirectoryStartsItOnce(t *testing.T) {
+	for what, flags := range map[string][]string{"a link": nil, "a link, with copies": {"--snapshot"}, "a directory": nil} {
+		t.Run(what, func(t *testing.T) {
+			s := site.Open(t, site.Options{
+				Command: []string{"app/bin/server"}, Flags: append([]string{"--watch", "app", "--settle", "500ms", "--ready", "notify", "-vv"}, flags...),
+				Prepare: func(s *site.Site) {
+					at := "releases/1"
+					if what == "a directory" {
+						at = "app"
+					} else {
+						s.Link(at, "app")
+					}
+					_ = os.MkdirAll(s.File(at+"/bin"), 0o755)
+					box.Install(t, s.File(at+"/bin/server"), "v1", "-ready", "once")
+				},
+			})
+			s.Becomes(1, "current")
+			fifo := s.File("ready")
+			open := box.Fifo(t, fifo)
+			c := s.Client("deploy", "--dir")
+			c.Stdin = bytes.NewReader(tarOf(t, releaseOf(t, "v2", "-ready", fifo)))
+			var out bytes.Buffer
+			c.Stdout, c.Stderr = &out, &out
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			s.Becomes(2, "candidate")
+			s.Line("has new content|leads to another file|conf/a changed")
+			open()
+			if err := c.Wait(); err != nil || !strings.HasPrefix(out.String(), "generation 2 is current") {
+				t.Errorf("%v: %s", err, &out)
+			}
+			if n := started(s); n != 2 {
+				t.Errorf("%d generations were started\n%s", n, s.Output)
+			}
+		})
+	}
+}
+
+// TestOnHoldWhatWasDeployedDoesNotWaitForResume has the watch see it, too.
+func TestOnHoldWhatWasDeployedDoesNotWaitForResume(t *testing.T) {
+	s := site.Open(t, site.Options{
+		Command: []string{"app/bin/server"}, Flags: []string{"--watch", "app", "--settle", "1ms"},
+		Prepare: func(s *site.Site) {
+			_ = os.MkdirAll(s.File("releases/1/bin"), 0o755)
+			box.Install(t, s.File("releases/1/bin/server"), "v1")
+			s.Link("releases/1", "app")
+		},
+	})
+	s.Becomes(1, "current")
+	s.Ask("hold")
+	if status, text := deploy(s, tarOf(t, releaseOf(t, "v2")), "--dir"); status != 0 {
+		t.Fatalf("status %d: %s\n%s", status, text, s.Output)
+	}
+	s.Line("app/bin/server has new content")
+	if _, text := s.Ask("status"); strings.Contains(text, "waits for hotinit resume") {
+		t.Errorf("status: %s", text)
+	}
+	s.Write("app/conf/b", "b")
+	s.Until("the change after it waits", func() bool {
+		_, text := s.Ask("status")
+		return strings.Contains(text, "waits for hotinit resume")
+	})
+	if status, text := s.Ask("resume"); status != 0 || !strings.Contains(text, "generation 3 is being started") {
+		t.Errorf("status %d: %s", status, text)
+	}
 }
 
 func TestDeployExchangesADirectory(t *testing.T) {
