@@ -1,5 +1,7 @@
 package machine
 
+import "strings"
+
 // With --swap-through a swap needs leave: a command runs, which gives it at the
 // time that it finds right, and learns how the swap ended. At most one such command
 // runs at a time. What nobody asked for, since an app failed, and every rollback,
@@ -92,10 +94,11 @@ func (m *step) withdrawStart(g *Gen, reason string) {
 // not tried here; where it runs already and has not proven itself, what was good
 // before it comes back, so that all run the same.
 func withdrawn(m *step, ev Event) {
-	if ev.Release != "" && m.s.goodIndex(ev.Release) < 0 && (ev.Swap || m.s.goodIndex(m.s.Newest) >= 0) {
+	newer := m.waitsForOther(ev.Release)
+	if ev.Release != "" && m.s.goodIndex(ev.Release) < 0 && (ev.Swap && !newer || m.s.goodIndex(m.s.Newest) >= 0) {
 		m.s.Newest = ev.Release // the path is the same for all, and nothing newer is known
 	}
-	if m.s.Due && m.s.DueBy != ByFailure && (ev.Swap || ev.Release == m.s.Newest) {
+	if m.s.Due && !newer && m.s.DueBy != ByFailure && (ev.Swap || ev.Release == m.s.Newest) {
 		m.off(aDecision, ev.Reason)
 	}
 	if g := m.s.starting(); g != nil && ev.Release != "" {
@@ -119,6 +122,14 @@ func withdrawn(m *step, ev Event) {
 	if runs && !m.s.Due && m.s.Situation() == Serving {
 		m.goBack(current, ev.Reason)
 	}
+}
+
+// waitsForOther reports whether a swap waits for a release of which nothing is known yet,
+// and which is not that one: it came after it.
+func (m *step) waitsForOther(release string) bool {
+	newest := m.s.Newest
+	return m.s.Due && m.s.DueTo == "" && release != "" && newest != "" && newest != release &&
+		!strings.HasPrefix(newest, Unread) && m.s.goodIndex(newest) < 0 && m.s.Rejection(newest) == nil
 }
 
 // goBack has the current generation replaced, in its turn, by the last good release.

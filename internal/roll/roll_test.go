@@ -348,3 +348,22 @@ func TestWhoEndedForGoodIsNotWaitedFor(t *testing.T) {
 		t.Errorf("the second one is %v while the first one stops", got)
 	}
 }
+
+// What came after the release that failed elsewhere is not it, and is tried.
+func TestNewerContentOutlivesTheFailureOfWhatWasBefore(t *testing.T) {
+	f := newFleet(t, 2)
+	for i := range f.all {
+		_ = f.tell(i, machine.Event{Kind: machine.Changed, Release: "b"})
+	}
+	_ = f.tell(0, machine.Event{Kind: machine.Started, N: 2, Release: "b"})
+	_ = f.tell(1, machine.Event{Kind: machine.Changed, Release: "c"})
+	_ = f.tell(0, machine.Event{Kind: machine.Exited, N: 2, Status: 3, Reason: "ended"})
+	if got := f.all[1]; got.Newest != "c" || got.Situation() != machine.Swapping {
+		t.Fatalf("the second one is %v, and the newest it knows of is %s", got.Situation(), got.Newest)
+	}
+	_ = f.tell(1, machine.Event{Kind: machine.Started, N: 2, Release: "c"})
+	_ = f.tell(1, machine.Event{Kind: machine.Ready, N: 2})
+	if f.runs() != "a c" {
+		t.Errorf("they run %s", f.runs())
+	}
+}
