@@ -116,20 +116,41 @@ var ErrTorn = errors.New("changed while it was being copied")
 
 // CopyTree copies a tree to a private directory and proves that the copy is the
 // tree as it was before and after. Its digest is the returned one. An error is
-// ErrTorn where somebody changes the tree at this moment.
+// ErrTorn where somebody changes the tree at this moment, and says what differs
+// where nobody does: then another try would end the same way.
 func CopyTree(tree Tree, p *Private, o CopyOptions) (copied Tree, d Digest, err error) {
 	if d, err = tree.Digest(o.Done); err != nil {
 		return Tree{}, d, err
 	}
 	copied = tree.at(filepath.Join(p.Path, "tree"))
-	if _, err = tree.Copy(copied.Root, o); err != nil {
-		return Tree{}, d, err
+	got, err := tree.copyAndRead(copied, o)
+	if err != nil || got == d {
+		return copied, d, err
 	}
-	got, err := copied.Digest(o.Done)
-	if err == nil && got != d {
-		err = ErrTorn
+	// A file that came and went meanwhile would not be in the next copy.
+	if err := os.RemoveAll(copied.Root); err != nil {
+		return copied, d, err
 	}
-	return copied, d, err
+	again, err := tree.copyAndRead(copied, o)
+	if err != nil || again == d {
+		return copied, d, err
+	}
+	if now, err := tree.Digest(o.Done); err != nil || now != d || again != got {
+		return copied, d, errors.Join(ErrTorn, err)
+	}
+	what := difference(tree, copied, o.Done)
+	if what == "" {
+		what = "a file has other content in it"
+	}
+	return copied, d, fmt.Errorf("its copy in %s is not the same, though nothing changes: %s (choose another directory with --snapshot-dir, or leave it out with --ignore)", filepath.Dir(p.Path), what)
+}
+
+// copyAndRead makes a copy, and returns its digest.
+func (t Tree) copyAndRead(copied Tree, o CopyOptions) (d Digest, err error) {
+	if _, err = t.Copy(copied.Root, o); err == nil {
+		d, err = copied.Digest(o.Done)
+	}
+	return d, err
 }
 
 // CopyFile copies a release's file to a private directory, under its own name.

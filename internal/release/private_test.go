@@ -1,8 +1,10 @@
 package release
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +35,24 @@ func TestAPrivateCopyGoesWithItsHotinit(t *testing.T) {
 	c.Remove()
 	if left, _ := filepath.Glob(dir + "/.hotinit-copy-*"); len(left) != 1 || left[0] != b.Path {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// A link that leads to where the copy will be leads into the copy, and out of the
+// original: it cannot be the same in both, however often it is copied.
+func TestACopyThatCannotBeTheSameSaysWhatDiffers(t *testing.T) {
+	tree := grown(t)
+	p, err := MakePrivate(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Remove()
+	if err := os.Symlink(p.Path+"/tree/server.js", tree.Root+"/lib/there"); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = CopyTree(tree, p, CopyOptions{})
+	if err == nil || errors.Is(err, ErrTorn) || errors.Is(err, unix.EAGAIN) || !strings.Contains(err.Error(), "lib/there has ") {
+		t.Error(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -71,16 +72,24 @@ type entry struct {
 
 func (e *entry) kind() uint32 { return e.st.Mode & unix.S_IFMT }
 
+// special reports whether it is a socket, a FIFO or a device. These come and go
+// with who uses them, and count in no tree.
+func special(kind uint32) bool {
+	return kind != unix.S_IFDIR && kind != unix.S_IFREG && kind != unix.S_IFLNK
+}
+
 // treeWalk goes through a tree, each directory in the order of its names.
 type treeWalk struct {
 	tree    Tree
 	done    <-chan struct{}
 	entries int
 	bytes   int64
-	// visit sees each entry that counts, skip each that does not.
-	visit func(e *entry) error
-	skip  func(e *entry) error
-	leave func(e *entry) error // after all that is in a directory
+	// visit sees each entry that counts, skip each that does not, special the
+	// sockets, FIFOs and devices among what belongs to the tree.
+	visit   func(e *entry) error
+	skip    func(e *entry) error
+	special func(e *entry) error
+	leave   func(e *entry) error // after all that is in a directory
 }
 
 func (w *treeWalk) run() error {
@@ -117,6 +126,14 @@ func (w *treeWalk) directory(fd int, rel string) error {
 			return w.failed(&e, err)
 		}
 		isDir := e.kind() == unix.S_IFDIR
+		if special(e.kind()) {
+			if w.special != nil && w.tree.belongs(&e) {
+				if err := w.special(&e); err != nil {
+					return err
+				}
+			}
+			continue
+		}
 		if !w.tree.belongs(&e) {
 			if w.skip != nil {
 				if err := w.skip(&e); err != nil {
@@ -194,8 +211,8 @@ func openRetryAt(dir int, name string, flags int) (int, error) {
 }
 
 // Digest reads a tree: names, modes, where links lead, and contents. Owners and
-// times do not count, and neither does whether others may write. Sockets, FIFOs
-// and devices count by being there.
+// times do not count, and neither does whether others may write, nor what is
+// special.
 func (t Tree) Digest(done <-chan struct{}) (Digest, error) {
 	all := sha256.New()
 	buf, err := unix.Mmap(-1, 0, 128<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
@@ -221,7 +238,7 @@ func (t Tree) Digest(done <-chan struct{}) (Digest, error) {
 			return w.failed(e, err)
 		}
 		if n != e.st.Size {
-			return errTreeChanged
+			return resized(&w, e, fd)
 		}
 		all.Write(content.Sum(nil))
 		return nil
@@ -234,18 +251,67 @@ func (t Tree) Digest(done <-chan struct{}) (Digest, error) {
 	return d, nil
 }
 
+// resized is the error where a file, which is open, had another length than its
+// status says. In proc(5) and in some file systems of FUSE it always has.
+func resized(w *treeWalk, e *entry, fd int) error {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Size != e.st.Size || st.Mtim != e.st.Mtim || st.Ctim != e.st.Ctim {
+		return errTreeChanged
+	}
+	return refuse("%s has not the length that its file system says: leave it out (--ignore)", filepath.Join(w.tree.Root, e.rel))
+}
+
+// difference names something that is not the same in two trees, apart from what
+// is in their files; "" where there is nothing.
+func difference(a, b Tree, done <-chan struct{}) string {
+	entries := func(t Tree) map[string]string {
+		all := make(map[string]string)
+		w := treeWalk{tree: t, done: done, visit: func(e *entry) error {
+			all[e.rel] = fmt.Sprintf("mode %o, size %d, link %q", t.mode(e), e.size(), e.link)
+			return nil
+		}}
+		_ = w.run()
+		return all
+	}
+	in, out := entries(a), entries(b)
+	for _, rel := range slices.Sorted(maps.Keys(in)) {
+		switch copied, ok := out[rel]; {
+		case !ok:
+			return rel + " is not in it"
+		case copied != in[rel]:
+			return fmt.Sprintf("%s has %s in it, not %s", rel, copied, in[rel])
+		}
+		delete(out, rel)
+	}
+	for _, rel := range slices.Sorted(maps.Keys(out)) {
+		return rel + " is only in it"
+	}
+	return ""
+}
+
+func (e *entry) size() int64 {
+	if e.kind() == unix.S_IFREG {
+		return e.st.Size
+	}
+	return 0
+}
+
+// mode is what counts of an entry's mode.
+func (t Tree) mode(e *entry) uint32 {
+	if !t.Plain {
+		return e.st.Mode & (unix.S_IFMT | 0o755)
+	}
+	if e.st.Mode&0o111 != 0 {
+		return e.kind() | 0o111
+	}
+	return e.kind()
+}
+
 // note writes what counts of an entry beside its content. Each part has its
 // length before it, so no two trees write the same.
 func (t Tree) note(h hash.Hash, e *entry) {
 	var head [16]byte
-	mode := e.st.Mode & (unix.S_IFMT | 0o755)
-	if t.Plain {
-		mode = e.st.Mode & unix.S_IFMT
-		if e.st.Mode&0o111 != 0 {
-			mode |= 0o111
-		}
-	}
-	binary.LittleEndian.PutUint32(head[0:], mode)
+	binary.LittleEndian.PutUint32(head[0:], t.mode(e))
 	binary.LittleEndian.PutUint32(head[4:], uint32(len(e.rel)))
 	binary.LittleEndian.PutUint32(head[8:], uint32(len(e.link)))
 	h.Write(head[:])
@@ -291,7 +357,7 @@ type CopyOptions struct {
 type Own struct{ Group int }
 
 // Copy makes the directory to a copy of the tree: owners, modes and times are as
-// they are in it, unless hotinit owns the copy. A file shares its blocks with the original where the file
+// they are in it, unless hotinit owns the copy. Sockets and devices are left out. A file shares its blocks with the original where the file
 // system can (ioctl_ficlone(2)). A hard link to the original would not do:
 // whoever overwrites that in place would overwrite the copy. to must not exist.
 // What was copied is compared with nothing: see Digest.
@@ -326,11 +392,20 @@ func (t Tree) Copy(to string, o CopyOptions) (c Copied, err error) {
 				return errTreeChanged
 			}
 			return wrapCopy(path(e), err)
-		case unix.S_IFIFO:
-			err := unix.Mkfifo(path(e), e.st.Mode&0o777)
-			return wrapCopy(path(e), err)
 		}
-		return nil // a socket or a device: whoever made it makes it again
+		return nil
+	}
+	// Whoever made a socket or a device makes it again. A FIFO may be part of what
+	// was delivered: without it, who writes to it would make a file.
+	w.special = func(e *entry) error {
+		if e.kind() != unix.S_IFIFO {
+			return nil
+		}
+		err := unix.Mkfifo(path(e), 0o600)
+		if err == nil {
+			err = adopt(path(e), &e.st, o.Own)
+		}
+		return wrapCopy(path(e), err)
 	}
 	w.skip = func(e *entry) error {
 		if t.Copied && e.kind() == unix.S_IFLNK {

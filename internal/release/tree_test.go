@@ -148,13 +148,51 @@ func TestATreeThatIsNoneSaysSo(t *testing.T) {
 	}
 }
 
-func TestAFIFOInATreeIsNotOpened(t *testing.T) {
+// A socket, a FIFO and a device of the app's, which come and go with it, count in
+// no tree. Of the three, a copy has the FIFO.
+func TestWhatIsSpecialCountsInNoTree(t *testing.T) {
 	tree := grown(t)
-	if err := unix.Mkfifo(tree.Root+"/pipe", 0o600); err != nil {
+	before := digested(t, tree)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: tree.Root + "/socket"})
+	}
+	if err == nil {
+		err = unix.Mkfifo(tree.Root+"/lib/pipe", 0o600)
+	}
+	if err == nil {
+		err = unix.Chmod(tree.Root+"/lib/pipe", 0o622) // as no umask leaves it
+	}
+	if err == nil && os.Geteuid() == 0 {
+		err = unix.Mknod(tree.Root+"/lib/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	digested(t, tree)
-	if _, err := tree.Copy(tree.Root+"-copy", CopyOptions{}); err != nil {
+	p, err := MakePrivate(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Remove()
+	copied, d, err := CopyTree(tree, p, CopyOptions{})
+	if err != nil || d != before {
+		t.Fatalf("the digest is %v, was %v before: %v", d, before, err)
+	}
+	if st, err := os.Lstat(copied.Root + "/lib/pipe"); err != nil || st.Mode() != os.ModeNamedPipe|0o622 {
+		t.Errorf("the FIFO in the copy: %v, %v", st, err)
+	}
+	for _, name := range []string{"/socket", "/lib/null"} {
+		if _, err := os.Lstat(copied.Root + name); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("the copy has %s: %v", name, err)
+		}
+	}
+}
+
+// The length of a file of proc(5) is 0, whatever is read from it: that is no change.
+func TestAFileWithoutALengthOfItsOwnIsNamed(t *testing.T) {
+	_, err := (Tree{Root: "/proc/sys/kernel/random"}).Digest(nil)
+	if err == nil || errors.Is(err, unix.EAGAIN) || !strings.Contains(err.Error(), "/proc/sys/kernel/random/") {
 		t.Error(err)
 	}
 }

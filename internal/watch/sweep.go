@@ -189,9 +189,10 @@ func (w *walker) entry(dir, dirRel string, e os.DirEntry) {
 		w.directory(path, rel, inode{uint64(st.Dev), st.Ino})
 	case unix.S_IFLNK:
 		w.link(path, rel)
-	default:
+	case unix.S_IFREG:
 		w.file(path, rel, release.StampOf(&st))
 	}
+	// Sockets, FIFOs and devices come and go with who uses them.
 }
 
 func (w *walker) link(path, rel string) {

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -98,6 +99,18 @@ func TestTreeChangesThatCount(t *testing.T) {
 	}
 }
 
+func TestTreeNothingHappensForASocket(t *testing.T) {
+	r := newTree(t, `mkdir app; echo x >app/x.py`, Options{Paths: []Path{{Pattern: "app"}}})
+	l, err := net.Listen("unix", filepath.Join(r.dir, "app", "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.resweep()
+	l.Close() // removes it
+	r.resweep()
+	r.onlyPaths("app/x.py")
+}
+
 func TestTreeNothingHappensFor(t *testing.T) {
 	const tree = `mkdir -p app/a/b app/.git app/__pycache__; echo x >app/x.py; echo y >app/a/b/y.py`
 	for _, c := range []struct{ name, line string }{
@@ -109,6 +122,7 @@ func TestTreeNothingHappensFor(t *testing.T) {
 		{"what is ignored by default", `echo 1 >app/.git/index; echo 1 >app/__pycache__/x.pyc; echo 1 >app/x.py~; echo 1 >app/.x.py.swp`},
 		{"what is ignored by pattern", `mkdir app/tmp; echo 1 >app/tmp/x; echo 1 >app/x.log`},
 		{"a file made and removed", `echo 1 >app/n; rm app/n`},
+		{"a FIFO", `mkfifo app/f`},
 		{"what is beside", `echo 1 >beside; mkdir b`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
