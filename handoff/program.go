@@ -102,7 +102,7 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
 	p.outputs = &outputs{common: c, plans: func() map[string]*plan { return p.plans }, streams: make(map[int][]*stream), loggers: make(map[string]*ownLogger)}
 	p.starts = &starts{common: c, outputs: p.outputs, cgroups: p.cgroups, processes: p.processes, releases: p.releases, probes: p.probes, adoption: p.adoption,
-		recordForked: p.recordForked, cancels: make(map[int]chan struct{})}
+		recordForked: p.recordForked, cancels: make(map[int]chan struct{}), noExec: new(sync.Once)}
 	p.starts.boot = p.boot
 	p.releases.newest = func() func(<-chan struct{}) *release.File {
 		if !member {

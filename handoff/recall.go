@@ -304,7 +304,7 @@ func (s *starts) openKept(store *release.Store, r *heldRelease, held *release.Fi
 	defer f.Close()
 	// What is found by its path has to be copied: the app may not enter the state
 	// directory.
-	p, err := release.MakePrivate(s.fromStart(s.cfg.SnapshotDir), s.credential() != nil)
+	p, err := s.makePrivate(!k.Script || k.Release.Root != "" && k.Command.ExecutesIn(k.Release.Root))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package handoff
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,7 @@ type starts struct {
 	recordForked func()
 	boot         func(machine.Event)   // starts the program, once its state directory is read
 	cancels      map[int]chan struct{} // closed for a start that is no longer wanted
+	noExec       *sync.Once            // that copies cannot be executed was said
 }
 
 // job is one generation on its way to a process.

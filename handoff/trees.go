@@ -75,7 +75,7 @@ func (s *starts) copyTree(j *job, tree release.Tree) error {
 	if target != j.file.Real {
 		return fmt.Errorf("%s leads to another file by now: %w", s.target(j), unix.EAGAIN)
 	}
-	p, err := release.MakePrivate(s.fromStart(s.cfg.SnapshotDir), s.credential() != nil)
+	p, err := s.makePrivate(command.ExecutesIn(tree.Root))
 	if err != nil {
 		return &refusal{exitcode.Failure, fmt.Sprintf("cannot make the private copy of %s (--snapshot): %v", tree.Root, err)}
 	}
@@ -102,6 +102,18 @@ func (s *starts) copyTree(j *job, tree release.Tree) error {
 	j.origin, j.copy = command, p
 	j.command = command.Move([]release.Move{{From: tree.Root, To: copied.Root}})
 	return nil
+}
+
+// makePrivate makes a directory for a private copy. exec says that the command's
+// own file is executed from it.
+func (s *starts) makePrivate(exec bool) (*release.Private, error) {
+	p, err := release.MakePrivate(release.Place{Dir: s.fromStart(s.cfg.SnapshotDir), Guarded: s.credential() != nil, Exec: exec})
+	if err == nil && p.NoExec {
+		s.noExec.Do(func() {
+			s.note("private copies are in %s, which is mounted noexec: no program in them can be executed, and no library loaded (docker run --tmpfs /tmp:exec, or --snapshot-dir)", filepath.Dir(p.Path))
+		})
+	}
+	return p, err
 }
 
 // mayWrite reports whether the app may write to a file.

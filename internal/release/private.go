@@ -16,33 +16,55 @@ import (
 // find by its path. Its descriptor has a lock (flock(2)), which tells the copy of
 // a hotinit that runs from one that a killed hotinit left.
 type Private struct {
-	Path string
-	FD   int
+	Path   string
+	FD     int
+	NoExec bool // its file system is mounted noexec
 }
 
 const privatePrefix = ".hotinit-copy-"
 
-// MakePrivate makes a directory for a copy, in dir; with dir "" in the first of
-// /tmp, /var/tmp and /dev/shm where there can be one. It removes there what
-// hotinits that were killed left. guarded says that the copy is for an app of
-// another user: then that user must not be able to put a link in the place of the
-// copy, which is written, and found by the app, by its path.
-func MakePrivate(dir string, guarded bool) (*Private, error) {
-	if dir != "" {
-		return makePrivate(dir, guarded)
+// A Place is where a private copy may be.
+type Place struct {
+	// Dir is the directory to make it in; "" for the first of /tmp, /var/tmp and
+	// /dev/shm where there can be one.
+	Dir string
+	// Guarded says that the copy is for an app of another user: then that user must
+	// not be able to put a link in the place of the copy, which is written, and
+	// found by the app, by its path.
+	Guarded bool
+	// Exec says that the command's own file is executed from the copy. Where an
+	// interpreter only reads it, a mount with noexec will do, if there is no other:
+	// it is what docker run --tmpfs makes.
+	Exec bool
+}
+
+// MakePrivate makes a directory for a copy. It removes there what hotinits that
+// were killed left.
+func MakePrivate(at Place) (*Private, error) {
+	dirs := []string{at.Dir}
+	if at.Dir == "" {
+		dirs = []string{os.TempDir(), "/var/tmp", "/dev/shm"}
 	}
 	var errs []string
-	for _, dir := range []string{os.TempDir(), "/var/tmp", "/dev/shm"} {
-		p, err := makePrivate(dir, guarded)
+	for _, dir := range dirs {
+		p, err := makePrivate(dir, at.Guarded, true)
 		if err == nil {
 			return p, nil
 		}
 		errs = append(errs, err.Error())
 	}
-	return nil, fmt.Errorf("%s (choose a directory with --snapshot-dir)", strings.Join(errs, "; "))
+	if !at.Exec {
+		for _, dir := range dirs {
+			if p, err := makePrivate(dir, at.Guarded, false); err == nil {
+				p.NoExec = true
+				return p, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s (it needs a directory to write to: docker run --tmpfs /tmp:exec, or a volume and --snapshot-dir)", strings.Join(errs, "; "))
 }
 
-func makePrivate(dir string, guarded bool) (*Private, error) {
+func makePrivate(dir string, guarded, exec bool) (*Private, error) {
 	if guarded {
 		d, err := safepath.OpenDir(dir)
 		if err != nil {
@@ -55,7 +77,7 @@ func makePrivate(dir string, guarded bool) (*Private, error) {
 	}
 	sweepPrivate(dir)
 	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err == nil && fs.Flags&unix.ST_NOEXEC != 0 {
+	if err := unix.Statfs(dir, &fs); exec && err == nil && fs.Flags&unix.ST_NOEXEC != 0 {
 		return nil, fmt.Errorf("%s is mounted noexec", dir)
 	}
 	path, err := os.MkdirTemp(dir, privatePrefix)
@@ -75,11 +97,11 @@ func makePrivate(dir string, guarded bool) (*Private, error) {
 		os.RemoveAll(path)
 		return nil, fmt.Errorf("cannot use %s: %w", path, err)
 	}
-	return &Private{path, fd}, nil
+	return &Private{Path: path, FD: fd}, nil
 }
 
 // ResumePrivate is a directory that another process made, fd being its descriptor.
-func ResumePrivate(path string, fd int) *Private { return &Private{path, fd} }
+func ResumePrivate(path string, fd int) *Private { return &Private{Path: path, FD: fd} }
 
 // Remove removes the directory. Processes that have something of it open keep
 // that.

@@ -62,6 +62,17 @@ func (c Command) Move(moves []Move) Command {
 	return out
 }
 
+// ExecutesIn reports whether the file that the command executes is below a
+// directory. One that a link there leads out of, as to the Python of a virtual
+// environment, is not.
+func (c Command) ExecutesIn(root string) bool {
+	path := c.absolute(c.Path)
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	return under(path, root)
+}
+
 func (c Command) moveArgument(arg string, moves []Move) string {
 	switch {
 	case strings.HasPrefix(arg, "/"):

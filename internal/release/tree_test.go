@@ -170,7 +170,7 @@ func TestWhatIsSpecialCountsInNoTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := MakePrivate(t.TempDir(), false)
+	p, err := MakePrivate(Place{Dir: t.TempDir(), Exec: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,51 @@ func TestWithASnapshotAnyWriteInPlaceWorks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A tmpfs of Docker's is mounted noexec, which harms nothing that is only read.
+func TestADirectoryIsCopiedToWhereNothingCanBeExecuted(t *testing.T) {
+	dir, to := directory(t), directory(t)
+	s := &watched{Site: &site.Site{T: t, Dir: dir}}
+	s.sh(`mkdir app; printf '#!/bin/sh\necho "$0"; exec sleep 1000\n' >app/main.sh; chmod 755 app/main.sh`)
+	mount(t, "tmpfs", to, "tmpfs", unix.MS_NOEXEC, "mode=1777")
+	flags := []string{"--interval", "100ms", "--watch", "app", "--snapshot", "--snapshot-dir", to}
+	s = launch(t, dir, false, flags, "sh", dir+"/app/main.sh")
+	s.Line(`^hotinit: private copies are in \S+, which is mounted noexec: `)
+	s.Line(`^\S+/tree/main.sh$`)
+	s.Becomes(1, "current")
+	s = launch(t, dir, false, flags, dir+"/app/main.sh")
+	s.Line(`cannot make the private copy of .* is mounted noexec \(it needs a directory to write to: docker run --tmpfs /tmp:exec, or a volume and --snapshot-dir\)`)
+	s.Ends(125)
+}
+
+// A socket of the app's comes and goes in the directory that is copied and kept.
+func TestASocketInTheDirectoryIsNoRelease(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	s := &watched{Site: &site.Site{T: t, Dir: dir}}
+	s.sh(`mkdir app; echo 'echo v1; exec sleep 1000' >app/main.sh; mkfifo -m 622 app/pipe`)
+	bind := func(name string) {
+		l, err := net.Listen("unix", filepath.Join(dir, "app", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+	}
+	bind("before")
+	s = launch(t, dir, false, []string{"--interval", "100ms", "--settle", "100ms", "--probation", "100ms", "--watch", "app",
+		"--snapshot", "--state-dir", "state"}, "sh", dir+"/app/main.sh")
+	s.Line(`^v1$`)
+	s.Proven(1)
+	bind("meanwhile")
+	s.sh(`echo 'echo v2; exec sleep 1000' >app/main.sh`)
+	s.Line(`^v2$`)
+	s.Proven(2)
+	s.Until("both releases are kept", func() bool {
+		left, _ := filepath.Glob(filepath.Join(dir, "state", "releases", "*", "tree", "main.sh"))
+		return len(left) == 2
+	})
+	s.Never("cannot be kept")
 }
 
 func TestTheLastGoodReleaseSurvivesOverwritingInPlace(t *testing.T) {
