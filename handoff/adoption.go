@@ -37,6 +37,7 @@ type adoption struct {
 	plans  func(n int) *plan // that of a generation
 	passed sync.Map          // the sockets that a generation gets, []int by its number; of a member
 	retune func()            // has the policy follow from what is known now
+	hint   func(n int, ok bool)
 }
 
 // adoptionHost is what the adopter sees of the handoff.
@@ -305,6 +306,9 @@ func (d *adoption) listens(n int, socket string, adopted bool) {
 	d.changed()
 	d.retune()
 	d.awaitReady(n)
+	if g := d.engine.state.Current(); adopted && g != nil && g.N == n {
+		d.hint(n, true) // it was ready before it had a socket
+	}
 	d.engine.act(machine.Event{Kind: machine.Noted}) // other timers may run now
 }
 

@@ -94,7 +94,7 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.processes = &processes{common: c, cgroups: p.cgroups, all: make(map[int]*process)}
 	p.releases = &releases{common: c, held: make(map[string]*heldRelease), memory: &memory{common: c}}
 	p.releases.settings = func() string { return p.next.hash }
-	p.adoption = &adoption{common: c, processes: p.processes, plans: p.planOf, retune: p.retune}
+	p.adoption = &adoption{common: c, processes: p.processes, plans: p.planOf, retune: p.retune, hint: p.hintShell}
 	p.probes = &probes{c, p.adoption.sockets, p.adoption.awaitReady}
 	p.queues = &queues{common: c, sockets: p.adoption.sockets, letGo: p.adoption.letGo}
 	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, fault: func() string { return p.lead().fileFault() }, queues: p.queues}

@@ -22,13 +22,21 @@ import (
 
 var shells = []string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"}
 
-const shellHint = "LISTEN_PID names the shell, and the shell does not pass signals on; begin the line that starts the server with exec"
+const (
+	shellHint = "the shell does not pass signals on; begin the line that starts the server with exec"
+	// of a program that gets its sockets
+	shellListenPID = "LISTEN_PID names the shell, and "
+)
 
 // hintShell looks for a shell beside the loop, once generation n has become
-// current, or has failed.
+// current, or has failed. What has no socket is no server: its shell is the program.
 func (s *program) hintShell(n int, ok bool) {
-	if s.shellHinted || s.cfg.Compat != "" || len(s.contract.Sockets) == 0 {
+	if s.shellHinted || s.cfg.Compat != "" || !s.adoption.has(s.plan) {
 		return
+	}
+	effect := shellHint
+	if len(s.contract.Sockets) > 0 {
+		effect = shellListenPID + shellHint
 	}
 	pid := 0
 	if p := s.processes.all[n]; p != nil && !p.ended {
@@ -51,7 +59,7 @@ func (s *program) hintShell(n int, ok bool) {
 		s.engine.do(func() {
 			if !s.shellHinted {
 				s.shellHinted = true
-				s.note("hint: %s: %s", hint, shellHint)
+				s.note("hint: %s: %s", hint, effect)
 			}
 		})
 	}()

@@ -189,6 +189,21 @@ func TestAShellWithoutExecIsHintedAt(t *testing.T) {
 		s.Line(`^hotinit: hint: run.sh is a shell script without exec: LISTEN_PID names the shell`)
 		s.Signal(unix.SIGTERM)
 	})
+	for name, first := range map[string]string{"it binds its port itself": "", "it binds it once it is ready": "mkfifo gate; echo made; read line <gate\n"} {
+		t.Run(name, func(t *testing.T) {
+			site.Need(t, "python3")
+			host, port, _ := strings.Cut(box.Address(), ":")
+			s := site.Open(t, site.Options{Beside: true, NoPort: true, Flags: []string{"--adopt", "on", "--interval", "100ms"},
+				Script: first + "python3 -m http.server --bind " + host + " " + port + "\necho over\n"})
+			if first != "" {
+				s.Line("^made$")
+				s.Becomes(1, "current")
+				s.Write("gate", "go\n")
+			}
+			s.Line(`^hotinit: hint: generation 1 is a shell \((sh|dash|bash), PID \d+\), and the server is a process below it: the shell does not pass signals on; begin the line that starts the server with exec$`)
+			s.Signal(unix.SIGTERM)
+		})
+	}
 	t.Run("with exec", func(t *testing.T) {
 		s := script("exec ./server\n")
 		s.Becomes(1, "current")
