@@ -118,7 +118,9 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 	switch {
 	case s.unread != nil:
 	case len(records) > 0:
-		// What runs has to act upon its first event before it is compared.
+		// What runs has to act upon its first event before it is compared. Which files are
+		// not read was said.
+		set.Notes = nil
 		s.loop.begun = func() { s.apply(set) }
 	default:
 		s.apply(set)

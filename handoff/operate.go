@@ -152,7 +152,13 @@ func (s *supervisor) summary(p *program) control.Program {
 		why = append(why, text)
 	}
 	if p.failed != "" {
-		why = append(why, "what its file says now failed")
+		text := "what its file says now failed"
+		for t, d := range machine.Timers(*st, *p.engine.policy) {
+			if t.Kind == machine.RestartDelayOver {
+				text += "; it is tried again " + d.String() + " after the last time"
+			}
+		}
+		why = append(why, text)
 	}
 	if p.fault != nil {
 		why = append(why, p.fault.Error())

@@ -186,6 +186,7 @@ func (p *preview) command() (path string, script bool) {
 		return path, script
 	}
 	defer f.Close()
+	f.Settings = p.plan.hash // a part of its name
 	p.releaseRow(f, j.script >= 0)
 	return path, script
 }
@@ -287,6 +288,10 @@ func (p *preview) adopts() {
 				p.row("adoption", "none: %s, and the kernel asks for no_new_privs (--adopt on accepts that)", harm)
 				return
 			}
+		}
+		if p.cfg.Instances > 1 {
+			p.row("adoption", "of each instance by itself: "+instancesShare)
+			return
 		}
 		p.row("adoption", "the sockets that the app binds itself are handed on to the next generation")
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/hotinit/hotinit/internal/say"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/trim"
+	"github.com/hotinit/hotinit/internal/version"
 )
 
 // programName is the name of the program that the command line makes.
@@ -136,9 +137,9 @@ func (s *supervisor) verdict(status int, grace time.Duration) {
 // what it was told.
 func (s *supervisor) ended() {
 	if s.app != nil && s.app.engine.state.Over {
-		s.stopAll("the command has ended")
+		s.stopAll(commandEnded)
 		if s.order != nil && !s.done {
-			s.happens(order.Event{Kind: order.Ended, Name: s.app.name, Status: s.app.verdict, Reason: "the command has ended"})
+			s.happens(order.Event{Kind: order.Ended, Name: s.app.name, Status: s.app.verdict, Reason: commandEnded})
 		}
 	}
 	if s.done || !s.finished() {
@@ -153,6 +154,7 @@ func (s *supervisor) ended() {
 	case s.app != nil:
 		exit.Status = s.app.verdict
 	}
+	s.sayEnd(exit.Status)
 	for _, p := range s.programs {
 		exit.Grace = max(exit.Grace, p.grace())
 		exit.Terminated = append(exit.Terminated, p.processes.terminated()...)
@@ -174,6 +176,50 @@ func (s *supervisor) ended() {
 	// that is the whole machine, and the signal 0 finds it.
 	exit.Alone = os.Getppid() == 1 && unix.Kill(-1, 0) == unix.ESRCH
 	_ = s.link.SendWait(&exit)
+}
+
+// commandEnded is why everything stops once the command beside --programs has ended.
+const commandEnded = "the command has ended"
+
+// speaks reports whether hotinit itself says how it comes and goes: where files make
+// programs. Of a single command, its program does.
+func (s *supervisor) speaks() bool {
+	return s.cfg.Programs != "" && (s.cfg.Compat == "" || s.cfg.Compat == "start_server")
+}
+
+// sayBegin says what runs here.
+func (s *supervisor) sayBegin() {
+	if !s.speaks() {
+		return
+	}
+	beside := ""
+	if s.app != nil {
+		beside = ", and the command beside them"
+	}
+	n := len(s.set.Programs)
+	noun := "programs"
+	if n == 1 {
+		noun = "program"
+	}
+	say.Note("version %s runs %d %s of %s%s", version.Number, n, noun, s.dir.Path, beside)
+}
+
+// sayEnd says the last line.
+func (s *supervisor) sayEnd(status int) {
+	if !s.speaks() {
+		return
+	}
+	why := s.order.Reason
+	if !s.order.Decided && why != commandEnded {
+		why = "it was told to stop (" + why + ")"
+	}
+	level := say.Info
+	if status != 0 {
+		level = say.Error
+	}
+	if s.cfg.Verbosity >= int(level) {
+		say.About{}.Print(level, "ends with status %d: %s", status, why)
+	}
 }
 
 // finished reports whether hotinit is to end: it runs until its command has ended, or
@@ -252,6 +298,7 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 		return err
 	}
 	s.reportUp(report)
+	_, another := s.link.kept[controlName] // a handoff was there; without programs it left no record
 	s.startServices()
 	s.terminal.find(false, s.cfg.Session)
 	if app != nil {
@@ -267,6 +314,9 @@ func (s *supervisor) run(records map[string][]byte, report int) error {
 	}
 	if err := s.startPrograms(records); err != nil {
 		return err
+	}
+	if !resumed && !another {
+		s.sayBegin()
 	}
 	go s.link.receive(s.signal, s.link.released()...)
 	s.upgrades.start()
@@ -361,16 +411,18 @@ func (s *supervisor) startServices() {
 	}
 }
 
+// controlName is the control socket among what init keeps.
+const controlName = "control"
+
 // openControl makes the control socket, or takes the one that init keeps.
 func (s *supervisor) openControl() error {
-	const name = "control"
-	fd := s.link.take(name)
+	fd := s.link.take(controlName)
 	if fd < 0 {
 		var err error
 		if fd, err = control.Listen(control.Address(os.Getppid())); err != nil {
 			return err
 		}
-		if err := s.link.keep(name, fd); err != nil {
+		if err := s.link.keep(controlName, fd); err != nil {
 			return err
 		}
 	}

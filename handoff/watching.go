@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hotinit/hotinit/internal/machine"
@@ -68,7 +69,9 @@ func (s *releases) watch(command string, script bool) {
 		if p.Signal != 0 {
 			text += " (" + machine.SignalName(int(p.Signal)) + ")"
 		}
-		s.paths = append(s.paths, text)
+		if !slices.Contains(s.paths, text) {
+			s.paths = append(s.paths, text)
+		}
 	}
 	if len(o.Paths) == 0 {
 		watching := s.watching

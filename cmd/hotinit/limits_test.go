@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -20,6 +21,14 @@ func TestALimitOfProcessesThatIsTooLowIsNamed(t *testing.T) {
 		}
 		if got := fewThreads(dir); !strings.HasPrefix(got, want) || (got == "") != (want == "") {
 			t.Errorf("for %q it is %q, want %q", max, got, want)
+		}
+	}
+	for file, want := range map[string]string{
+		"../../README.md": "leave %d for", "../../docs/troubleshooting.md": "leave %d |", "../../internal/entry/limits.go": "hotinit needs %d, and the app its own",
+	} {
+		text, err := os.ReadFile(file)
+		if want = fmt.Sprintf(want, fewestThreads); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s does not say %q: %v", file, want, err)
 		}
 	}
 	if got := fewThreads(dir + "/none"); got != "" {

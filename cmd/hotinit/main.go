@@ -57,6 +57,10 @@ func run(argv []string) int {
 		entry.Restore()
 		return control.Leave(text, os.Stdout, os.Stderr)
 	}
+	if len(argv) == 1 && strings.HasPrefix(argv[0], "/proc/") && strings.HasSuffix(argv[0], "/exe") {
+		say.Line("cannot swap: {} in --swap-through needs the environment that hotinit gives to its command (%s)", control.LeaveVariable)
+		return exitcode.Failure
+	}
 	if argv[0] == lines.Name && len(argv) == 1 {
 		if err := entry.EnsureBlocked(argv); err != nil {
 			fmt.Fprintln(os.Stderr, "hotinit:", err)
@@ -121,6 +125,8 @@ func subcommand(argv0, name string, args []string) int {
 		text, err = settings.CommandHelp(argv0, args)
 	case name == "version" && slices.Equal(append([]string{name}, args...), upgrade.Args):
 		text = upgrade.Own().JSON()
+	case name == "version" && len(args) > 0:
+		err = fmt.Errorf("unknown argument %s (%s)", args[0], settings.CommandUsage(name))
 	case name == "version":
 		text = versionText(argv0)
 	case name == "deploy":

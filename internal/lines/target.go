@@ -1,6 +1,8 @@
 package lines
 
 import (
+	"os"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +32,15 @@ func newTarget(fd int) *target {
 		t.most = chunk // a write to a file mixes with no other one, whatever its size
 	}
 	return t
+}
+
+// nameOf is what an open file is called, for a person.
+func nameOf(fd int) string {
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil {
+		return "what they go to"
+	}
+	return name
 }
 
 func (t *target) close() { unix.Close(t.fd) }
@@ -78,7 +89,7 @@ func (t *target) write(b []byte) {
 			if len(b) < len(whole) {
 				t.torn = whole[len(whole)-len(b)-1] != '\n'
 			}
-			t.lost.Line("lines of programs are lost: cannot write them (--log-prefix): %v", err)
+			t.lost.Line("lines of programs are lost: cannot write them to %s (--log-prefix): %v", nameOf(t.fd), err)
 			return
 		}
 	}

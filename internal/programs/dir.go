@@ -89,6 +89,9 @@ func (d *Dir) Read() (*Set, error) {
 			return nil, fmt.Errorf("there are more than %d programs in %s", mostPrograms, d.Path)
 		}
 		e := d.file(dir, file, program)
+		if e == nil && dir.IsLink(file) {
+			d.note(set, file, fmt.Sprintf("%s/%s is not read: it is a link that leads nowhere", d.Path, file))
+		}
 		if e == nil {
 			continue // it is gone
 		}
@@ -103,6 +106,9 @@ func (d *Dir) Read() (*Set, error) {
 	return set, nil
 }
 
+// mostNotes is how many files are named at a time that are not read.
+const mostNotes = 10
+
 func (d *Dir) note(set *Set, about, text string) {
 	if d.said[about] {
 		return
@@ -111,6 +117,12 @@ func (d *Dir) note(set *Set, about, text string) {
 		d.said = make(map[string]bool)
 	}
 	d.said[about] = true
+	switch len(set.Notes) {
+	case mostNotes:
+		text = fmt.Sprintf("there are further files in %s that are not read", d.Path)
+	case mostNotes + 1:
+		return
+	}
 	set.Notes = append(set.Notes, text)
 }
 

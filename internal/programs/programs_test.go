@@ -1,6 +1,7 @@
 package programs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -268,4 +269,27 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("%q is read as %+v", text, d)
 		}
 	})
+}
+
+// A stray file is named once, a link that leads nowhere too; of thousands, a few.
+func TestWhatIsNotReadIsNamedOnceAndBounded(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "README", "x")
+	if err := os.Symlink("nowhere", filepath.Join(dir, "web.env")); err != nil {
+		t.Fatal(err)
+	}
+	d := &Dir{Path: dir, Base: base(t, "--programs", dir)}
+	set, err := d.Read()
+	if err != nil || len(set.Notes) != 2 || !strings.Contains(set.Notes[1], "web.env is not read: it is a link that leads nowhere") {
+		t.Fatalf("%v, %+v", err, set)
+	}
+	for i := range 300 {
+		write(t, dir, fmt.Sprintf("stray%d", i), "x")
+	}
+	if set, err = d.Read(); err != nil || len(set.Notes) != mostNotes+1 || !strings.Contains(set.Notes[mostNotes], "further files") {
+		t.Errorf("%v, of 300 files %d notes", err, len(set.Notes))
+	}
+	if set, err = d.Read(); err != nil || len(set.Notes) != 0 {
+		t.Errorf("%v, said again: %q", err, set.Notes)
+	}
 }

@@ -246,6 +246,12 @@ func Remove(path string) error {
 // Remove removes a file of the directory.
 func (d *Dir) Remove(name string) error { return unix.Unlinkat(d.fd, name, 0) }
 
+// IsLink reports whether a name is that of a symbolic link, wherever it leads.
+func (d *Dir) IsLink(name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
+}
+
 // MakeDir makes a directory with a random name that begins with prefix, which
 // only hotinit's own user may enter, and opens it. RemoveDir removes it.
 func (d *Dir) MakeDir(prefix string) (*Dir, string, error) {

@@ -143,7 +143,11 @@ func (c *Config) setFromVariable(o *option, name, value string) error {
 // warnUnknown finds HOTINIT_ variables that mean nothing. It is no error: a
 // newer image's variable must not keep an older hotinit from running its app.
 func warnUnknown(environ []string) (warnings []string) {
-	known := []string{"GENERATION", "CONTROL", "SWAP"} // what a hotinit outside of this one tells its app; for the subcommands
+	// What a hotinit outside of this one sets: for its app, for the command of --on-event,
+	// and for the subcommands.
+	told := []string{"GENERATION", "PROGRAM", "INSTANCE", "CONTROL", "SWAP", "EVENT", "EVENT_TIME", "EVENT_PROGRAM", "EVENT_GENERATION",
+		"EVENT_RELEASE", "EVENT_REASON", "EVENT_STATUS", "EVENT_DROPPED"}
+	var known []string
 	for i := range options {
 		if options[i].env != "" {
 			known = append(known, options[i].env)
@@ -152,7 +156,7 @@ func warnUnknown(environ []string) (warnings []string) {
 	for _, v := range environ {
 		variable, _, _ := strings.Cut(v, "=")
 		name, ours := strings.CutPrefix(variable, prefix)
-		if !ours || slices.Contains(known, name) {
+		if !ours || slices.Contains(known, name) || slices.Contains(told, name) {
 			continue
 		}
 		warning := variable + " is not a variable of hotinit: it is ignored"

@@ -91,7 +91,7 @@ func TestABareVariableMeansNothing(t *testing.T) {
 }
 
 func TestAnUnknownVariableIsAWarning(t *testing.T) {
-	c := mustParse(t, "HOTINIT_PORT=80 HOTINIT_GENERATION=1 HOTINIT_WHATEVER=1 HOTINIT_PORTS= hotinit app")
+	c := mustParse(t, "HOTINIT_PORT=80 HOTINIT_GENERATION=1 HOTINIT_WHATEVER=1 HOTINIT_PORTS= HOTINIT_PROGRAM=web HOTINIT_INSTANCE=0 HOTINIT_EVENT=ready HOTINIT_EVENT_TIME=x HOTINIT_EVENT_DROPPED=1 hotinit app")
 	want := []string{
 		"HOTINIT_PORT is not a variable of hotinit: it is ignored (did you mean HOTINIT_PORTS?)",
 		"HOTINIT_WHATEVER is not a variable of hotinit: it is ignored",

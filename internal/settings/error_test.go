@@ -11,6 +11,7 @@ func TestErrorsNameFlagValueAndWhatIsAllowed(t *testing.T) {
 	const span = "must be a time: seconds, or with a unit as in 500ms or 2m"
 	for line, want := range map[string]string{
 		"hotinit":                        "missing command: usage: hotinit [flags] [--] COMMAND [ARG...] (hotinit --help lists the flags)",
+		"hotinit -p 8080 app":            `-p "8080": ` + signal + ` (did you mean --port 8080?)`,
 		"hotinit -g --":                  "missing command: usage: hotinit [flags] [--] COMMAND [ARG...] (hotinit --help lists the flags)",
 		"hotinit --prot 80 x":            `unknown flag "--prot" (did you mean --port?)`,
 		"hotinit --stop-timeot=3 x":      `unknown flag "--stop-timeot" (did you mean --stop-timeout?)`,

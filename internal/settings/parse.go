@@ -2,6 +2,7 @@ package settings
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,7 +117,11 @@ func (o *option) apply(c *Config, where, value string) error {
 	case o.arg == "" && o.allowed == "":
 		return fmt.Errorf("%s%q: must be %s", where, value, aSwitch)
 	}
-	return fmt.Errorf("%s%q: must be %s", where, value, o.allowed)
+	hint := ""
+	if n, err := strconv.Atoi(value); o.short == "p" && err == nil && n >= 80 {
+		hint = fmt.Sprintf(" (did you mean --port %d?)", n)
+	}
+	return fmt.Errorf("%s%q: must be %s%s", where, value, o.allowed, hint)
 }
 
 // check looks at settings that must fit each other.

@@ -304,3 +304,49 @@ func TestTheOnlyProgramIsRolledBackByItsName(t *testing.T) {
 	}
 	y.stop(0)
 }
+
+// hotinit check names a release as hotinit does.
+func TestCheckNamesTheReleaseThatRuns(t *testing.T) {
+	y := open(t, map[string]string{"web": serves(box.Address())})
+	y.Until("web serves, and its release is known", func() bool { p := y.row("web"); return p.State == "serving" && p.Release != "" })
+	c := exec.Command(box.Hotinit, "check", "--programs", "programs")
+	c.Dir, c.Env = y.dir, box.Environment()
+	out, _ := c.CombinedOutput() // the port is in use
+	if release := y.row("web").Release; !strings.Contains(string(out), " "+release+", ") {
+		t.Errorf("%s runs, and check says\n%s", release, out)
+	}
+	y.stop(0)
+}
+
+// Nothing is decided silently: of programs without sockets, and of none.
+func TestHotinitSaysThatItBeginsAndEnds(t *testing.T) {
+	for n, files := range []map[string]string{{}, {"a": "HOTINIT_COMMAND=SERVER --echo\n"}, {"a": "HOTINIT_COMMAND=SERVER --echo\n", "b": "HOTINIT_COMMAND=SERVER --echo\n"}} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			y := open(t, files)
+			y.Line("version .* runs " + strconv.Itoa(n) + " programs? of .*/programs")
+			y.KillHandoff()
+			y.Line("init starts another one")
+			y.stop(0)
+			y.Line(`^hotinit: ends with status 0: it was told to stop \(SIGTERM\)`)
+			if n := strings.Count(y.Output.Text(), " programs of "); n > 1 {
+				t.Errorf("it is said %d times", n)
+			}
+		})
+	}
+}
+
+// Instances of a server that binds its own port find it in use, and the reason is said once.
+func TestInstancesWithoutSocketsOfHotinitAreHinted(t *testing.T) {
+	y := open(t, map[string]string{"web": `HOTINIT_COMMAND=["perl","-MIO::Socket::INET","-e","my $s = IO::Socket::INET->new(LocalAddr => '` + box.Address() + `', Listen => 5) or exit 3; 1 while $s->accept"]` + "\nHOTINIT_INSTANCES=2\n"})
+	y.Line("hint: instances share only the sockets of HOTINIT_PORTS")
+	y.Until("it was tried again", func() bool { return strings.Count(y.Output.Text(), " failed") > 2 })
+	if n := strings.Count(y.Output.Text(), "hint: instances"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, y.Output)
+	}
+	c := exec.Command(box.Hotinit, "check", "--programs", "programs")
+	c.Dir, c.Env = y.dir, box.Environment()
+	if out, _ := c.CombinedOutput(); !strings.Contains(string(out), "instances share only the sockets of HOTINIT_PORTS") {
+		t.Errorf("check says\n%s", out)
+	}
+	y.stop(0)
+}
