@@ -2,7 +2,9 @@
 // --restart and --stop.
 //
 // Invariant: a PID is acted on only while it is the process that was found at
-// first, which its start time proves.
+// first, which its start time proves, and that process has the PID file open, as
+// hotinit and start_server have theirs for as long as they run. A PID in a file that
+// was left behind may be anybody's by now.
 package peer
 
 import (
@@ -24,6 +26,10 @@ import (
 // poll is how often the other hotinit is looked at: that works with
 // start_server itself, too.
 const poll = 20 * time.Millisecond
+
+// startup is how long a hotinit that has just written its PID file may take until
+// its PID 1 has the file.
+const startup = time.Second
 
 // longest bounds what is read of a PID file and a status file.
 const longest = 1 << 20
@@ -52,7 +58,36 @@ func find(pidFile string) (proc.Stat, error) {
 		(unix.Stat("/proc/"+strconv.Itoa(pid), &process) != nil || process.Uid != file.Uid) {
 		return proc.Stat{}, fmt.Errorf("--pid-file %s belongs to user %d, and process %d does not", pidFile, file.Uid, pid)
 	}
+	for end := time.Now().Add(startup); !holds(p, pidFile, file.Dev, file.Ino); time.Sleep(poll) {
+		if gone(p) || time.Now().After(end) {
+			return proc.Stat{}, fmt.Errorf("--pid-file %s was left behind: process %d, which it names, does not have it open, as a hotinit that runs would (remove the file)", pidFile, pid)
+		}
+	}
 	return p, nil
+}
+
+// holds reports whether a process has the PID file open. Where its descriptors may
+// not be looked at, it is enough that somebody has locked the file.
+func holds(p proc.Stat, pidFile string, dev, ino uint64) bool {
+	dir := "/proc/" + strconv.Itoa(p.PID) + "/fd/"
+	names, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrPermission) {
+		return locked(pidFile)
+	}
+	return slices.ContainsFunc(names, func(e os.DirEntry) bool {
+		var open unix.Stat_t
+		return unix.Stat(dir+e.Name(), &open) == nil && open.Dev == dev && open.Ino == ino
+	})
+}
+
+// locked reports whether somebody has locked a file.
+func locked(path string) bool {
+	fd, err := safepath.Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
 }
 
 // gone reports whether a process has ended.

@@ -1,12 +1,16 @@
 package peer
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func write(t *testing.T, text string) string {
@@ -35,8 +39,48 @@ func TestStopSaysWhatIsWrongWithThePIDFile(t *testing.T) {
 	}
 }
 
+// The PID of a hotinit that is gone belongs to another process by now.
+func TestAPIDFileThatWasLeftBehindHarmsNobody(t *testing.T) {
+	other := exec.Command("sleep", "1000")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { other.Process.Kill(); other.Wait() }()
+	path, status := write(t, strconv.Itoa(other.Process.Pid)+"\n"), write(t, "1:1\n")
+	want := fmt.Sprintf("--pid-file %s was left behind: process %d, which it names, does not have it open", path, other.Process.Pid)
+	for name, err := range map[string]error{"stop": Stop(path), "restart": Restart(path, status)} {
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot "+name+": "+want) {
+			t.Errorf("%s: the error is %v, want %q", name, err, want)
+		}
+	}
+	var got unix.WaitStatus
+	if pid, err := unix.Wait4(other.Process.Pid, &got, unix.WNOHANG, nil); pid != 0 || err != nil {
+		t.Errorf("the other process has ended: %v, %v", got, err)
+	}
+}
+
+func TestAPIDFileIsLocked(t *testing.T) {
+	path := write(t, "1")
+	if locked(path) {
+		t.Error("nobody has locked it")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil || !locked(path) {
+		t.Errorf("it is locked: %v", err)
+	}
+}
+
 func TestRestartNeedsAGenerationInTheStatusFile(t *testing.T) {
 	pid, status := write(t, strconv.Itoa(os.Getpid())+"\n"), write(t, "\n")
+	f, err := os.Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
 	want := "cannot restart: --status-file " + status + " names no generation"
 	if err := Restart(pid, status); err == nil || err.Error() != want {
 		t.Errorf("the error is %v, want %s", err, want)
