@@ -108,6 +108,14 @@ func (s *common) hook(text string) *hook.Command {
 		Credential: s.credential(), NoNewPrivs: s.cfg.NoNewPrivs, Start: s.thread.start}
 }
 
+// checker is the command of --check. What tests a configuration says in its last line
+// that the test has failed, and in those before it why (nginx -t).
+func (s *common) checker() *hook.Command {
+	c := s.hook(s.cfg.Check)
+	c.Lines = 4
+	return c
+}
+
 // line says something about the program. Where there are several, its name is said.
 func (s *common) line(format string, args ...any) { s.about().Line(format, args...) }
 

@@ -172,7 +172,7 @@ func (s *deploys) prove(path string, gone <-chan struct{}) error {
 	if s.cfg.Check == "" {
 		return nil
 	}
-	c := s.hook(s.cfg.Check)
+	c := s.checker()
 	c.Path, c.Env = path, contract.WithoutSockets(j.env)
 	c.Timeout, c.Cancel = s.cfg.CheckTimeout, j.cancel
 	if err := c.Run(); err != nil {

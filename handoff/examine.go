@@ -69,7 +69,7 @@ func (s *starts) open(j *job) error {
 // check runs --check for a release. It runs as the app would, on the file that
 // was checked, so its answer holds for what will run.
 func (s *starts) check(j *job) error {
-	c := s.hook(s.cfg.Check)
+	c := s.checker()
 	c.Path, c.Env = j.file.Real, contract.WithoutSockets(j.env)
 	c.Timeout, c.Cancel = s.cfg.CheckTimeout, j.cancel
 	if s.trust != nil {

@@ -132,7 +132,10 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 	s.outputs.started(j.n)
 	s.probes.await(p, ready)
 	if j.source == machine.Held && s.releases.memory.store == nil {
-		s.note("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, s.target(j))
+		target := s.target(j)
+		go s.engine.do(func() { // after the line that it is started
+			s.note("generation %d is an older release: after a restart, hotinit will start %s again (--state-dir remembers what was rejected)", j.n, target)
+		})
 	}
 	s.noteSigned(j)
 	s.putBack(j)

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,7 @@ const prefix = ".hotinit-deploy-"
 // request is what the command line asks for.
 type request struct {
 	control.Client
+	stop
 	from string // a path, or - for standard input
 	to   string // "" for where hotinit says
 	dir  bool
@@ -53,12 +55,16 @@ func Command(args []string, in io.Reader, out, errs io.Writer) int {
 	out, errs = say.Lines{W: out}, say.Lines{W: errs}
 	r, err := parse(args)
 	if err == nil {
+		r.watchSignals()
 		var status int
 		if status, err = r.run(in, out, errs); err == nil {
 			return status
 		}
 	}
 	fmt.Fprintf(errs, "hotinit deploy: %v\n", err)
+	if errors.Is(err, errStopped) {
+		return r.end()
+	}
 	return exitcode.Failure
 }
 
@@ -118,11 +124,18 @@ func (r *request) run(in io.Reader, out, errs io.Writer) (int, error) {
 	if r.dir {
 		put = r.putTree
 	}
-	p, path, err := put(in, target)
+	p, path, err := put(r.input(in), target)
+	if errors.Is(err, errStopped) {
+		return 0, fmt.Errorf("nothing is changed: %w", errStopped)
+	}
 	if err != nil {
 		return 0, err
 	}
-	answer, err := r.outcome(errs)
+	var answer control.Response
+	err = r.wait(func() (err error) {
+		answer, err = r.outcome(errs)
+		return err
+	})
 	switch {
 	case err != nil:
 		p.done()
@@ -135,7 +148,9 @@ func (r *request) run(in io.Reader, out, errs io.Writer) (int, error) {
 	text := "what was there before is back at " + path
 	if err := p.back(); err == nil {
 		// So status does not warn of what is not there any more.
-		_ = r.Ask(control.Request{Op: "back", Wait: true}, func(control.Response) bool { return false })
+		_ = r.wait(func() error {
+			return r.Ask(control.Request{Op: "back", Wait: true}, func(control.Response) bool { return false })
+		})
 	} else {
 		text = fmt.Sprintf("and what was there before cannot be put back at %s: %v", path, err)
 	}
@@ -148,6 +163,19 @@ func open(path string) (*os.File, error) {
 	fd, err := safepath.Open(path, unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", path, err)
+	}
+	var st unix.Stat_t
+	switch err := unix.Fstat(fd, &st); {
+	case err != nil:
+		err = fmt.Errorf("cannot look at %s: %w", path, err)
+		unix.Close(fd)
+		return nil, err
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		unix.Close(fd)
+		return nil, fmt.Errorf("%s is not a regular file (what comes from elsewhere is deployed by -, standard input)", path)
+	case st.Size > mostBytes:
+		unix.Close(fd)
+		return nil, fmt.Errorf("cannot deploy %s: %w", path, tooMuch(mostBytes))
 	}
 	return os.NewFile(uintptr(fd), path), nil
 }
@@ -164,17 +192,22 @@ func (r *request) emptyInput() string {
 func (r *request) target() (control.Target, error) {
 	var t control.Target
 	var refused error
-	err := r.Ask(control.Request{Op: "target"}, func(a control.Response) bool {
-		if !a.OK {
-			refused = errors.New(a.Text)
-		}
-		if a.Target != nil {
-			t = *a.Target
-		}
-		return false
+	err := r.wait(func() error {
+		return r.Ask(control.Request{Op: "target"}, func(a control.Response) bool {
+			if !a.OK {
+				refused = errors.New(a.Text)
+			}
+			if a.Target != nil {
+				t = *a.Target
+			}
+			return false
+		})
 	})
 	if err == nil {
 		err = refused
+	}
+	if err != nil && r.Program == "" && strings.HasPrefix(err.Error(), "several programs run") {
+		return t, fmt.Errorf("%w, with FILE or - after it (%s)", err, settings.CommandUsage("deploy"))
 	}
 	return t, err
 }
@@ -182,11 +215,13 @@ func (r *request) target() (control.Target, error) {
 // prove asks whether what lies at a path would be started.
 func (r *request) prove(path string) error {
 	var rejected error
-	err := r.Ask(control.Request{Op: "prove", Path: path, Wait: true}, func(a control.Response) bool {
-		if !a.OK {
-			rejected = errors.New(a.Text)
-		}
-		return false
+	err := r.wait(func() error {
+		return r.Ask(control.Request{Op: "prove", Path: path, Wait: true}, func(a control.Response) bool {
+			if !a.OK {
+				rejected = errors.New(a.Text)
+			}
+			return false
+		})
 	})
 	if err == nil {
 		err = rejected

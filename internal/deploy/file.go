@@ -29,6 +29,7 @@ type files struct {
 	path string // of dir
 	hint string // where the input is empty
 	lock int
+	most int64 // bytes of each
 	list []*file
 }
 
@@ -56,7 +57,7 @@ func (r *request) putFile(in io.Reader, t control.Target) (placed, string, error
 	if err != nil {
 		return nil, "", err
 	}
-	f := &files{dir: dir, path: filepath.Dir(path), hint: r.emptyInput(), lock: lock(dir)}
+	f := &files{dir: dir, path: filepath.Dir(path), hint: r.emptyInput(), lock: lock(dir), most: mostBytes}
 	if f.lock == locked {
 		f.done()
 		return nil, "", fmt.Errorf("another deploy to %s is under way", filepath.Dir(path))
@@ -67,13 +68,17 @@ func (r *request) putFile(in io.Reader, t control.Target) (placed, string, error
 		if r.from == "-" {
 			break
 		}
-		if more, err := open(r.from + suffix); err == nil {
+		more, err := open(r.from + suffix)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err == nil {
 			err = f.write(more, name+suffix, beside+suffix)
 			more.Close()
-			if err != nil {
-				f.done()
-				return nil, "", err
-			}
+		}
+		if err != nil {
+			f.done()
+			return nil, "", err
 		}
 	}
 	if err := f.write(in, name, beside); err != nil {
@@ -85,6 +90,10 @@ func (r *request) putFile(in io.Reader, t control.Target) (placed, string, error
 			f.done()
 			return nil, "", fmt.Errorf("nothing is changed: %s", strings.ReplaceAll(err.Error(), beside, name))
 		}
+	}
+	if err := r.come(); err != nil {
+		f.done()
+		return nil, "", err
 	}
 	if err := f.place(); err != nil {
 		_ = f.back()
@@ -119,13 +128,15 @@ func (f *files) write(in io.Reader, name, beside string) error {
 	}
 	fd, err := f.dir.Open(beside, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("cannot write beside %s: %w", name, err)
+		return fmt.Errorf("cannot make a file in %s, as user %d: %w%s", f.path, unix.Geteuid(), err, mayWrite(err))
 	}
 	f.list = append(f.list, one)
 	out := os.NewFile(uintptr(fd), beside)
 	defer out.Close()
-	n, err := io.Copy(out, in)
+	n, err := io.Copy(out, io.LimitReader(in, f.most+1))
 	switch {
+	case n > f.most:
+		return fmt.Errorf("cannot put this at %s: %w", filepath.Join(f.path, name), tooMuch(f.most))
 	case err != nil:
 		return fmt.Errorf("cannot write the new %s: %w", name, err)
 	case n == 0:
@@ -221,6 +232,14 @@ func (f *files) done() {
 		unix.Close(f.lock)
 	}
 	f.dir.Close()
+}
+
+// mayWrite ends what is said where a user may not make a file.
+func mayWrite(err error) string {
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return " (whoever deploys has to be able to write to that directory)"
+	}
+	return ""
 }
 
 // locked is that another deploy has the lock.

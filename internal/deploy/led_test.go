@@ -106,7 +106,7 @@ func TestADeployMakesNoSetUserIDProgramWhereTheAppCanWrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := &files{dir: dir, lock: -1}
+		f := &files{most: mostBytes, dir: dir, lock: -1}
 		if err := f.write(strings.NewReader("new"), name, prefix+"x"); err != nil {
 			t.Fatal(err)
 		}

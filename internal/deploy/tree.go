@@ -58,7 +58,7 @@ func (r *request) putTree(in io.Reader, t control.Target) (placed, string, error
 	if int(st.Uid) != unix.Geteuid() || int(st.Gid) != unix.Getegid() {
 		as = owner{int(st.Uid), int(st.Gid)}
 	}
-	if err := p.fill(in, as, &st); err != nil {
+	if err := p.fill(in, as, &st, filepath.Dir(real)); err != nil {
 		p.done()
 		if err == errEmpty {
 			return nil, "", fmt.Errorf("there is nothing to put at %s: %w%s", to, err, r.emptyInput())
@@ -71,6 +71,10 @@ func (r *request) putTree(in io.Reader, t control.Target) (placed, string, error
 			p.done()
 			return nil, "", fmt.Errorf("nothing is changed: %s", strings.ReplaceAll(err.Error(), beside, to))
 		}
+	}
+	if err := r.come(); err != nil {
+		p.done()
+		return nil, "", err
 	}
 	if err := p.place(); err != nil {
 		_ = p.back()
@@ -110,11 +114,11 @@ func begin(to, real string) (*tree, error) {
 	return p, nil
 }
 
-// fill makes the new directory.
-func (p *tree) fill(in io.Reader, as owner, like *unix.Stat_t) error {
+// fill makes the new directory, in the directory beside.
+func (p *tree) fill(in io.Reader, as owner, like *unix.Stat_t, beside string) error {
 	made, name, err := p.parent.MakeDir(prefix)
 	if err != nil {
-		return fmt.Errorf("cannot make a directory beside %s: %w", p.name, err)
+		return fmt.Errorf("cannot make a directory in %s, as user %d: %w%s", beside, unix.Geteuid(), err, mayWrite(err))
 	}
 	defer made.Close()
 	p.made = name

@@ -36,12 +36,13 @@ type Command struct {
 	// going to write.
 	Forked func(child spawn.Child, output *os.File)
 	Files  []int // descriptors that become 3 and so on
+	Lines  int   // how many of the last lines that it wrote the error has; 0: one
 
 	Start func(*spawn.Spec) (spawn.Child, error) // nil: spawn.Start
 }
 
-// Run runs a command to its end. The error says what went wrong, with the last
-// line that the command wrote.
+// Run runs a command to its end. The error says what went wrong, with what the
+// command wrote last.
 func (c *Command) Run() error {
 	argv, err := words.Split(c.Text)
 	if err != nil {
@@ -98,7 +99,7 @@ func (c *Command) Await(p *reaper.Process, output *os.File) error { return c.awa
 func (c *Command) await(p *reaper.Process, output *os.File) error {
 	defer p.Close()
 	last := make(chan string, 1)
-	go func() { last <- lastLine(output) }()
+	go func() { last <- lastLines(output, max(c.Lines, 1)) }()
 	ended := make(chan reaper.Exit, 1)
 	go func() { ended <- p.Wait() }()
 	var late <-chan time.Time
@@ -135,26 +136,40 @@ func (c *Command) await(p *reaper.Process, output *os.File) error {
 	return fmt.Errorf("it %s", exit)
 }
 
-// lastLine reads to the end and returns the last line that is not empty.
-func lastLine(f *os.File) string {
-	last, rest := "", ""
+// mostReason bounds what the error has of several lines, in bytes.
+const mostReason = 1024
+
+// lastLines reads to the end and returns the last lines that are not empty as one, the
+// first of them first. The last one is there in any case.
+func lastLines(f *os.File, most int) string {
+	var last []string
+	rest := ""
 	buf := make([]byte, 4096)
 	for {
 		n, err := f.Read(buf)
-		for line := range strings.SplitAfterSeq(rest+string(buf[:n]), "\n") {
-			rest = line
-			if strings.HasSuffix(line, "\n") {
-				rest = ""
+		rest += string(buf[:n])
+		for {
+			line, after, whole := strings.Cut(rest, "\n")
+			if !whole && err == nil {
+				break
 			}
 			if t := strings.TrimSpace(line); t != "" {
-				last = t
+				last = append(last, t)
+			}
+			if rest = after; !whole {
+				break
 			}
 		}
 		if len(rest) > 4096 {
 			rest = rest[len(rest)-4096:]
 		}
+		last = last[max(0, len(last)-most):]
 		if err != nil {
-			return last
+			break
 		}
 	}
+	for len(last) > 1 && len(strings.Join(last, "; ")) > mostReason {
+		last = last[1:]
+	}
+	return strings.Join(last, "; ")
 }

@@ -356,6 +356,13 @@ func readSmall(path string) (string, error) {
 		return "", err
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return "", errors.New("it is not a regular file")
+	}
 	buf := make([]byte, maxChecksumFile)
 	n, err := ReaderAt(fd).ReadAt(buf, 0)
 	if err != nil && err != io.EOF {

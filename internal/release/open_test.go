@@ -331,3 +331,17 @@ func TestBeingWrittenOfAnotherUsersFile(t *testing.T) {
 	defer w.Close()
 	asNobody(t, t.Name(), "HOTINIT_TEST_FOREIGN="+p)
 }
+
+func TestAChecksumFileThatIsNoFileIsNamedSo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "server")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(path+ChecksumSuffix, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path, CheckOptions{})
+	if err == nil || !strings.Contains(err.Error(), "server.sha256 cannot be read: it is not a regular file") {
+		t.Errorf("%v, %v", f, err)
+	}
+}

@@ -44,8 +44,8 @@ var commands = [...]command{
 		more:  "cmd/hotinit-exporter serves the same over HTTP; docs/metrics.md lists them.",
 		flags: []commandFlag{flagPID}},
 	{name: "deploy", args: "[NAME] [FILE|-]", help: "put a release in place, start it, and wait for the outcome",
-		more:  "FILE, or standard input, replaces what the command runs; its owner and mode stay. It is judged before, as hotinit would (and by --check), exchanged by one rename, and started once, whatever the watch sees. If it is rejected, what was there before is put back. Of several programs NAME is one, with FILE or - after it, or --program names it. A FILE.sha256 or FILE.minisig beside FILE goes with it. With --dir, a tar archive, not compressed, becomes a new directory, in the place of the watched one, or of the one that a symbolic link leads to. Exit codes: 0 if it is current, 1 if it was rejected, 125 if nothing was changed.",
-		flags: []commandFlag{{"--to", "PATH", "put it there [what the command runs, or with --dir what is watched]"}, {"--dir", "", "unpack a tar archive"}, flagPID}},
+		more:  "FILE, or standard input, replaces what the command runs; its owner and mode stay. It is judged before, as hotinit would (and by --check), exchanged by one rename, and started once, whatever the watch sees. If it is rejected, what was there before is put back. Of several programs NAME is one, with FILE or - after it, or --program names it. A FILE.sha256 or FILE.minisig beside FILE goes with it; one that is beside the old file is asked. With --dir, a tar archive, not compressed, becomes a new directory, in the place of the watched one, or of the one that a symbolic link leads to. At most 64 GB are taken. Exit codes: 0 if it is current, 1 if it was rejected, 125 if nothing was changed.",
+		flags: []commandFlag{{"--to", "PATH", "put it there [what the command runs, or with --dir what is watched]"}, {"--dir", "", "unpack a tar archive"}, {"--program", "NAME", "deploy to this one of several programs"}, flagPID}},
 	{name: "hold", args: "[NAME]", help: "note changes from now on, and do not act on them",
 		more:  "What somebody asks for is still done: reload, deploy, rollback, HUP. An app that ends is started again as it was. hotinit status says so; a restart of hotinit forgets it.",
 		flags: []commandFlag{flagPID}},
@@ -165,7 +165,8 @@ func CommandHelp(argv0 string, args []string) (text string, err error) {
 func (c *command) helpText() string {
 	var b strings.Builder
 	usage := CommandUsage(c.name)
-	b.WriteString(strings.ToUpper(usage[:1]) + usage[1:] + "\n\n")
+	writeWrapped(&b, strings.ToUpper(usage[:1])+usage[1:])
+	b.WriteString("\n")
 	writeWrapped(&b, strings.ToUpper(c.help[:1])+c.help[1:]+".")
 	if len(c.flags) > 0 {
 		b.WriteString("\n")

@@ -161,7 +161,7 @@ func TestADeployToAProgramThatDoesNotRunIsRefused(t *testing.T) {
 		"web":     "program web does not run: stopped by hand",
 		"waiting": "program waiting does not run: ",
 		"wbe":     `there is no program "wbe"`,
-		"":        "several programs run: name one of once, other, waiting, web",
+		"":        "several programs run: name one of once, other, waiting, web, with FILE or - after it (usage: hotinit deploy ",
 	} {
 		args := []string{"-"}
 		if name != "" {

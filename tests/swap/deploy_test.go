@@ -169,7 +169,7 @@ func TestARejectedDeployPutsTheFileBeforeBack(t *testing.T) {
 }
 
 func TestADeployThatIsNoReleaseChangesNothing(t *testing.T) {
-	s := site.Serving(t, site.Options{Flags: []string{"--check", "sh -c '! grep -q \"#app bad\" {}'"}})
+	s := site.Serving(t, site.Options{Flags: []string{"--check", "sh -c 'if grep -q \"#app bad\" {}; then echo line 3 is bad; echo the test failed; exit 1; fi'"}})
 	before := s.Read("server")
 	good := releaseOf(t, "good")
 	for what, in := range map[string][]byte{
@@ -184,8 +184,9 @@ func TestADeployThatIsNoReleaseChangesNothing(t *testing.T) {
 			t.Errorf("%s: status %d: %s", what, status, text)
 		}
 		why := map[string]string{
-			"a text":  "nothing is changed: neither an ELF file nor a #! script",
-			"nothing": "there is nothing to put at " + s.Path + ": the input is empty (docker exec needs -i)",
+			"a text":               "nothing is changed: neither an ELF file nor a #! script",
+			"what --check refuses": "--check: it exited with status 1: line 3 is bad; the test failed",
+			"nothing":              "there is nothing to put at " + s.Path + ": the input is empty (docker exec needs -i)",
 		}[what]
 		if !strings.Contains(text, why) {
 			t.Errorf("%s: %s", what, text)
@@ -194,6 +195,60 @@ func TestADeployThatIsNoReleaseChangesNothing(t *testing.T) {
 			t.Errorf("%s was put in place", what)
 		}
 		nothingLeft(s)
+	}
+}
+
+// TestADeployThatIsStoppedLeavesNothing has the signals come while the input is not over.
+func TestADeployThatIsStoppedLeavesNothing(t *testing.T) {
+	program := releaseOf(t, "v2")
+	for sig, args := range map[unix.Signal][]string{unix.SIGINT: nil, unix.SIGTERM: {"--dir"}, unix.SIGHUP: {"--dir"}} {
+		t.Run(sig.String(), func(t *testing.T) {
+			s := site.Open(t, site.Options{
+				Command: []string{"app/bin/server"}, Flags: []string{"--watch", "app"},
+				Prepare: func(s *site.Site) {
+					_ = os.MkdirAll(s.File("app/bin"), 0o755)
+					box.Install(t, s.File("app/bin/server"), "v1")
+				},
+			})
+			s.Becomes(1, "current")
+			before := s.Read("app/bin/server")
+			in := program
+			if args != nil {
+				in = tarOf(t, program)
+			}
+			c := s.Client(append([]string{"deploy"}, args...)...)
+			input, err := c.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer input.Close()
+			var out bytes.Buffer
+			c.Stdout, c.Stderr = &out, &out
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := input.Write(in[:len(in)/2]); err != nil {
+				t.Fatal(err)
+			}
+			s.Until("something is written", func() bool {
+				names, _ := filepath.Glob(s.File("app/bin/.hotinit-deploy-*"))
+				more, _ := filepath.Glob(s.File(".hotinit-deploy-*"))
+				return len(names)+len(more) > 0
+			})
+			for _, p := range s.Processes() {
+				if len(p.Args) > 1 && p.Args[0] == box.Hotinit && p.Args[1] == "deploy" {
+					_ = unix.Kill(p.PID, sig)
+				}
+			}
+			if err := c.Wait(); err == nil || !strings.Contains(out.String(), "nothing is changed: stopped by a signal") {
+				t.Errorf("%v: %s", err, &out)
+			}
+			nothingLeft(s)
+			if s.Read("app/bin/server") != before {
+				t.Error("the old file is not there")
+			}
+			s.Answers("v1 generation 1 ")
+		})
 	}
 }
 
