@@ -137,6 +137,7 @@ func (e entry) swap(t *testing.T, words []string) {
 	}()
 	if e.silent {
 		b.Line(`^hotinit: generation 1 is ready`)
+		b.Line(`^hotinit: version .* watches `) // what changes from now on is another release
 		deploy("2")
 		b.Line(`^hotinit: generation 2 is ready`)
 		b.Line(`^hotinit: generation 1 ended`)
@@ -147,6 +148,7 @@ func (e entry) swap(t *testing.T, words []string) {
 	// In either order.
 	b.Line(`^hotinit: generation 1 (listens on \S+:` + port + `;|is ready)`)
 	b.Line(`^hotinit: generation 1 (listens on \S+:` + port + `;|is ready)`)
+	b.Line(`^hotinit: version .* watches `) // what changes from now on is another release
 	address := "127.0.0.1:" + port
 	b.Until("it listens, and is not just about to", func() bool {
 		refused, err := box.Refused(address)
