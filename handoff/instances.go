@@ -159,7 +159,11 @@ func (s *program) withdraw(e machine.Effect) {
 		if p == s || p.engine.state.Over {
 			continue
 		}
-		if e.Swap && s.plan != s.next && p.plan != p.next && p.next.hash == s.next.hash {
+		failed := s.planOf(e.N).hash
+		if p.engine.state.Due && p.next.hash == s.next.hash && failed != p.next.hash {
+			continue // it waits to be started with newer settings than what failed
+		}
+		if e.Swap && failed == s.next.hash && s.plan != s.next && p.plan != p.next && p.next.hash == s.next.hash {
 			p.failed, p.fresh = e.Text, false
 		}
 		p.engine.act(roll.Withdrawn(e, *s.title.Load()))

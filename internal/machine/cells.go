@@ -179,7 +179,7 @@ func currentExited(m *step, g *Gen, ev Event) {
 	}
 	if spared := m.spared(); spared != nil {
 		m.reject(dead.Release, ev.Reason, false)
-		m.withdraw(dead.Release, ev.Reason, false)
+		m.withdraw(&dead, ev.Reason, false)
 		m.say(anError, "generation %d %s%s; generation %d, which was not terminated yet, serves again%s", dead.N, ev.Reason, of(dead.Release), spared.N, of(spared.Release))
 		spared.Phase = Current
 		m.do(Effect{Kind: Foreground, N: spared.N})

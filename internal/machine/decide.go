@@ -119,7 +119,7 @@ func (m *step) rollBack(g *Gen, reason string) bool {
 		return false
 	}
 	m.reject(g.Release, reason, false)
-	m.withdraw(g.Release, reason, false)
+	m.withdraw(g, reason, false)
 	m.say(anError, "generation %d %s in its probation%s; the last good release, %s, is started again", g.N, reason, of(g.Release), Short(good))
 	m.begin(ByFailure, Held, good)
 	return true

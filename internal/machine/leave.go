@@ -76,9 +76,9 @@ func (c Cause) swaps() bool {
 }
 
 // withdraw has the other instances of the program leave a release that failed here.
-func (m *step) withdraw(release, reason string, swap bool) {
+func (m *step) withdraw(g *Gen, reason string, swap bool) {
 	if m.p.InTurn {
-		m.do(Effect{Kind: Withdraw, Release: release, Text: reason, Swap: swap})
+		m.do(Effect{Kind: Withdraw, N: g.N, Release: g.Release, Text: reason, Swap: swap})
 	}
 }
 
@@ -86,7 +86,7 @@ func (m *step) withdraw(release, reason string, swap bool) {
 // did not start again, that says nothing about the others.
 func (m *step) withdrawStart(g *Gen, reason string) {
 	if g.Cause.swaps() || g.Source == Newest && g.Release != "" && m.s.goodIndex(g.Release) < 0 {
-		m.withdraw(g.Release, reason, g.Cause.swaps())
+		m.withdraw(g, reason, g.Cause.swaps())
 	}
 }
 

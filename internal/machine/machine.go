@@ -132,7 +132,7 @@ const (
 	Outcome                      // the start of N, of Release, is decided: OK, or else Text says why not; None where no generation was started at all
 	AskLeave                     // run the command of --swap-through, for the Nth time; Cause says why
 	EndLeave                     // kill that run of it
-	Withdraw                     // tell the other instances of the program that Release failed here: Text; Swap where it was being started
+	Withdraw                     // tell the other instances of the program that Release failed here, in generation N: Text; Swap where it was being started
 	Exit                         // the verdict: Status; Stopped where a signal asked for it; Text says why, "" where it is not said
 )
 

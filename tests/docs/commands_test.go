@@ -85,7 +85,10 @@ var proofs = []struct {
 	{"hotinit stop web", live("hotinit stop web")},
 	{"hotinit start web", live("hotinit start web")},
 	{"hotinit wait --for stopped", by("tests/swap TestWaitForTheEnd")},
+	{"hotinit wait --for stopped web", by("tests/programs TestWaitForTheEndOfOneProgramAndOfAll")},
 	{"hotinit stop", by("tests/docs TestEachCommandOfThePagesWorks")},
+
+	{"docker run --read-only --tmpfs /tmp:exec", by("tests/watch TestADirectoryIsCopiedToWhereNothingCanBeExecuted")},
 
 	{"hotinit -- true", starts},
 	{"hotinit -- /app/server", starts},
