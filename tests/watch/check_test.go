@@ -25,7 +25,7 @@ func checked(t *testing.T, script string, flags ...string) *watched {
 func TestAFailedCheckIsTheReason(t *testing.T) {
 	s := checked(t, "echo first >&2; echo no good >&2; exit 3\n")
 	box.Swap(t, s.Path, "v2")
-	s.Line(`generation 2 failed.*: --check of .*/server: it exited with status 3: no good; generation 1 stays`)
+	s.Line(`generation 2 failed.*: --check of .*/server: it exited with status 3: first; no good; generation 1 stays`)
 	s.Answers("v1 generation 1 ")
 }
 
