@@ -175,6 +175,9 @@ func (p *place) underLoad(line func(pattern string), hup func()) {
 		up := `^hotinit: generation 1 (listens on \S+:` + p.port + `;|is ready)`
 		line(up)
 		line(up)
+		if !box.Eventually(func() bool { refused, err := box.Refused(address); return err == nil && !refused }) {
+			t.Fatalf("nobody listens at %s", address)
+		}
 	}
 	request, want := p.request, p.want
 	if request == "" {
