@@ -217,11 +217,8 @@ func (t Tree) matches(sums map[string]Digest, done <-chan struct{}, buf []byte) 
 	content := sha256.New()
 	w := treeWalk{tree: t, done: done}
 	w.visit = func(e *entry) error {
-		switch {
-		case e.kind() == unix.S_IFDIR, e.rel == SumsName, e.rel == SumsSignatureName:
+		if e.kind() == unix.S_IFDIR || e.rel == SumsName || e.rel == SumsSignatureName {
 			return nil
-		case e.kind() != unix.S_IFREG && e.kind() != unix.S_IFLNK:
-			return refuse("%s is neither a file nor a directory, so it cannot be signed: leave it out (--ignore)", e.rel)
 		}
 		want, listed := sums[e.rel]
 		switch {
@@ -246,6 +243,10 @@ func (t Tree) matches(sums map[string]Digest, done <-chan struct{}, buf []byte) 
 		}
 		delete(sums, e.rel)
 		return nil
+	}
+	// It is no part of the release, but an app that opens it reads what nobody has signed.
+	w.special = func(e *entry) error {
+		return refuse("%s is neither a file nor a directory, so it cannot be signed: leave it out (--ignore)", e.rel)
 	}
 	w.skip = func(e *entry) error {
 		// Copy leads to the originals of what somebody has chosen to leave out. What

@@ -135,9 +135,14 @@ func (e entry) swap(t *testing.T, words []string) {
 			t.Logf("hotinit and the server said:\n%s", b.Output)
 		}
 	}()
+	// What changes after that line is another release. It may come before that the app is ready.
+	watched := func() {
+		line := regexp.MustCompile(`^hotinit: version .* watches `)
+		b.Until("it is watched", func() bool { return b.Output.Count(line) > 0 })
+	}
 	if e.silent {
 		b.Line(`^hotinit: generation 1 is ready`)
-		b.Line(`^hotinit: version .* watches `) // what changes from now on is another release
+		watched()
 		deploy("2")
 		b.Line(`^hotinit: generation 2 is ready`)
 		b.Line(`^hotinit: generation 1 ended`)
@@ -148,7 +153,7 @@ func (e entry) swap(t *testing.T, words []string) {
 	// In either order.
 	b.Line(`^hotinit: generation 1 (listens on \S+:` + port + `;|is ready)`)
 	b.Line(`^hotinit: generation 1 (listens on \S+:` + port + `;|is ready)`)
-	b.Line(`^hotinit: version .* watches `) // what changes from now on is another release
+	watched()
 	address := "127.0.0.1:" + port
 	b.Until("it listens, and is not just about to", func() bool {
 		refused, err := box.Refused(address)
