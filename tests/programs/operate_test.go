@@ -308,7 +308,7 @@ func TestTheOnlyProgramIsRolledBackByItsName(t *testing.T) {
 // hotinit check names a release as hotinit does.
 func TestCheckNamesTheReleaseThatRuns(t *testing.T) {
 	y := open(t, map[string]string{"web": serves(box.Address())})
-	y.Until("web serves, and its release is known", func() bool { p := y.row("web"); return p.State == "serving" && p.Release != "" })
+	y.Until("web serves, and its release is known", func() bool { p := y.row("web"); return p.State == "serving" && p.Release != "" && p.Release != "?" })
 	c := exec.Command(box.Hotinit, "check", "--programs", "programs")
 	c.Dir, c.Env = y.dir, box.Environment()
 	out, _ := c.CombinedOutput() // the port is in use
