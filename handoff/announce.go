@@ -51,7 +51,7 @@ func (s *program) runs() string {
 		r := s.releases.held[g.Release]
 		switch {
 		case r == nil:
-		case strings.HasPrefix(g.Release, machine.Unread):
+		case machine.IsUnread(g.Release):
 			return r.path
 		default:
 			return r.path + " (release " + machine.Short(g.Release) + ")"

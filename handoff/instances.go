@@ -155,11 +155,11 @@ func (s *program) hintSockets() {
 // are told before this one's record says so: a handoff that takes over between the two
 // does it again.
 func (s *program) withdraw(e machine.Effect) {
+	failed := s.planOf(e.N).hash
 	for _, p := range s.siblings() {
 		if p == s || p.engine.state.Over {
 			continue
 		}
-		failed := s.planOf(e.N).hash
 		if p.engine.state.Due && p.next.hash == s.next.hash && failed != p.next.hash {
 			continue // it waits to be started with newer settings than what failed
 		}

@@ -102,7 +102,7 @@ func (s *clients) named(prefix string) (string, error) {
 // describe names the release of the current generation, for the answer to reload.
 func (s *clients) describe() string {
 	g := s.engine.state.Current()
-	if g == nil || g.Release == "" || strings.HasPrefix(g.Release, machine.Unread) {
+	if g == nil || g.Release == "" || machine.IsUnread(g.Release) {
 		return ""
 	}
 	return machine.Short(g.Release)

@@ -84,20 +84,7 @@ func (a *Adopter) settled(n int) bool {
 func (a *Adopter) Listening(n, of int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	any := false
-	if a.settled(n) {
-		return true
-	}
-	for _, h := range a.held {
-		if !h.by[of] || h.undecided && h.key.kind != unix.SOCK_DGRAM {
-			continue
-		}
-		if !h.heard[n] {
-			return false
-		}
-		any = true
-	}
-	return any
+	return a.settled(n) || a.takes(of, func(h *held) bool { return h.heard[n] })
 }
 
 // Binds is Listening where it is enough to have bound a socket that another
@@ -108,12 +95,18 @@ func (a *Adopter) Binds(n, of int) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.takes(of, func(h *held) bool { return h.by[n] })
+}
+
+// takes reports whether has is true of every socket that generation of has, and that is
+// at least one. The caller has the lock.
+func (a *Adopter) takes(of int, has func(*held) bool) bool {
 	any := false
 	for _, h := range a.held {
 		if !h.by[of] || h.undecided && h.key.kind != unix.SOCK_DGRAM {
 			continue
 		}
-		if !h.by[n] {
+		if !has(h) {
 			return false
 		}
 		any = true

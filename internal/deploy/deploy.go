@@ -16,7 +16,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -194,7 +193,10 @@ func (r *request) target() (control.Target, error) {
 	var refused error
 	err := r.wait(func() error {
 		return r.Ask(control.Request{Op: "target"}, func(a control.Response) bool {
-			if !a.OK {
+			switch {
+			case a.Wrong && r.Program == "": // several programs run
+				refused = fmt.Errorf("%s, with FILE or - after it (%s)", a.Text, settings.CommandUsage("deploy"))
+			case !a.OK:
 				refused = errors.New(a.Text)
 			}
 			if a.Target != nil {
@@ -205,9 +207,6 @@ func (r *request) target() (control.Target, error) {
 	})
 	if err == nil {
 		err = refused
-	}
-	if err != nil && r.Program == "" && strings.HasPrefix(err.Error(), "several programs run") {
-		return t, fmt.Errorf("%w, with FILE or - after it (%s)", err, settings.CommandUsage("deploy"))
 	}
 	return t, err
 }

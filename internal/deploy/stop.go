@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/entry"
+	"github.com/hotinit/hotinit/internal/exitcode"
 )
 
 // errStopped is that a signal ended this process. What it has made by then that is not
@@ -50,7 +51,7 @@ func (s *stop) watchSignals() {
 func (s *stop) end() int {
 	signal.Reset(s.signal)
 	_ = unix.Kill(unix.Getpid(), s.signal)
-	return 128 + int(s.signal)
+	return exitcode.Signaled(s.signal)
 }
 
 // wait does what may take long, and leaves it alone when a signal comes.

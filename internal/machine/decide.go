@@ -269,7 +269,7 @@ func (m *step) notStarted(r *Rejection, what string) {
 
 // Short is how a release is named in a line.
 func Short(release string) string {
-	if strings.HasPrefix(release, Unread) {
+	if IsUnread(release) {
 		return "?"
 	}
 	if len(release) > 12 {
@@ -282,9 +282,12 @@ func Short(release string) string {
 // Renamed once it was.
 const Unread = "?"
 
+// IsUnread reports whether that is so of a release.
+func IsUnread(release string) bool { return strings.HasPrefix(release, Unread) }
+
 // of names the release of a generation at the end of what a line says of it.
 func of(release string) string {
-	if release == "" || strings.HasPrefix(release, Unread) {
+	if release == "" || IsUnread(release) {
 		return ""
 	}
 	return " (release " + Short(release) + ")"

@@ -1,7 +1,5 @@
 package machine
 
-import "strings"
-
 // With --swap-through a swap needs leave: a command runs, which gives it at the
 // time that it finds right, and learns how the swap ended. At most one such command
 // runs at a time. What nobody asked for, since an app failed, and every rollback,
@@ -129,7 +127,7 @@ func withdrawn(m *step, ev Event) {
 func (m *step) waitsForOther(release string) bool {
 	newest := m.s.Newest
 	return m.s.Due && m.s.DueTo == "" && release != "" && newest != "" && newest != release &&
-		!strings.HasPrefix(newest, Unread) && m.s.goodIndex(newest) < 0 && m.s.Rejection(newest) == nil
+		!IsUnread(newest) && m.s.goodIndex(newest) < 0 && m.s.Rejection(newest) == nil
 }
 
 // goBack has the current generation replaced, in its turn, by the last good release.

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -178,7 +177,7 @@ func (s State) Clone() State {
 // content is not read yet may be one of the others: no other one goes for it.
 func (s *State) fewGood() {
 	most := mostGood
-	if slices.ContainsFunc(s.GoodReleases, func(g Good) bool { return strings.HasPrefix(g.Release, Unread) }) {
+	if slices.ContainsFunc(s.GoodReleases, func(g Good) bool { return IsUnread(g.Release) }) {
 		most++
 	}
 	for len(s.GoodReleases) > most {

@@ -8,7 +8,9 @@ package proc
 import (
 	"bytes"
 	"errors"
+	"math"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -48,38 +50,32 @@ func Read(pid int) (Stat, error) {
 	return parse(pid, b)
 }
 
-// readSmall is os.ReadFile for a small file of /proc: a single read(2) returns
-// all of it, without a second one and without fstat(2).
-func readSmall(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, 1024)
-	n, err := unix.Read(fd, buf)
-	if err != nil {
-		return nil, err
-	}
-	return buf[:n], nil
-}
+// readSmall reads a small file of /proc: a single read(2) returns all of it.
+func readSmall(path string) ([]byte, error) { return read(path, 1) }
 
-// readWhole is os.ReadFile for a file of /proc, without the five system calls by which
+// readWhole reads a file of /proc of any length.
+func readWhole(path string) ([]byte, error) { return read(path, math.MaxInt) }
+
+// read is os.ReadFile with so many calls of read(2) at most, and without the five by which
 // that asks fstat(2) and epoll(7) what kind of file it is.
-func readWhole(path string) ([]byte, error) {
+func read(path string, calls int) (b []byte, err error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	buf, whole := make([]byte, 1024), []byte(nil)
-	for {
-		n, err := unix.Read(fd, buf)
-		if err != nil || n == 0 {
-			return whole, err
+	for range calls {
+		b = slices.Grow(b, 1024)
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		if err != nil {
+			return nil, err
 		}
-		whole = append(whole, buf[:n]...)
+		if n == 0 {
+			break
+		}
+		b = b[:len(b)+n]
 	}
+	return b, nil
 }
 
 func parse(pid int, b []byte) (Stat, error) {

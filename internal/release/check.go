@@ -237,12 +237,8 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 	h := sha256.New()
 	// Not on the heap: a process that hardly ever collects would keep one for
 	// each release that it has read.
-	buf, err := unix.Mmap(-1, 0, 32<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		buf = make([]byte, 16<<10)
-	} else {
-		defer unix.Munmap(buf)
-	}
+	buf, free := buffer(32 << 10)
+	defer free()
 	for off := int64(0); ; {
 		select {
 		case <-done:

@@ -91,7 +91,7 @@ func (f *File) Verify(t *Trust, again bool, done <-chan struct{}) error {
 	if err != nil {
 		return refuse("its signature %v", err)
 	}
-	buf, free := buffer()
+	buf, free := buffer(128 << 10)
 	defer free()
 	c, err := signature.Read(&steady{fd: f.fd, done: done}, buf)
 	if err != nil {
@@ -145,9 +145,9 @@ func (r *steady) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// buffer is one for reading. It is not on the heap: see digest.
-func buffer() (buf []byte, free func()) {
-	buf, err := unix.Mmap(-1, 0, 128<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+// buffer is one for reading, of so many bytes. It is not on the heap: see digest.
+func buffer(size int) (buf []byte, free func()) {
+	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return make([]byte, 16<<10), func() {}
 	}
@@ -163,7 +163,7 @@ func buffer() (buf []byte, free func()) {
 // Nobody but hotinit may write to the directory: what was verified is then what is
 // read from it later.
 func (t Tree) Verify(trust *Trust, again bool, done <-chan struct{}) (signed int64, err error) {
-	buf, free := buffer()
+	buf, free := buffer(128 << 10)
 	defer free()
 	open := func(name string) (int, error) {
 		fd, err := openRetryAt(unix.AT_FDCWD, filepath.Join(t.Root, name), 0)

@@ -278,7 +278,7 @@ var options = [...]option{
 		set:  func(_ *Config, v string) error { return setBool(new(bool), v) }, of: hotinits},
 	{name: "parent-death-signal", short: "p", env: "PARENT_DEATH_SIGNAL", arg: "SIGNAL",
 		help:    "signal that hotinit gets when its parent exits",
-		allowed: aSignal, set: func(c *Config, v string) error { return setSignal(&c.ParentDeath, v) }, of: hotinits},
+		allowed: aSignal, set: setParentDeath, of: hotinits},
 	{name: "exit-zero", short: "e", env: "EXIT_ZERO", arg: "CODE",
 		help:    "exit with 0 if the app exits with CODE; may be repeated",
 		allowed: "an exit code from 0 to 255", split: splitCommas, set: addExitZero},

@@ -2,7 +2,6 @@ package settings
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -117,11 +116,7 @@ func (o *option) apply(c *Config, where, value string) error {
 	case o.arg == "" && o.allowed == "":
 		return fmt.Errorf("%s%q: must be %s", where, value, aSwitch)
 	}
-	hint := ""
-	if n, err := strconv.Atoi(value); o.short == "p" && err == nil && n >= 80 {
-		hint = fmt.Sprintf(" (did you mean --port %d?)", n)
-	}
-	return fmt.Errorf("%s%q: must be %s%s", where, value, o.allowed, hint)
+	return fmt.Errorf("%s%q: must be %s", where, value, o.allowed)
 }
 
 // check looks at settings that must fit each other.

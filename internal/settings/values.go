@@ -99,6 +99,15 @@ func setSignal(field *unix.Signal, v string) error {
 	return nil
 }
 
+// setParentDeath knows that -p is the port elsewhere.
+func setParentDeath(c *Config, v string) error {
+	err := setSignal(&c.ParentDeath, v)
+	if n, wrong := strconv.Atoi(v); err == errMust && wrong == nil && n >= 80 {
+		return fmt.Errorf("must be %s (did you mean --port %d?)", aSignal, n)
+	}
+	return err
+}
+
 func addSocket(c *Config, v string) error {
 	s, err := sockets.Parse(v)
 	if err != nil {

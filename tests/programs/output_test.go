@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/lines"
 	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
@@ -31,20 +30,6 @@ func (y *yard) touch(name string) {
 	if err := os.WriteFile(filepath.Join(y.dir, name), nil, 0o644); err != nil {
 		y.t.Fatal(err)
 	}
-}
-
-// liner returns the process that puts names before lines.
-func (y *yard) liner() (p box.Process) {
-	y.t.Helper()
-	y.Until("there is a "+lines.Name, func() bool {
-		for _, p = range y.Processes() {
-			if len(p.Args) == 1 && p.Args[0] == lines.Name && !p.Zombie() {
-				return true
-			}
-		}
-		return false
-	})
-	return p
 }
 
 // says is the file of a program that runs a shell script, until it is told to end.
@@ -111,11 +96,11 @@ func TestAProgramOutlivesWhatReadsItsLines(t *testing.T) {
 	}, "--log-prefix")
 	y.Line("^web: one$")
 	y.Until("plain writes as it is", func() bool { return y.Output.Count(regexp.MustCompile("^plain$")) == 1 })
-	before := y.liner().PID
+	before := y.Liner().PID
 	y.SignalTo(before, unix.SIGTERM) // as whoever signals all processes
 	y.SignalTo(before, unix.SIGKILL)
 	y.Line("^hotinit: what puts programs' names before their lines .* was lost")
-	if y.liner().PID == before {
+	if y.Liner().PID == before {
 		t.Error("it is the same process")
 	}
 	y.touch("go")

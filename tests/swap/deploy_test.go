@@ -263,16 +263,23 @@ func TestADeployOfWhatAnInterpreterReadsNeedsNoForm(t *testing.T) {
 	}
 }
 
-func TestDeployTurnsALinkToANewDirectory(t *testing.T) {
+// behindALink runs a release that a link leads to, which is watched.
+func behindALink(t *testing.T, link string, flags ...string) *site.Site {
+	t.Helper()
 	s := site.Open(t, site.Options{
-		Command: []string{"current/bin/server"}, Flags: []string{"--watch", "current", "--settle", "10ms"},
+		Command: []string{link + "/bin/server"}, Flags: append([]string{"--watch", link}, flags...),
 		Prepare: func(s *site.Site) {
 			_ = os.MkdirAll(s.File("releases/1/bin"), 0o755)
 			box.Install(t, s.File("releases/1/bin/server"), "v1")
-			s.Link("releases/1", "current")
+			s.Link("releases/1", link)
 		},
 	})
 	s.Becomes(1, "current")
+	return s
+}
+
+func TestDeployTurnsALinkToANewDirectory(t *testing.T) {
+	s := behindALink(t, "current", "--settle", "10ms")
 	status, text := deploy(s, tarOf(t, releaseOf(t, "v2")), "--dir")
 	if status != 0 || !strings.Contains(text, "generation 2 is current") {
 		t.Fatalf("status %d: %s\n%s", status, text, s.Output)
@@ -345,15 +352,7 @@ func TestDeployOfADirectoryStartsItOnce(t *testing.T) {
 
 // TestOnHoldWhatWasDeployedDoesNotWaitForResume has the watch see it, too.
 func TestOnHoldWhatWasDeployedDoesNotWaitForResume(t *testing.T) {
-	s := site.Open(t, site.Options{
-		Command: []string{"app/bin/server"}, Flags: []string{"--watch", "app", "--settle", "1ms"},
-		Prepare: func(s *site.Site) {
-			_ = os.MkdirAll(s.File("releases/1/bin"), 0o755)
-			box.Install(t, s.File("releases/1/bin/server"), "v1")
-			s.Link("releases/1", "app")
-		},
-	})
-	s.Becomes(1, "current")
+	s := behindALink(t, "app", "--settle", "1ms")
 	s.Ask("hold")
 	if status, text := deploy(s, tarOf(t, releaseOf(t, "v2")), "--dir"); status != 0 {
 		t.Fatalf("status %d: %s\n%s", status, text, s.Output)

@@ -66,17 +66,6 @@ func TestNoLineIsLostTornOrDoubledByUpgrades(t *testing.T) {
 			program("file", "printer", "HOTINIT_LOG_FILE="+s.File("file.log"))
 			program("ask", "asker", "")
 			s.Box = box.Start(t, box.Options{Binary: hotinit(t, older), Args: []string{"--log-prefix", "--settle", "50ms", "--programs", s.File("programs")}, Sub: way.Sub})
-			reader := func() (p box.Process) {
-				s.Until("there is a "+lines.Name, func() bool {
-					for _, p = range s.Processes() {
-						if len(p.Args) == 1 && p.Args[0] == lines.Name && !p.Zombie() {
-							return true
-						}
-					}
-					return false
-				})
-				return p
-			}
 			prints := func(n int) { // each of them has printed, and goes on to
 				for i := range printers {
 					s.Line(fmt.Sprintf(`^p%d: %d line \d+ ends$`, i, n))
@@ -91,19 +80,19 @@ func TestNoLineIsLostTornOrDoubledByUpgrades(t *testing.T) {
 				}
 				return false
 			})
-			pid := reader().PID
+			pid := s.Liner().PID
 			for i := range rounds(t) / 4 {
 				version := []string{newer, older}[i%2]
 				if status, text := s.Ask("upgrade", hotinit(t, version)); status != 0 {
 					t.Fatalf("%s\noutput:\n%s", text, s.Output)
 				}
-				s.Until(lines.Name+" is of "+version, func() bool { return executes(t, reader().PID, version) })
+				s.Until(lines.Name+" is of "+version, func() bool { return executes(t, s.Liner().PID, version) })
 				prints(1)
 				if i%3 == 2 {
 					s.KillHandoff() // the next one asks for what is there already
 				}
 			}
-			if got := reader().PID; got != pid {
+			if got := s.Liner().PID; got != pid {
 				t.Errorf("%s was process %d, and is %d: what it had read is lost\noutput:\n%s", lines.Name, pid, got, s.Output)
 			}
 			// Generations are replaced as before.

@@ -184,11 +184,7 @@ esac
 	s.next("v1")
 	box.Swap(t, path, "v2")
 	s.Line(`generation 2 failed.*: .*it is evil`)
-	for _, line := range s.Output.All() {
-		if strings.HasPrefix(line, "app evil") {
-			t.Errorf("what was not checked ran: %s", line)
-		}
-	}
+	s.Never("app evil") // it was not checked
 	s.Answers("v1 generation 1 ")
 }
 
@@ -210,10 +206,6 @@ esac
 	s.next("v1")
 	box.Swap(t, path, "v2")
 	s.Line(`generation 2 failed.*: .*it is evil`)
-	for _, line := range s.Output.All() {
-		if strings.HasPrefix(line, "app v9") {
-			t.Errorf("what was not checked ran: %s", line)
-		}
-	}
+	s.Never("app v9") // it was not checked
 	s.Answers("v1 generation 1 ")
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/lines"
 )
 
 // A Process is one process of a box as /proc shows it outside.
@@ -113,17 +115,30 @@ func (b *Box) Find(inside int) (Process, bool) {
 // that calls itself one.
 func (b *Box) Handoff() Process {
 	b.t.Helper()
-	var handoff Process
-	b.Until("hotinit has a handoff", func() bool {
+	return b.process("hotinit has a handoff", func(p Process) bool {
+		return p.Parent == b.PID() && len(p.Args) > 0 && p.Args[0] == "hotinit-handoff"
+	})
+}
+
+// Liner waits until there is a process that puts names before lines, and returns it.
+func (b *Box) Liner() Process {
+	b.t.Helper()
+	return b.process("there is a "+lines.Name, func(p Process) bool { return len(p.Args) == 1 && p.Args[0] == lines.Name })
+}
+
+// process waits until there is a process that lives, and returns it.
+func (b *Box) process(what string, is func(Process) bool) (found Process) {
+	b.t.Helper()
+	b.Until(what, func() bool {
 		for _, p := range b.Processes() {
-			if p.Parent == b.PID() && !p.Zombie() && len(p.Args) > 0 && p.Args[0] == "hotinit-handoff" {
-				handoff = p
+			if !p.Zombie() && is(p) {
+				found = p
 				return true
 			}
 		}
 		return false
 	})
-	return handoff
+	return found
 }
 
 // stopped reports whether no thread of a process runs: each is stopped, or has ended.
