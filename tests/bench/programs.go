@@ -18,7 +18,7 @@ type manager struct {
 	name  string
 	needs string
 	stop  unix.Signal // has PID 1 stop its programs, and end
-	slow  bool        // it waits up to a second for each program's end, one after the other
+	slow  bool        // it waits up to a second for each program, one after the other: not waited for
 	// files writes what it reads, and returns its command line.
 	files func(dir string, n int, sleep string) ([]string, error)
 }
@@ -269,7 +269,7 @@ func measurePrograms(ctx context.Context, b *bench, r *report) error {
 					}
 					resume.add(one.name, took.Seconds())
 				}
-				if one.slow && !b.scale.slowStops {
+				if one.slow {
 					r.note("how long %s takes until all have ended is left out: up to a second for each program", one.name)
 					continue
 				}

@@ -24,7 +24,6 @@ type scale struct {
 	programs     int
 	programsRuns int           // at most
 	programsIdle time.Duration // for how long they are left alone
-	slowStops    bool          // supervisord stops its programs; else it is killed
 	rush         time.Duration // of requests without a pause
 	output       int           // bytes that programs write
 }
@@ -35,7 +34,7 @@ func fullScale() scale {
 		rest: 3 * time.Second, calm: 14 * time.Second, idle: 60 * time.Second, idleRuns: 2, probation: 10 * time.Second,
 		swaps: 60, swapRuns: 5, intervals: []string{"0", "1"}, renames: 20, clients: 8,
 		appStartup: 100 * time.Millisecond, betweenSwaps: 300 * time.Millisecond, rush: 5 * time.Second,
-		programs: 1000, programsRuns: 3, programsIdle: 60 * time.Second, slowStops: true,
+		programs: 1000, programsRuns: 3, programsIdle: 60 * time.Second,
 		output: 1 << 30,
 	}
 }
