@@ -72,6 +72,7 @@ func (s *supervisor) settle() {
 		ev := s.happen[0]
 		s.happen = s.happen[1:]
 		effects := s.order.Next(ev)
+		s.isKnown(ev)
 		s.recordHalt()
 		for _, e := range effects {
 			s.carryOut(e)
@@ -79,6 +80,17 @@ func (s *supervisor) settle() {
 		s.recordOrder(ev)
 	}
 	s.happen, s.looks = nil, nil
+}
+
+// isKnown forgets what the order has been told of how programs were when this handoff
+// began. A program may leave the order and come back, since its file does while something
+// of it still runs: it does not run then, whatever it did once.
+func (s *supervisor) isKnown(ev order.Event) {
+	for _, spec := range ev.Set {
+		if p := s.byName[spec.Name]; p != nil {
+			p.was = nil
+		}
+	}
 }
 
 // look has instances looked at once the loop is done with what it does.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
@@ -162,5 +164,32 @@ func TestEachProgramHasAMemoryOverARestart(t *testing.T) {
 	y.stop(0)
 	y.start("--state-dir", "state")
 	y.Answers(web, "v1 generation 1 ")
+	y.stop(0)
+}
+
+// TestAProgramWhoseFileComesBackRunsAgain has the file removed and written again while
+// something of the program still runs, after a handoff that was killed has taken it over:
+// what it was then is not what it is now.
+func TestAProgramWhoseFileComesBackRunsAgain(t *testing.T) {
+	y := open(t, nil)
+	script := filepath.Join(y.dir, "leaves")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n(trap '' TERM; exec sleep 1000009) &\nexec sleep \"$1\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	runs := func(n string) int { return y.sleeping()[n] }
+	y.write("web", "HOTINIT_COMMAND="+script+" 1000001\nHOTINIT_INTERVAL=1ms\n")
+	y.Until("it runs", func() bool { return runs("1000001") != 0 && runs("1000009") != 0 })
+	y.Line("web: version devel runs")
+	y.KillHandoff()
+	y.Until("another handoff has taken it over", func() bool { status, _ := y.ask("status", "web"); return status == 0 })
+	y.remove("web")
+	y.Until("it is told to stop", func() bool { return runs("1000001") == 0 })
+	y.write("web", "HOTINIT_COMMAND=sleep 1000002\nHOTINIT_INTERVAL=1ms\n")
+	y.Until("it runs again", func() bool { return runs("1000002") != 0 })
+	if pid := runs("1000009"); pid == 0 {
+		t.Error("what was left of it has ended before, so that this shows nothing")
+	} else {
+		y.SignalTo(pid, unix.SIGKILL)
+	}
 	y.stop(0)
 }
