@@ -33,6 +33,7 @@ type snapshot struct {
 	Plans  map[string]planRecord // the settings that are in use, by name
 	Runs   map[int]string        // which of them each generation runs with
 	Next   string                // which of them is for the next generation
+	Fresh  bool                  // that one was not tried yet
 	Failed string                // why that one failed, "" where it did not
 	Order  order.Facts           // its place among the others
 	Ticked int64                 // from when on its schedule counts
@@ -77,6 +78,7 @@ func (s *snapshot) fields(c *record.Codec) {
 	})
 	record.Map(c, "Runs", &s.Runs, func(c *record.Codec, name string, plan *string) { c.String(name, plan) })
 	c.String("Next", &s.Next)
+	c.Bool("Fresh", &s.Fresh)
 	c.String("Failed", &s.Failed)
 	c.Object("Order", func(c *record.Codec) { orderFields(c, &s.Order) })
 	record.Int(c, "Ticked", &s.Ticked)

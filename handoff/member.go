@@ -30,6 +30,7 @@ type membership struct {
 	uses  map[int]*plan    // which one each generation runs with
 
 	fresh  bool      // next was not tried yet
+	missed bool      // nor by the last handoff, which may have been lost before it could
 	failed string    // why next failed, "" where it did not
 	gone   bool      // its file was removed
 	why    string    // the last line about its end
@@ -291,7 +292,7 @@ func (s *program) revise(pl *plan) {
 		pl = same
 	}
 	s.plans[pl.hash] = pl
-	s.next, s.failed, s.fresh = pl, "", true
+	s.next, s.failed, s.fresh, s.missed = pl, "", true, false
 }
 
 // moves takes in that the program's file says another place among the others. Nothing
@@ -416,7 +417,7 @@ func (s *program) outcomeOf(e machine.Effect) {
 
 // recordPlans adds the plans that are in use to the record.
 func (s *program) recordPlans(r *snapshot) {
-	r.Order, r.Next, r.Failed = s.facts(s), s.next.hash, s.failed
+	r.Order, r.Next, r.Fresh, r.Failed = s.facts(s), s.next.hash, s.fresh, s.failed
 	if !s.ticked.IsZero() {
 		r.Ticked = s.ticked.Unix()
 	}
@@ -431,7 +432,7 @@ func (s *program) recordPlans(r *snapshot) {
 
 // resumeMember takes over a program that a file made.
 func (s *program) resumeMember(r *snapshot, recorded []byte, parse func(text string) (*programs.Definition, error)) error {
-	s.failed = r.Failed
+	s.failed, s.fresh, s.missed = r.Failed, r.Fresh, r.Fresh
 	for hash, rec := range r.Plans {
 		pl := s.plans[hash]
 		if pl == nil {

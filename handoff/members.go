@@ -237,7 +237,7 @@ func (s *supervisor) apply(set *programs.Set) {
 		case p.gone:
 			p.gone = false
 			p.revise(planOf(s.home, d))
-		case d.Hash != p.next.hash:
+		case d.Hash != p.next.hash, p.missed:
 			p.revise(planOf(s.home, d))
 			p.ticked = time.Time{}
 		case !slices.Equal(d.Config.After, p.next.cfg.After) || d.Config.Essential != p.next.cfg.Essential:

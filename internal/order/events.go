@@ -97,13 +97,16 @@ func (s *State) resume(p *Program) {
 	s.setPhase(p, f.Phase)
 	switch p.Phase {
 	case Down:
-		if p.Result == NotRun && !p.Held && !p.Scheduled && !s.Halting {
-			s.setPhase(p, Waiting) // the handoff was lost before it was told of it
+		// It was not told of it before the handoff was lost, or it was stopped as its
+		// file had gone, which is back, or it would be gone as well.
+		if (p.Result == NotRun || p.Result == Stopped) && !p.Held && !p.Scheduled && !s.Halting {
+			s.setPhase(p, Waiting)
 		}
 	case Starting:
 		s.take(p)
 	case Stopping:
 		p.Unwant, p.Told = true, true
+		p.Again = p.Again || !p.Held && !p.Scheduled // likewise
 	}
 }
 
