@@ -218,6 +218,7 @@ func (s *supervisor) resumeOrder(recorded []byte) {
 	}
 	s.halted = recorded
 	s.order.Status, s.order.Decided = h.Status, h.Decided
+	s.order.Pacing = true // what does not run is told of first, and is not to be started
 	s.stopAll(h.Reason)
 }
 

@@ -149,6 +149,10 @@ func parseEvent(f []string) (Event, error) {
 						spec.Was = &Facts{}
 					case "up":
 						spec.Was = &Facts{Phase: Up}
+					case "stopped":
+						spec.Was = &Facts{Result: Stopped}
+					case "stopping":
+						spec.Was = &Facts{Phase: Stopping}
 					case "done":
 						spec.Was = &Facts{Done: true, Result: Success}
 					default:

@@ -162,15 +162,18 @@ func TestAOnceProgramIsRunAgainByItsFileAndNotByAKilledHandoff(t *testing.T) {
 func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "go")
 	y := open(t, map[string]string{
-		"db":  sh(lives("db")),
-		"web": sh("trap 'echo web ends; cat "+fifo+"; exit 0' TERM; echo web runs; while :; do sleep 1000 & wait $!; done", "HOTINIT_AFTER=db"),
+		"db":    sh(lives("db")),
+		"web":   sh("trap 'echo web ends; cat "+fifo+"; exit 0' TERM; echo web runs; while :; do sleep 1000 & wait $!; done", "HOTINIT_AFTER=db"),
+		"quick": sh(lives("quick")),
 	})
 	if err := mkfifo(fifo); err != nil {
 		t.Fatal(err)
 	}
 	y.Line("^web runs")
+	y.Line("^quick runs")
 	y.Signal(15)
 	y.Line("^web ends")
+	y.Line("quick: ended with status")
 	handoff := y.Handoff().PID
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
@@ -182,8 +185,12 @@ func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 	if status := y.Wait(); status != 0 {
 		t.Errorf("hotinit ended with %d", status)
 	}
-	if got := y.said(); got[len(got)-1] != "db ends" {
+	got := y.said()
+	if got[len(got)-1] != "db ends" {
 		t.Errorf("%q", got)
+	}
+	if strings.Count(strings.Join(got, "\n"), "quick runs") != 1 {
+		t.Errorf("what had ended was started again: %q", got)
 	}
 }
 
