@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/port"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }
@@ -45,7 +46,7 @@ func (e example) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmp, address := t.TempDir(), freeAddress(t)
+	tmp, address := t.TempDir(), port.Address(t)
 	// Servers that give up root must be able to look into it.
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func (e example) rejects(t *testing.T, b bad) {
 			t.Skipf("%v (apt-packages.txt lists what the examples need)", err)
 		}
 	}
-	tmp, address := t.TempDir(), freeAddress(t)
+	tmp, address := t.TempDir(), port.Address(t)
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -182,16 +183,6 @@ func only(statusFile string, generation int) bool {
 	content, err := os.ReadFile(statusFile)
 	lines := strings.Fields(string(content))
 	return err == nil && len(lines) == 1 && strings.HasPrefix(lines[0], fmt.Sprint(generation, ":"))
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // build builds a Go example. In a module of its own it needs what that module

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/port"
 )
 
 // TestWebStack runs nginx, php-fpm and a cron job by files, swaps both servers under
@@ -32,7 +33,7 @@ func TestWebStack(t *testing.T) {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	address, fpm := freeAddress(t), freeAddress(t)
+	address, fpm := port.Address(t), port.Address(t)
 	fill := strings.NewReplacer("127.0.0.1:8080", address, "127.0.0.1:9000", fpm, "/srv/web-stack", tmp,
 		"/tmp/web-stack", tmp+"/", "*/5 * * * *", "@every 1s")
 	if err := os.CopyFS(tmp, os.DirFS("web-stack")); err != nil {

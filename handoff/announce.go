@@ -30,17 +30,14 @@ func (s *program) announceKnown(st machine.State) {
 // announce prints one line about what hotinit does here: its version, the
 // release, the sockets, and what is watched.
 func (s *program) announce() {
-	if s.announced {
-		return
-	}
-	s.announced = true
 	quiet := 1
 	if s.engine.policy.Quiet {
 		quiet = 2
 	}
-	if s.cfg.Verbosity < quiet {
-		return
+	if s.announced || s.cfg.Verbosity < quiet {
+		return // where it is no plain init later, it is said then
 	}
+	s.announced = true
 	s.say(quiet, fmt.Sprintf("version %s runs %s; listens on %s; watches %s", version.Number, s.runs(), s.listensOnNow(), list(s.releases.paths)))
 }
 

@@ -28,25 +28,15 @@ import (
 
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/port"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }
 
-// free returns an address of the loopback interface that nobody listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // export runs the exporter and returns its address once it listens.
 func export(t *testing.T, args ...string) string {
 	t.Helper()
-	address := free(t)
+	address := port.Address(t)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, append(args, "--web.listen-address", address)) }()
@@ -234,7 +224,7 @@ func TestPrometheusScrapesTheExporterAndTakesTheRules(t *testing.T) {
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	address := free(t)
+	address := port.Address(t)
 	cmd := exec.Command("prometheus", "--config.file", file, "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", address, "--log.level", "warn")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/testkit/port"
 )
 
 func TestTheNextGenerationGetsTheSocketThatTheFirstListensOn(t *testing.T) {
@@ -15,7 +17,7 @@ func TestTheNextGenerationGetsTheSocketThatTheFirstListensOn(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			bothWays(t, func(t *testing.T, r *rig) {
-				address := fmt.Sprintf(address, freePort(t))
+				address := fmt.Sprintf(address, port.Free(t))
 				one := r.start(1)
 				a := one.serve(kind, address)
 				two := r.start(2)
@@ -30,7 +32,7 @@ func TestTheNextGenerationGetsTheSocketThatTheFirstListensOn(t *testing.T) {
 
 func TestAddressesThatDifferAreDifferentSockets(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		port := freePort(t)
+		port := port.Free(t)
 		one, two := r.start(1), r.start(2)
 		var inodes [2][]string
 		for i, p := range []*testApp{one, two} {
@@ -52,7 +54,7 @@ func TestAddressesThatDifferAreDifferentSockets(t *testing.T) {
 
 func TestWithinAGenerationASecondBindIsRefusedWhileTheFirstIsOpen(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
 			fd := p.serve("tcp", address)
@@ -69,7 +71,7 @@ func TestWithinAGenerationASecondBindIsRefusedWhileTheFirstIsOpen(t *testing.T) 
 
 func TestAProbedPortCanBeBoundAgain(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
 			fd := p.do("socket tcp")
@@ -84,7 +86,7 @@ func TestAProbedPortCanBeBoundAgain(t *testing.T) {
 func TestAnAddressThatOverlapsWithAClosedOneCanBeBound(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		for _, kind := range []string{"tcp", "udp"} {
-			port := freePort(t)
+			port := port.Free(t)
 			p := r.start(1)
 			for i, address := range []string{"127.0.0.1", "0.0.0.0", "[::]", "[::1]", "0.0.0.0", "127.0.0.1"} {
 				k := kind
@@ -108,7 +110,7 @@ func TestAnAddressThatOverlapsWithAClosedOneCanBeBound(t *testing.T) {
 func TestACallLeavesNoDescriptorBehind(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		p := r.start(1)
-		port := freePort(t)
+		port := port.Free(t)
 		fd := p.do("socket tcp") // the journal is made for the first call
 		p.must("EADDRNOTAVAIL", "bind %s 192.0.2.1:%d", fd, port)
 		p.must("ok", "close %s", fd)
@@ -139,7 +141,7 @@ func TestAGenerationThatBindsNothingHasNoJournal(t *testing.T) {
 		if kept {
 			t.Error("there is a journal")
 		}
-		p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if _, kept := r.kept[Journal]; !kept {
@@ -160,8 +162,8 @@ func descriptors(t *testing.T) int {
 func TestASocketThatNobodyHasOpenIsLetGo(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		p := r.start(1)
-		stays := p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-		port := freePort(t)
+		stays := p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
+		port := port.Free(t)
 		fd := p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if r.a.LetGo() {
 			t.Error("a socket that is open was let go")
@@ -176,7 +178,7 @@ func TestASocketThatNobodyHasOpenIsLetGo(t *testing.T) {
 
 func TestFlagsAndOptionsAreThoseOfTheApp(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
 			fd := p.do("socket tcp")
@@ -199,7 +201,7 @@ func TestFlagsAndOptionsAreThoseOfTheApp(t *testing.T) {
 
 func TestAClientsPortIsNoListener(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		server, client := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		server, client := fmt.Sprintf("127.0.0.1:%d", port.Free(t)), fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		one := r.start(1)
 		listener := one.serve("tcp", server)
 		fd := one.do("socket tcp")
@@ -224,7 +226,7 @@ func TestAClientsPortIsNoListener(t *testing.T) {
 
 func TestErrorsAreTheKernels(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		port := freePort(t)
+		port := port.Free(t)
 		address := fmt.Sprintf("127.0.0.1:%d", port)
 		r.start(1).serve("tcp", address)
 		p := r.start(2)
@@ -251,7 +253,7 @@ func TestALongerAddressIsTheSameOne(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		one := r.start(1)
 		a := one.do("socket tcp")
-		port := freePort(t)
+		port := port.Free(t)
 		one.must("ok", "raw %s here 16 %d", a, port)
 		one.must("ok", "listen %s", a)
 		two := r.start(2)
@@ -289,7 +291,7 @@ func TestAnotherNetworkNamespaceIsLeftAlone(t *testing.T) {
 
 func TestAGroupSharesOneSocket(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		first := ""
 		// It grows, and shrinks.
 		for n, members := range []int{2, 4, 1} {
@@ -319,7 +321,7 @@ func TestAGroupSharesOneSocket(t *testing.T) {
 
 func TestShutdownDoesNotEndASharedSocket(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		one := r.start(1)
 		a := one.serve("tcp", address)
 		two := r.start(2)
@@ -382,7 +384,7 @@ func TestManyThreadsBindAtOnce(t *testing.T) {
 
 func TestAGrandchildsSocketIsAdopted(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		inodes := ""
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
@@ -411,7 +413,7 @@ func TestASignalDoesNotDisturbABind(t *testing.T) {
 
 func TestASocketThatTheNewGenerationDoesNotClaimIsClosed(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		before, after := freePort(t), freePort(t)
+		before, after := port.Free(t), port.Free(t)
 		one := r.start(1)
 		one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", before))
 		two := r.start(2)
@@ -463,7 +465,7 @@ func TestACallThatHotinitFailsOfIsTheKernels(t *testing.T) {
 		}
 	})
 	p := r.start(1)
-	p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
 	if len(r.lines()) != 1 {
 		t.Errorf("said %q, want one line", r.lines())
 	}
@@ -472,10 +474,10 @@ func TestACallThatHotinitFailsOfIsTheKernels(t *testing.T) {
 func TestAGenerationThatGivesUpAnAddressListensOnAllItWants(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		r.heard = make(chan int, 10)
-		kept := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		kept := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		one := r.start(1)
 		one.serve("tcp", kept)
-		one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
 		two := r.start(2)
 		two.serve("tcp", kept)
 		if r.a.Listening(2, 1) {
@@ -490,7 +492,7 @@ func TestAGenerationThatGivesUpAnAddressListensOnAllItWants(t *testing.T) {
 			t.Error("generation 2 does not count as listening on all that it wants")
 		}
 		three := r.start(3)
-		three.serve("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		three.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
 		if r.a.Listening(3, 2) {
 			t.Error("generation 3 listens on another address at once, and counts as listening on that of 2")
 		}

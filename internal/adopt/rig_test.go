@@ -243,24 +243,6 @@ func (r *rig) heldSockets() int {
 	return n
 }
 
-// freePort returns a port that nobody has.
-func freePort(t *testing.T) int {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sa.(*unix.SockaddrInet4).Port
-}
-
 // at calls f at the moments at which a test may end the adopter.
 func (r *rig) at(f func(moment string)) { r.a.reached.Store(&f) }
 

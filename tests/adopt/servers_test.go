@@ -2,10 +2,10 @@ package adopt
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +13,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/testkit/box"
+	"github.com/hotinit/hotinit/internal/testkit/port"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }
@@ -111,7 +112,7 @@ func (s server) prepare(t *testing.T) *place {
 		t.Skipf("%v (examples/apt-packages.txt lists what it needs)", err)
 	}
 	tmp := t.TempDir()
-	p := &place{server: s, t: t, tmp: tmp, inside: tmp, port: freePort(t)}
+	p := &place{server: s, t: t, tmp: tmp, inside: tmp, port: strconv.Itoa(port.Free(t))}
 	if err := os.Chmod(tmp, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,9 @@ func (p *place) put(name string) {
 
 // args are hotinit's.
 func (p *place) args(flags ...string) []string {
-	args := append(flags, strings.Fields("--settle 100ms "+p.fill(p.flags))...)
+	// With -v it is said in any case that the first generation is ready: one that takes
+	// more than --interval until it listens is so before, and hotinit a plain init till then.
+	args := append(flags, strings.Fields("-v --settle 100ms "+p.fill(p.flags))...)
 	args = append(args, "--")
 	for _, word := range strings.Fields(p.command) {
 		args = append(args, p.fill(word))
@@ -271,15 +274,4 @@ func buildGo(t *testing.T, tmp string) {
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }

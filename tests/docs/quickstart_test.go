@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,6 +16,7 @@ import (
 
 	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/load"
+	"github.com/hotinit/hotinit/internal/testkit/port"
 )
 
 func TestMain(m *testing.M) { box.Main(m) }
@@ -203,16 +204,7 @@ func copyFiles(t *testing.T, from, to, port string) {
 	}
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
+func freePort(t *testing.T) string { return strconv.Itoa(port.Free(t)) }
 
 func buildServer(t *testing.T, app, port, id string) {
 	buildGo(t, "testdata/binary", app, "server", "-X main.port="+port+" -X main.id="+id)

@@ -28,6 +28,7 @@ func TestAProcessWithoutItsFirstThreadIsToldToEndInASwap(t *testing.T) {
 		b.Signal(unix.SIGHUP)
 		b.Line("^main got 15$")
 		b.Line("^headless got 15$")
+		handles(b, 1)
 		stop(t, b, 0)
 	})
 }
@@ -47,6 +48,7 @@ func TestAProcessWithoutItsFirstThreadIsKilledAtTheDrainLimit(t *testing.T) {
 			}
 			return true
 		})
+		handles(b, 1)
 		stop(t, b, 0)
 	})
 }

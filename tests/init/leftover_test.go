@@ -183,6 +183,7 @@ func TestWhoGotTERMByTheGroupGetsNoSecondOneInASwap(t *testing.T) {
 		b.Signal(unix.SIGHUP)
 		b.Line("^main got 15$")
 		eachIsToldOnce(t, b)
+		handles(b, 1)
 		stop(t, b, 0)
 	})
 }

@@ -46,6 +46,7 @@ func TestItWorksWithTheFewestProcesses(t *testing.T) {
 		b.Signal(unix.SIGHUP)
 		b.Line("generation 2 is ready")
 		b.Line("generation 1 ended|^got 15$")
+		handles(b, 2)
 		stop(t, b, 0)
 		sound(t, b)
 	}

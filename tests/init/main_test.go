@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,6 +109,14 @@ func stop(t *testing.T, b *box.Box, want int) {
 	b.Signal(unix.SIGTERM)
 	ended(t, b, want)
 }
+
+// handles waits until n probes in all have said that they handle signals. A generation may
+// be ready before.
+func handles(b *box.Box, n int) {
+	b.Until("the generation handles signals", func() bool { return b.Output.Count(saysReady) >= n })
+}
+
+var saysReady = regexp.MustCompile("^ready$")
 
 // got waits for the probe's line about a signal.
 func got(b *box.Box, n int) { b.Line("^got " + strconv.Itoa(n) + "( |$)") }
