@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hotinit/hotinit/internal/testkit/box"
@@ -16,11 +17,18 @@ import (
 type podman struct {
 	t     *testing.T
 	store string
+	user  uint32 // 0, or whose it is: rootless then, with this one user in its containers
 }
 
 func (p podman) command(words ...string) *exec.Cmd {
-	return exec.Command("podman", append([]string{"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs",
+	c := exec.Command("podman", append([]string{"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs",
 		"--root", filepath.Join(p.store, "root"), "--runroot", filepath.Join(p.store, "run")}, words...)...)
+	if p.user != 0 {
+		c.Dir = p.store
+		c.Env = box.Environment("HOME="+p.store, "XDG_RUNTIME_DIR="+p.store)
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: p.user, Gid: p.user}}
+	}
+	return c
 }
 
 func (p podman) do(words ...string) error {
@@ -37,8 +45,15 @@ func TestAServerIsSwappedUnderPodman(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	for name, before := range map[string][]string{"its default profile": nil, "hardened": hardened} {
+	for name, before := range map[string][]string{"its default profile": nil, "hardened": hardened, "rootless": {"--cap-drop", "ALL", "--read-only"}} {
 		t.Run(name, func(t *testing.T) {
+			user := uint32(0)
+			if name == "rootless" {
+				if os.Geteuid() != 0 {
+					t.Skip("needs root, to be another user")
+				}
+				user = 65534
+			}
 			s := find(t, "static Go").prepare(t)
 			s.inside = "/app"
 			s.install()
@@ -48,7 +63,16 @@ func TestAServerIsSwappedUnderPodman(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { os.RemoveAll(store) })
-			p := podman{t, store}
+			p := podman{t, store, user}
+			// Another user does not come into the directories of the test's and the build's.
+			if err := os.Chmod(filepath.Dir(s.tmp), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			hotinit := filepath.Join(store, "hotinit")
+			run(t, ".", "cp", box.Hotinit, hotinit)
+			if err := os.Chown(store, int(user), int(user)); err != nil {
+				t.Fatal(err)
+			}
 			run(t, p.store, "tar", "cf", "image.tar", "-T", "/dev/null")
 			if p.do("import", "-q", filepath.Join(p.store, "image.tar"), "empty") != nil {
 				t.Skip("podman cannot import an image here")
@@ -58,7 +82,7 @@ func TestAServerIsSwappedUnderPodman(t *testing.T) {
 			for _, v := range s.env() {
 				args = append(args, "-e", v)
 			}
-			args = append(args, "-v", s.tmp+":/app", "-v", box.Hotinit+":/hotinit:ro", "--entrypoint", "/hotinit", "empty")
+			args = append(args, "-v", s.tmp+":/app", "-v", hotinit+":/hotinit:ro", "--entrypoint", "/hotinit", "empty")
 			c := p.command(append(args, s.args()...)...)
 			lines := box.NewLines()
 			var said bytes.Buffer
