@@ -126,6 +126,7 @@ func (s *starts) start(j *job, at located) (machine.Event, bool) {
 		s.kept.drop(processName(j.n))
 		go func() { p.main.Wait(); p.main.Close() }()
 		ready.close()
+		s.note("%s was replaced while generation %d was started from it: that process (PID %d) is ended, and the generation started anew", s.target(j), j.n, child.PID)
 		return s.again(j, true, fmt.Errorf("%s was replaced while it was started", s.target(j)))
 	}
 	s.processes.attach(p)

@@ -10,8 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hotinit/hotinit/listener"
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/listener"
 )
 
 // Descriptor 3 stays open beside the listener, for /nonblocking to look at.
@@ -25,14 +26,16 @@ func serve(version string, given *Given, t talents) error {
 	if err != nil {
 		return err
 	}
-	told := terminated(func() { log.Print("told to go") })
-	if t.term == "exit" {
-		context.AfterFunc(told, func() { os.Exit(t.status) })
-	}
-	if t.term == "shutdown" {
-		// Of the socket that all generations share. For hotinit's sake it does nothing.
-		context.AfterFunc(told, func() { log.Printf("shut down its socket: %v", unix.Shutdown(3, unix.SHUT_RDWR)) })
-	}
+	told := terminated(func() {
+		log.Print("told to go")
+		switch t.term {
+		case "exit":
+			os.Exit(t.status)
+		case "shutdown":
+			// Of the socket that all generations share. For hotinit's sake it does nothing.
+			log.Printf("shut down its socket: %v", unix.Shutdown(3, unix.SHUT_RDWR))
+		}
+	})
 	if t.flood {
 		go func() {
 			line := []byte(strings.Repeat("flood ", 20) + "\n")
