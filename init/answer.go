@@ -9,13 +9,14 @@ import (
 	"github.com/hotinit/hotinit/internal/say"
 )
 
-// A handoff that hangs is as bad as a dead one: it is killed, and the next one
-// goes on from the record. That may not help (whatever hung the first one may
+// A handoff that hangs, and so sends nothing either, is as bad as a dead one: it is
+// killed, and the next one goes on from the record. That may not help (whatever hung the first one may
 // hang the second, and a handoff that waits for a device cannot be killed). So
 // the oldest signal to stop that is not acted upon decides: after two periods of
 // stopWithin init ends everything by itself.
 const (
-	// answerWithin is how long the handoff may take to act upon a signal.
+	// answerWithin is how long the handoff may take to act upon a signal, or to send
+	// anything else.
 	answerWithin = 5 * time.Second
 	// stopWithin is the same while hotinit is to stop. Twice this and the app's
 	// own time must be less than the 10 s after which docker stop kills.
@@ -90,6 +91,16 @@ func (p *pid1) answered(s signal) {
 	a.acted = true
 	if a.timeout > 0 {
 		a.last.Reset(a.timeout + lastWithin - time.Since(a.since))
+	}
+}
+
+// works notes a message of the handoff. One that has a lot to do, as with a thousand
+// programs on a busy machine, does not hang. The strikes stay: one that hangs after it
+// has said something, and so does each after it, must not keep hotinit from its end.
+func (p *pid1) works() {
+	if len(p.pending) > 0 {
+		p.answers.late = false
+		p.answers.due.Reset(p.answers.period())
 	}
 }
 

@@ -238,6 +238,7 @@ func (p *pid1) run() int {
 
 // handle acts upon one message of the handoff.
 func (p *pid1) handle(m message.Message) {
+	p.works()
 	switch m := m.(type) {
 	case *message.Hello:
 		p.attempts.succeeded()

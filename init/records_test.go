@@ -136,3 +136,23 @@ func TestARecordAcknowledgesTheSignalsThatItNames(t *testing.T) {
 		t.Errorf("pending: %v", p.pending)
 	}
 }
+
+// With a thousand programs on a busy machine, to tell all of them may take longer than a
+// handoff has to act upon a signal.
+func TestAHandoffThatSendsSomethingDoesNotHang(t *testing.T) {
+	p, _ := started(t)
+	p.queue(signal{sig: unix.SIGTERM})
+	p.unanswered()
+	p.handle(&message.Record{Program: "app", State: []byte("told")})
+	if p.unanswered(); p.answers.strikes != 0 {
+		t.Error("it is killed while it tells one program after the other")
+	}
+	if p.unanswered(); p.answers.strikes != 1 {
+		t.Error("it may hang for ever")
+	}
+	p.handle(&message.Record{Program: "app", State: []byte("resumed")})
+	p.unanswered()
+	if sig := p.unanswered(); sig != unix.SIGTERM {
+		t.Errorf("each handoff hangs after a message, and hotinit does not end: %v", sig)
+	}
+}
