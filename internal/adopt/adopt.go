@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hotinit/hotinit/internal/poller"
+	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // Names under which a Host keeps descriptors for the next handoff.
@@ -30,15 +31,33 @@ func Kept(name string) bool {
 	return name == Journal || strings.HasPrefix(name, Held) || strings.HasPrefix(name, Listener)
 }
 
+// Gen names a generation of a program that may have several instances. They share
+// what any of them listens on.
+type Gen struct{ Instance, N int }
+
+// ListenerName is what a generation's notification descriptor is kept under.
+func ListenerName(n Gen) string {
+	name := Listener + strconv.Itoa(n.N)
+	if n.Instance > 0 {
+		name += "+" + strconv.Itoa(n.Instance)
+	}
+	return name
+}
+
 // ListenerOf is the generation whose notification descriptor is kept under a
 // name.
-func ListenerOf(name string) (n int, ok bool) {
+func ListenerOf(name string) (n Gen, ok bool) {
 	rest, ok := strings.CutPrefix(name, Listener)
 	if !ok {
-		return 0, false
+		return n, false
 	}
-	n, err := strconv.Atoi(rest)
-	return n, err == nil
+	number, instance, several := strings.Cut(rest, "+")
+	var err, errI error
+	n.N, err = strconv.Atoi(number)
+	if several {
+		n.Instance, errI = strconv.Atoi(instance)
+	}
+	return n, err == nil && errI == nil
 }
 
 // Host is what the adopter needs of the handoff. Its methods are called from
@@ -51,12 +70,12 @@ type Host interface {
 	Drop(name string)
 	// Listens is told that generation n listens on a socket, which was adopted
 	// just now where adopted says so.
-	Listens(n int, socket string, adopted bool)
-	// Say prints a line.
-	Say(format string, args ...any)
+	Listens(n Gen, socket string, adopted bool)
+	// Say prints a line about a generation.
+	Say(n Gen, format string, args ...any)
 }
 
-// Adopter answers the calls of all generations. While a generation makes calls, a
+// Adopter answers the calls of all generations of a program's instances. While a generation makes calls, a
 // goroutine receives, reads and decides, one for each generation; what they share is
 // under one lock, under which nothing waits for an app.
 type Adopter struct {
@@ -67,15 +86,16 @@ type Adopter struct {
 	mu      sync.Mutex
 	journal *journal // nil before the first call
 	held    []*held
-	gens    map[int]*generation
+	gens    map[Gen]*generation
+	serves  map[int]bool    // the instances that take part, and whether a generation of it serves
 	passed  map[uint64]bool // inodes of the sockets that were passed to the app
 	nextID  int
 	bound   map[uint64]string // paths that sockets were bound to, until they listen
 	ports   map[uint64]bool   // inodes of sockets that the kernel chose a port for
-	last    map[int]time.Time // when a generation last began to listen
+	last    map[Gen]time.Time // when a generation last began to listen
 	paths   paths             // of unix sockets, while there are two generations
 	sweeper bool              // a goroutine looks after sockets that may be none to hold
-	over    bool              // nothing is adopted any more
+	between []binding         // sockets of instances that nobody listens on yet
 
 	// reached is called at the moments at which a test ends this process.
 	reached atomic.Pointer[func(moment string)]
@@ -83,7 +103,7 @@ type Adopter struct {
 
 // generation is one whose calls are notified.
 type generation struct {
-	n    int
+	n    Gen
 	pid  int // of the main process
 	fd   int
 	slot *slot // nil before its first call
@@ -100,7 +120,7 @@ type generation struct {
 func New(host Host, set *poller.Set, take bool, kept map[string]int) *Adopter {
 	a := &Adopter{
 		host: host, poller: set, take: take,
-		gens: make(map[int]*generation), last: make(map[int]time.Time), passed: make(map[uint64]bool), bound: make(map[uint64]string), ports: make(map[uint64]bool),
+		gens: make(map[Gen]*generation), serves: make(map[int]bool), last: make(map[Gen]time.Time), passed: make(map[uint64]bool), bound: make(map[uint64]string), ports: make(map[uint64]bool),
 	}
 	if fd, ok := kept[Journal]; ok {
 		a.openJournal(fd)
@@ -126,7 +146,7 @@ func (a *Adopter) openJournal(fd int) {
 	a.journal = newJournal(fd)
 	if a.journal.fd >= 0 && a.journal.fd != fd {
 		if err := a.host.Keep(Journal, a.journal.fd); err != nil {
-			a.host.Say("%v", err)
+			a.host.Say(Gen{}, "%v", err)
 		}
 	}
 }
@@ -147,7 +167,7 @@ func (a *Adopter) place(g *generation) {
 // resume goes on with a socket that init has kept. Which generations have it is
 // looked up once they are known, see Resume.
 func (a *Adopter) resume(name string, fd int) {
-	h := &held{name: name, fd: fd, by: make(map[int]bool), heard: make(map[int]bool)}
+	h := &held{name: name, fd: fd, by: make(map[Gen]bool), heard: make(map[Gen]bool)}
 	var st unix.Stat_t
 	k, ok := keyOf(fd)
 	if err := unix.Fstat(fd, &st); err != nil || !ok {
@@ -173,7 +193,7 @@ func (a *Adopter) Passed(fd int) {
 // Add answers the calls of a generation from now on. fd is the descriptor of its
 // notifications, which the adopter owns and the host keeps under ListenerName(n);
 // pid is its main process.
-func (a *Adopter) Add(n, pid, fd int) {
+func (a *Adopter) Add(n Gen, pid, fd int) {
 	a.mu.Lock()
 	g := &generation{n: n, pid: pid, fd: fd, lost: make(map[call]uint64)}
 	a.gens[n] = g
@@ -183,9 +203,9 @@ func (a *Adopter) Add(n, pid, fd int) {
 }
 
 // Resume is Add for a generation that the handoff before has started. All of
-// them have to be there before the first answer: so they are given together, by
-// their number.
-func (a *Adopter) Resume(pids, fds map[int]int) {
+// them have to be there before the first answer: so they are given together, those
+// of every instance.
+func (a *Adopter) Resume(pids, fds map[Gen]int) {
 	a.mu.Lock()
 	for n, fd := range fds {
 		g := &generation{n: n, pid: pids[n], fd: fd, lost: make(map[call]uint64)}
@@ -194,14 +214,17 @@ func (a *Adopter) Resume(pids, fds map[int]int) {
 		}
 		a.gens[n] = g
 	}
-	for _, h := range a.held {
-		for n := range a.gens {
-			if a.open(h, n) {
+	all := proc.All()
+	for n := range a.gens {
+		has := a.has(all, n)
+		for _, h := range a.held {
+			if has[h.inode] {
 				h.by[n], h.heard[n] = true, h.key.kind == unix.SOCK_DGRAM || listening(h.fd)
 				a.last[n] = time.Now()
 			}
 		}
 	}
+	a.resumeBetween(all)
 	for _, g := range a.gens {
 		if g.slot == nil {
 			a.serve(g)
@@ -223,9 +246,6 @@ func (a *Adopter) moment(name string) {
 		(*f)(name)
 	}
 }
-
-// ListenerName is what a generation's notification descriptor is kept under.
-func ListenerName(n int) string { return Listener + strconv.Itoa(n) }
 
 // serve answers the calls of one generation until all of its processes have
 // ended.
@@ -271,7 +291,7 @@ func (a *Adopter) leave(g *generation) {
 	if a.gens[g.n] == g {
 		delete(a.gens, g.n)
 		delete(a.last, g.n)
-		a.generationsChanged()
+		a.generationsChanged(g.n.Instance)
 	}
 	a.host.Drop(ListenerName(g.n))
 }
@@ -304,7 +324,7 @@ func (a *Adopter) answer(g *generation) {
 func (a *Adopter) decide(g *generation, n *notification) (r answer) {
 	defer func() {
 		if failed := recover(); failed != nil {
-			a.host.Say("a call of generation %d is left to the kernel: %v", g.n, failed)
+			a.host.Say(g.n, "a call of generation %d is left to the kernel: %v", g.n.N, failed)
 			r = kernel
 		}
 	}()
@@ -321,20 +341,45 @@ func (a *Adopter) decide(g *generation, n *notification) (r answer) {
 	return kernel
 }
 
-// Generations tells which generations there are, and which one serves (0 for
-// none). A socket that none of them has is closed, so that clients are refused
-// and do not wait for ever; while none serves, the next one shall have it.
-func (a *Adopter) Generations(alive []int, current int) {
+// Join has an instance take part: from now on its calls are decided about. A program
+// without instances is instance 0.
+func (a *Adopter) Join(instance int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.serves[instance] = false
+}
+
+// takesPart reports whether the calls of a generation are decided about: those of one
+// whose instance is told to stop are left to the kernel. The caller has the lock.
+func (a *Adopter) takesPart(n Gen) bool {
+	_, joined := a.serves[n.Instance]
+	return joined
+}
+
+// Generations tells which generations of an instance there are, and which one serves
+// (0 for none). A socket that no generation has is closed, so that clients are refused
+// and do not wait for ever; while none of an instance serves, its next one shall have it.
+func (a *Adopter) Generations(instance int, alive []int, current int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, joined := a.serves[instance]; !joined {
+		return
+	}
+	a.serves[instance] = current != 0
+	a.left(instance, alive)
+}
+
+// left closes the sockets that are nobody's now that an instance has only these
+// generations. The caller has the lock.
+func (a *Adopter) left(instance int, alive []int) {
 	a.held = slices.DeleteFunc(a.held, func(h *held) bool {
 		for n := range h.by {
-			if !slices.Contains(alive, n) {
+			if n.Instance == instance && !slices.Contains(alive, n.N) {
 				delete(h.by, n)
 				delete(h.heard, n)
 			}
 		}
-		if len(h.by) > 0 || current == 0 {
+		if len(h.by) > 0 || a.awaited() {
 			return false
 		}
 		a.release(h)
@@ -342,17 +387,35 @@ func (a *Adopter) Generations(alive []int, current int) {
 	})
 }
 
-// Stop lets go of everything: the program ends, and when the app has closed its
-// sockets they are to be closed. Calls are left to the kernel from now on.
-func (a *Adopter) Stop() {
+// awaited reports whether an instance is without a generation that serves.
+func (a *Adopter) awaited() bool {
+	for _, serves := range a.serves {
+		if !serves {
+			return true
+		}
+	}
+	return false
+}
+
+// Stop lets go of what only one instance has: it ends, and when the app has closed its
+// sockets they are to be closed. With the last instance all is let go. Calls of the
+// instance are left to the kernel from now on.
+func (a *Adopter) Stop(instance int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.over = true
+	delete(a.serves, instance)
+	if len(a.serves) > 0 {
+		a.left(instance, nil)
+		a.unguardAll(instance)
+		return
+	}
 	for _, h := range a.held {
 		a.release(h)
 	}
-	a.held = nil
-	a.unguardAll()
+	a.held, a.between = nil, nil
+	for _, n := range a.instances() {
+		a.unguardAll(n)
+	}
 	clear(a.passed)
 }
 

@@ -418,12 +418,12 @@ func TestASocketThatTheNewGenerationDoesNotClaimIsClosed(t *testing.T) {
 		one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", before))
 		two := r.start(2)
 		two.serve("tcp", fmt.Sprintf("127.0.0.1:%d", after))
-		r.a.Generations([]int{1, 2}, 2)
+		r.a.Generations(0, []int{1, 2}, 2)
 		if n := r.heldSockets(); n != 2 {
 			t.Errorf("%d sockets are held while both live, want 2", n)
 		}
 		one.end()
-		r.a.Generations([]int{2}, 2)
+		r.a.Generations(0, []int{2}, 2)
 		client := two.do("socket tcp")
 		two.must("ok", "connect %s 127.0.0.1:%d", client, after)
 		client = two.do("socket tcp")
@@ -431,7 +431,7 @@ func TestASocketThatTheNewGenerationDoesNotClaimIsClosed(t *testing.T) {
 		two.must("ECONNREFUSED", "connect %s 127.0.0.1:%d", client, before)
 		// Where none serves, the next one shall have it.
 		two.end()
-		r.a.Generations(nil, 0)
+		r.a.Generations(0, nil, 0)
 		if n := r.heldSockets(); n != 1 {
 			t.Errorf("%d sockets are held while none serves, want 1", n)
 		}
@@ -473,27 +473,27 @@ func TestACallThatHotinitFailsOfIsTheKernels(t *testing.T) {
 
 func TestAGenerationThatGivesUpAnAddressListensOnAllItWants(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		r.heard = make(chan int, 10)
+		r.heard = make(chan Gen, 10)
 		kept := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
 		one := r.start(1)
 		one.serve("tcp", kept)
 		one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
 		two := r.start(2)
 		two.serve("tcp", kept)
-		if r.a.Listening(2, 1) {
+		if r.a.Listening(Gen{0, 2}, Gen{0, 1}) {
 			t.Error("generation 2 counts as listening on all, and has one of two")
 		}
 		for count := 0; count < 2; { // as it listens, and when nothing more follows
-			if n := <-r.heard; n == 2 {
+			if n := <-r.heard; n.N == 2 {
 				count++
 			}
 		}
-		if !r.a.Listening(2, 1) {
+		if !r.a.Listening(Gen{0, 2}, Gen{0, 1}) {
 			t.Error("generation 2 does not count as listening on all that it wants")
 		}
 		three := r.start(3)
 		three.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
-		if r.a.Listening(3, 2) {
+		if r.a.Listening(Gen{0, 3}, Gen{0, 2}) {
 			t.Error("generation 3 listens on another address at once, and counts as listening on that of 2")
 		}
 	})

@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -83,14 +84,14 @@ func (a *Adopter) unreadable(g *generation, err error) {
 		return
 	}
 	g.told = true
-	a.host.Say("cannot look at generation %d, which binds a socket (%v): the kernel deals with it, and the next generation cannot have it; --adopt off turns this off", g.n, err)
+	a.host.Say(g.n, "cannot look at generation %d, which binds a socket (%v): the kernel deals with it, and the next generation cannot have it; --adopt off turns this off", g.n.N, err)
 }
 
 // refused says once for each generation that a socket cannot be held.
 func (a *Adopter) refused(g *generation, err error) {
 	if !g.told {
 		g.told = true
-		a.host.Say("%v: the kernel deals with it, and the next generation cannot have it", err)
+		a.host.Say(g.n, "%v: the kernel deals with it, and the next generation cannot have it", err)
 	}
 }
 
@@ -119,7 +120,7 @@ func (a *Adopter) bind(g *generation, n *notification) answer {
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.over {
+	if !a.takesPart(g.n) {
 		return kernel
 	}
 	if h := a.findInode(s.inode); h != nil {
@@ -150,16 +151,21 @@ func (a *Adopter) bind(g *generation, n *notification) answer {
 		a.keyFromNotes(s)
 	}
 	s.key = s.key.at(addr)
-	return a.give(g, n, s, raw)
+	if !a.awaitListen(g, n, s) {
+		return kernel
+	}
+	return a.give(g, n, p, s, raw)
 }
 
 // isBound reports whether the app's own socket is bound.
-func isBound(s *socket) bool {
-	b, err := sockname(s.own)
+func isBound(s *socket) bool { return bound(s.own, s.key.domain) }
+
+func bound(fd, domain int) bool {
+	b, err := sockname(fd)
 	if err != nil {
 		return true
 	}
-	if s.key.domain == unix.AF_UNIX {
+	if domain == unix.AF_UNIX {
 		return len(b) > 2
 	}
 	return len(b) >= inetLen && (b[2] != 0 || b[3] != 0)
@@ -167,8 +173,8 @@ func isBound(s *socket) bool {
 
 // give puts a held socket in the place of the app's, or leaves the bind to the
 // kernel. What the app asks for is in s.key and raw.
-func (a *Adopter) give(g *generation, n *notification, s *socket, raw []byte) answer {
-	h := a.find(s.key)
+func (a *Adopter) give(g *generation, n *notification, p *process, s *socket, raw []byte) answer {
+	h := a.find(s.key, g.n)
 	if h != nil && h.key.kind == unix.SOCK_DGRAM && connected(h.fd) {
 		a.forget(h) // it is a client's
 		h = nil
@@ -184,10 +190,11 @@ func (a *Adopter) give(g *generation, n *notification, s *socket, raw []byte) an
 	}
 	if h == nil && a.take {
 		if s.key.kind == unix.SOCK_DGRAM {
-			h = a.search(g, s.key)
+			h = a.search(g, s)
 		}
 		if h == nil { // and it is taken when it starts to listen
 			a.makeRoom(s.key, s.trial(raw))
+			a.binds(g, p, s)
 			return kernel
 		}
 	}
@@ -210,17 +217,20 @@ func (a *Adopter) give(g *generation, n *notification, s *socket, raw []byte) an
 // one. The whole group shares one socket: with one queue nothing is cut off when
 // the group shrinks.
 func (a *Adopter) grouped(h *held, s *socket) bool {
-	mine := false
+	return a.sets(s, unix.SO_REUSEPORT) && boolean(h.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+}
+
+// sets reports whether the app has set an option of its own socket.
+func (a *Adopter) sets(s *socket, option int) (set bool) {
 	if s.own >= 0 {
-		mine = boolean(s.own, unix.SOL_SOCKET, unix.SO_REUSEPORT)
-	} else {
-		a.journal.noted(s.inode, func(level, name int, value []byte) {
-			if level == unix.SOL_SOCKET && name == unix.SO_REUSEPORT {
-				mine = number(value) != 0
-			}
-		})
+		return boolean(s.own, unix.SOL_SOCKET, option)
 	}
-	return mine && boolean(h.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	a.journal.noted(s.inode, func(level, name int, value []byte) {
+		if level == unix.SOL_SOCKET && name == option {
+			set = number(value) != 0
+		}
+	})
+	return set
 }
 
 // dress gives the held socket the options of the app's own.
@@ -360,9 +370,10 @@ func (a *Adopter) listen(g *generation, n *notification) answer {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.over {
+	if !a.takesPart(g.n) {
 		return kernel
 	}
+	a.between = slices.DeleteFunc(a.between, func(b binding) bool { return b.inode == s.inode })
 	if h := a.findInode(s.inode); h != nil {
 		adopted := h.undecided
 		h.undecided = false
@@ -383,11 +394,14 @@ func (a *Adopter) listen(g *generation, n *notification) answer {
 	if !ok {
 		return kernel
 	}
-	if h := a.find(k); h != nil {
+	if h := a.find(k, g.n); h != nil {
 		// Another one of a group, whose sockets were all bound before the first
 		// of them was held.
-		if h.by[g.n] && a.grouped(h, s) && replace(g.fd, n.id, h.fd, s.fd, s.flags&unix.O_CLOEXEC != 0) == nil {
+		if a.grouped(h, s) && replace(g.fd, n.id, h.fd, s.fd, s.flags&unix.O_CLOEXEC != 0) == nil {
 			a.dress(h, s)
+			if !h.heard[g.n] {
+				a.hears(g.n, h, false)
+			}
 		}
 		return kernel
 	}

@@ -1,11 +1,11 @@
 package adopt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"sort"
 	"strconv"
 	"time"
 
@@ -21,8 +21,8 @@ type held struct {
 	fd    int
 	inode uint64
 	key   key
-	by    map[int]bool // generations that it was given to, or taken from
-	heard map[int]bool // of those, the ones that called listen(2)
+	by    map[Gen]bool // generations that it was given to, or taken from
+	heard map[Gen]bool // of those, the ones that called listen(2)
 	// undecided is a socket that hotinit made, which nobody listens on yet: it may
 	// be a client's.
 	undecided bool
@@ -32,7 +32,7 @@ type held struct {
 type Socket struct {
 	Name  string // its address
 	Inode uint64
-	By    []int // generations that listen on it
+	By    []Gen // generations that listen on it
 }
 
 // Sockets returns the sockets that are held.
@@ -48,7 +48,7 @@ func (a *Adopter) Sockets() []Socket {
 		for n := range h.by {
 			s.By = append(s.By, n)
 		}
-		sort.Ints(s.By)
+		slices.SortFunc(s.By, func(x, y Gen) int { return cmp.Or(x.Instance-y.Instance, x.N-y.N) })
 		out = append(out, s)
 	}
 	return out
@@ -60,7 +60,7 @@ const settled = time.Second
 
 // hears notes that generation n listens on a socket, and tells the host: now, and
 // once that is all.
-func (a *Adopter) hears(n int, h *held, adopted bool) {
+func (a *Adopter) hears(n Gen, h *held, adopted bool) {
 	h.by[n], h.heard[n] = true, true
 	a.last[n] = time.Now()
 	name := h.String()
@@ -68,20 +68,20 @@ func (a *Adopter) hears(n int, h *held, adopted bool) {
 	time.AfterFunc(settled, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if !a.over && a.gens[n] != nil && a.settled(n) {
+		if a.takesPart(n) && a.gens[n] != nil && a.settled(n) {
 			a.host.Listens(n, name, false)
 		}
 	})
 }
 
-func (a *Adopter) settled(n int) bool {
+func (a *Adopter) settled(n Gen) bool {
 	last, any := a.last[n]
 	return any && time.Since(last) >= settled
 }
 
 // Listening reports whether generation n listens on every socket that generation
 // of listens on, or on all that it seems to want, and that is at least one.
-func (a *Adopter) Listening(n, of int) bool {
+func (a *Adopter) Listening(n, of Gen) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.settled(n) || a.takes(of, func(h *held) bool { return h.heard[n] })
@@ -89,7 +89,7 @@ func (a *Adopter) Listening(n, of int) bool {
 
 // Binds is Listening where it is enough to have bound a socket that another
 // generation listens on.
-func (a *Adopter) Binds(n, of int) bool {
+func (a *Adopter) Binds(n, of Gen) bool {
 	if a.Listening(n, of) {
 		return true
 	}
@@ -100,7 +100,7 @@ func (a *Adopter) Binds(n, of int) bool {
 
 // takes reports whether has is true of every socket that generation of has, and that is
 // at least one. The caller has the lock.
-func (a *Adopter) takes(of int, has func(*held) bool) bool {
+func (a *Adopter) takes(of Gen, has func(*held) bool) bool {
 	any := false
 	for _, h := range a.held {
 		if !h.by[of] || h.undecided && h.key.kind != unix.SOCK_DGRAM {
@@ -115,7 +115,7 @@ func (a *Adopter) takes(of int, has func(*held) bool) bool {
 }
 
 // Inodes are the sockets that generation n listens on.
-func (a *Adopter) Inodes(n int) (inodes []uint64) {
+func (a *Adopter) Inodes(n Gen) (inodes []uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range a.held {
@@ -129,7 +129,7 @@ func (a *Adopter) Inodes(n int) (inodes []uint64) {
 // Descriptors are this process's own descriptors of the sockets that generation n
 // has bound. One that another generation listens on already it need not listen
 // on itself, and haproxy does not.
-func (a *Adopter) Descriptors(n int) (fds []int) {
+func (a *Adopter) Descriptors(n Gen) (fds []int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range a.held {
@@ -149,14 +149,36 @@ func (h *held) String() string {
 	return s
 }
 
-// find returns the socket that is held for a key.
-func (a *Adopter) find(k key) *held {
+// find returns the socket that is held for a key, and that generation n may have.
+func (a *Adopter) find(k key, n Gen) (found *held) {
 	for _, h := range a.held {
-		if h.key == k {
+		switch {
+		case h.key != k:
+		case !h.apart() || h.of(n.Instance):
 			return h
+		case len(h.by) == 0:
+			found = h
 		}
 	}
-	return nil
+	return found
+}
+
+// apart reports whether each instance has a socket like this of its own, as the app
+// shares the address by itself: from which of them a datagram is read may matter
+// (QUIC, multicast). What waits in a stream's queue would be lost with its instance.
+func (h *held) apart() bool {
+	return h.key.kind == unix.SOCK_DGRAM &&
+		(boolean(h.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT) || boolean(h.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR))
+}
+
+// of reports whether a generation of an instance has the socket.
+func (h *held) of(instance int) bool {
+	for n := range h.by {
+		if n.Instance == instance {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *Adopter) findInode(inode uint64) *held {
@@ -182,7 +204,7 @@ func (a *Adopter) hold(fd int, k key) (*held, error) {
 		return nil, err
 	}
 	a.nextID++
-	h := &held{name: Held + strconv.Itoa(a.nextID), fd: fd, inode: st.Ino, key: k, by: make(map[int]bool), heard: make(map[int]bool)}
+	h := &held{name: Held + strconv.Itoa(a.nextID), fd: fd, inode: st.Ino, key: k, by: make(map[Gen]bool), heard: make(map[Gen]bool)}
 	if err := a.host.Keep(h.name, fd); err != nil {
 		return nil, err
 	}
@@ -208,8 +230,10 @@ func listening(fd int) bool { return boolean(fd, unix.SOL_SOCKET, unix.SO_ACCEPT
 
 // open reports whether a process of generation n has a socket open. Where that
 // cannot be seen, it does.
-func (a *Adopter) open(h *held, n int) bool {
-	pids, ok := a.processes(n)
+func (a *Adopter) open(h *held, n Gen) bool { return a.openIn(proc.All(), h, n) }
+
+func (a *Adopter) openIn(all []proc.Stat, h *held, n Gen) bool {
+	pids, ok := a.processes(all, n)
 	if !ok {
 		return h.by[n]
 	}
@@ -224,20 +248,33 @@ func (a *Adopter) open(h *held, n int) bool {
 
 // openAnywhere reports whether any generation has a socket open.
 func (a *Adopter) openAnywhere(h *held) bool {
+	all := proc.All()
 	for n := range a.gens {
-		if a.open(h, n) {
+		if a.openIn(all, h, n) {
 			return true
 		}
 	}
 	return false
 }
 
+// has returns the sockets that the processes of a generation have open, by inode.
+func (a *Adopter) has(all []proc.Stat, n Gen) map[uint64]bool {
+	has := make(map[uint64]bool)
+	pids, _ := a.processes(all, n)
+	for _, pid := range pids {
+		inodes, _ := socketsOf(pid)
+		for _, inode := range inodes {
+			has[inode] = true
+		}
+	}
+	return has
+}
+
 // processes returns the processes of generation n: those below its main process,
 // those of its group, and those that belong to no other generation and may have
 // left both. ok is false where there is no telling.
-func (a *Adopter) processes(n int) (pids []int, ok bool) {
+func (a *Adopter) processes(all []proc.Stat, n Gen) (pids []int, ok bool) {
 	g := a.gens[n]
-	all := proc.All()
 	if g == nil || len(all) == 0 {
 		return nil, false
 	}

@@ -35,7 +35,9 @@ type slot struct {
 	n    notification
 	gen  uint32
 	done uint32 // n's descriptor was replaced: only the answer is missing
-	_    [24]byte
+	// instance is that of the generation. There was none once, and 0 in its place.
+	instance uint32
+	_        [20]byte
 }
 
 // note is an option that an app has set on a socket.
@@ -71,11 +73,11 @@ func newJournal(fd int) *journal {
 }
 
 // slot returns the one of a generation.
-func (j *journal) slot(gen int) *slot {
+func (j *journal) slot(n Gen) *slot {
 	var free *slot
 	for i := range j.memory.slots {
 		s := &j.memory.slots[i]
-		if s.gen == uint32(gen) {
+		if s.gen == uint32(n.N) && s.instance == uint32(n.Instance) {
 			return s
 		}
 		if s.gen == 0 && free == nil {
@@ -85,7 +87,7 @@ func (j *journal) slot(gen int) *slot {
 	if free == nil { // more generations than anybody drains: one without a journal
 		free = new(slot)
 	}
-	*free = slot{gen: uint32(gen)}
+	*free = slot{gen: uint32(n.N), instance: uint32(n.Instance)}
 	return free
 }
 

@@ -68,15 +68,15 @@ func (s *socket) trial(raw []byte) func() unix.Errno {
 
 // LetGo lets go of the sockets that no process has open any more: who connects is
 // refused then, as without hotinit, and does not wait for ever. It reports whether
-// there were any. While no generation serves, they are the next one's.
+// there were any. Those of an instance of which no generation serves are its next one's.
 func (a *Adopter) LetGo() (any bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.over || len(a.gens) == 0 {
+	if len(a.serves) == 0 || len(a.gens) == 0 {
 		return false
 	}
 	a.held = slices.DeleteFunc(a.held, func(h *held) bool {
-		if h.undecided || h.key.kind == unix.SOCK_DGRAM || a.openAnywhere(h) {
+		if h.undecided || h.key.kind == unix.SOCK_DGRAM || len(h.by) == 0 && a.awaited() || a.openAnywhere(h) {
 			return false
 		}
 		a.release(h)

@@ -3,10 +3,13 @@ package adopt
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // A unix socket with a path is the app's: each generation removes the file of the
@@ -21,7 +24,7 @@ import (
 
 // guard is the file of one generation's socket.
 type guard struct {
-	gen    int
+	gen    Gen
 	path   string
 	second string // its other name
 	socket uint64 // the inode of the socket
@@ -36,9 +39,13 @@ type paths struct {
 }
 
 // secondName begins with a dot and says whose it is.
-func secondName(path string, gen int) string {
+func secondName(path string, n Gen) string {
 	dir, base := filepath.Split(path)
-	return filepath.Join(dir, "."+base+".hotinit-"+strconv.Itoa(gen))
+	whose := strconv.Itoa(n.N)
+	if n.Instance > 0 {
+		whose += "+" + strconv.Itoa(n.Instance)
+	}
+	return filepath.Join(dir, "."+base+".hotinit-"+whose)
 }
 
 // boundPath is one line of /proc/net/unix: a socket that listens at a path.
@@ -70,12 +77,12 @@ func boundPaths(text string) (list []boundPath) {
 	return list
 }
 
-// Swapping is called before another generation is started: the files of the
-// sockets of those that are there get their second names.
-func (a *Adopter) Swapping() {
+// Swapping is called before another generation of an instance is started: the files of
+// the sockets of those that are there get their second names.
+func (a *Adopter) Swapping(instance int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.over || len(a.gens) == 0 {
+	if len(a.serves) == 0 || a.count(instance) == 0 {
 		return
 	}
 	b, err := os.ReadFile("/proc/net/unix")
@@ -86,8 +93,12 @@ func (a *Adopter) Swapping() {
 	if len(list) == 0 {
 		return
 	}
+	all := proc.All()
 	for n := range a.gens {
-		pids, _ := a.processes(n)
+		if n.Instance != instance {
+			continue
+		}
+		pids, _ := a.processes(all, n)
 		for _, pid := range pids {
 			inodes, _ := socketsOf(pid)
 			for _, inode := range inodes {
@@ -102,15 +113,15 @@ func (a *Adopter) Swapping() {
 }
 
 // guardNew guards the file of a socket that generation n is about to listen on,
-// where there are others.
+// where its instance has others.
 func (a *Adopter) guardNew(g *generation, p *process, path string, socket uint64) {
-	if len(a.gens) > 1 && filepath.IsAbs(path) {
+	if a.count(g.n.Instance) > 1 && filepath.IsAbs(path) {
 		a.guard(g.n, p.tgid, path, socket)
 	}
 }
 
 // guard gives the file of a socket its second name.
-func (a *Adopter) guard(n, pid int, path string, socket uint64) {
+func (a *Adopter) guard(n Gen, pid int, path string, socket uint64) {
 	for _, have := range a.paths.guards {
 		if have.gen == n && have.path == path {
 			if have.socket == socket {
@@ -175,7 +186,9 @@ func (a *Adopter) watchPath(path string) {
 					return // it was closed
 				}
 				a.mu.Lock()
-				a.restorePaths(false)
+				for _, n := range a.instances() {
+					a.restorePaths(n, false)
+				}
 				a.mu.Unlock()
 			}
 		}()
@@ -187,13 +200,35 @@ func (a *Adopter) watchPath(path string) {
 	}
 }
 
-// restorePaths makes each path lead to the newest generation, if that has bound it.
+// count is how many generations an instance has.
+func (a *Adopter) count(instance int) (count int) {
+	for n := range a.gens {
+		if n.Instance == instance {
+			count++
+		}
+	}
+	return count
+}
+
+// instances are those whose sockets have guards.
+func (a *Adopter) instances() (all []int) {
+	for _, d := range a.paths.guards {
+		if !slices.Contains(all, d.gen.Instance) {
+			all = append(all, d.gen.Instance)
+		}
+	}
+	return all
+}
+
+// restorePaths makes each path lead to an instance's newest generation, if that has bound it.
 // While a newer one is there that has not, it may be about to: the path is left to
 // it. ended says that a generation has ended: what is at a path may be its file.
-func (a *Adopter) restorePaths(ended bool) {
-	newest := 0
+func (a *Adopter) restorePaths(instance int, ended bool) {
+	newest := Gen{Instance: instance}
 	for n := range a.gens {
-		newest = max(newest, n)
+		if n.Instance == instance {
+			newest.N = max(newest.N, n.N)
+		}
 	}
 	for _, d := range a.paths.guards {
 		if d.gen != newest {
@@ -221,34 +256,38 @@ func (a *Adopter) restorePaths(ended bool) {
 	}
 }
 
-// generationsChanged is called once a generation has gone.
-func (a *Adopter) generationsChanged() {
+// generationsChanged is called once a generation of an instance has gone.
+func (a *Adopter) generationsChanged(instance int) {
 	if len(a.paths.guards) == 0 {
 		return
 	}
-	a.restorePaths(true)
+	a.restorePaths(instance, true)
 	kept := a.paths.guards[:0]
 	for _, d := range a.paths.guards {
-		if len(a.gens) > 1 && a.gens[d.gen] != nil {
+		if d.gen.Instance != instance || a.count(instance) > 1 && a.gens[d.gen] != nil {
 			kept = append(kept, d)
 		} else {
 			d.remove()
 		}
 	}
 	a.paths.guards = kept
-	if len(kept) == 0 && a.paths.watch != nil {
-		a.paths.watch.Close()
-		a.paths.watch = nil
-	}
+	a.unwatchPaths()
 }
 
-// unguardAll is for the end.
-func (a *Adopter) unguardAll() {
-	for _, d := range a.paths.guards {
+// unguardAll is for the end of an instance.
+func (a *Adopter) unguardAll(instance int) {
+	a.paths.guards = slices.DeleteFunc(a.paths.guards, func(d *guard) bool {
+		if d.gen.Instance != instance {
+			return false
+		}
 		d.remove()
-	}
-	a.paths.guards = nil
-	if a.paths.watch != nil {
+		return true
+	})
+	a.unwatchPaths()
+}
+
+func (a *Adopter) unwatchPaths() {
+	if len(a.paths.guards) == 0 && a.paths.watch != nil {
 		a.paths.watch.Close()
 		a.paths.watch = nil
 	}

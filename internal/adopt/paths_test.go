@@ -71,7 +71,7 @@ func TestAnOldGenerationThatRemovesItsPathDoesNotTakeTheNewOnesAlong(t *testing.
 		path := filepath.Join(t.TempDir(), "app.sock")
 		one := r.start(1)
 		one.serveAt(path)
-		r.a.Swapping()
+		r.a.Swapping(0)
 		two := r.start(2)
 		fd := two.serveAt(path)
 		one.must("ok", "unlink %s", path) // as it ends
@@ -87,14 +87,14 @@ func TestACandidateThatFailsLeavesThePathToTheCurrentGeneration(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "app.sock")
 		one := r.start(1)
 		fd := one.serveAt(path)
-		r.a.Swapping()
+		r.a.Swapping(0)
 		two := r.start(2)
 		two.serveAt(path)
 		two.end()
 		one.leadsTo(path, fd)
 		only(t, path)
 		// One that fails before it listens has removed the path as well.
-		r.a.Swapping()
+		r.a.Swapping(0)
 		three := r.start(3)
 		three.must("ok", "unlink %s", path)
 		three.must("ok", "bind %s %s", three.do("socket unix"), path)
@@ -120,8 +120,8 @@ func TestThePathOfAnotherUsersSocketIsKeptByItsOwnRights(t *testing.T) {
 	path := filepath.Join(dir, "app.sock")
 	one := r.start(1)
 	one.serveAt(path)
-	r.a.Swapping()
-	second := secondName(path, 1)
+	r.a.Swapping(0)
+	second := secondName(path, Gen{0, 1})
 	if err := unix.Access(second, unix.F_OK); err != nil {
 		t.Fatalf("%s: %v", second, err)
 	}
@@ -129,7 +129,7 @@ func TestThePathOfAnotherUsersSocketIsKeptByItsOwnRights(t *testing.T) {
 	fd := two.serveAt(path)
 	one.must("ok", "unlink %s", path)
 	two.leadsTo(path, fd)
-	r.a.Stop()
+	r.a.Stop(0)
 	only(t, path)
 }
 

@@ -38,9 +38,9 @@ func TestNoMomentOfAHandoffsDeathLosesABind(t *testing.T) {
 					inode = one.do("inode %s", one.serve("tcp", address))
 				}
 				// The adopter of generation 1 alone goes on: the one of 2 dies.
-				two, listener := r.spawn(2)
+				two, listener := r.spawn(Gen{0, 2})
 				dead := r.die(moment)
-				r.a.Add(2, two.pid, listener)
+				r.a.Add(Gen{0, 2}, two.pid, listener)
 				fd := ""
 				if r.take {
 					fd = two.do("socket tcp")
@@ -53,7 +53,7 @@ func TestNoMomentOfAHandoffsDeathLosesABind(t *testing.T) {
 				}
 				two.send("bind %s %s", fd, address)
 				<-dead
-				r.resume(1, 2)
+				r.resume(Gen{0, 1}, Gen{0, 2})
 				if got := two.result(); got != "ok" {
 					t.Fatalf("bind: %s, want ok", got)
 				}
@@ -76,17 +76,17 @@ func TestTheNextHandoffKnowsWhichGenerationsHaveASocket(t *testing.T) {
 		one.serve("tcp", both)
 		one.serve("tcp", old)
 		r.start(2).serve("tcp", both)
-		r.resume(1, 2)
+		r.resume(Gen{0, 1}, Gen{0, 2})
 		for _, s := range r.a.Sockets() {
-			want := "[1 2]"
+			want := "[{0 1} {0 2}]"
 			if s.Name == old {
-				want = "[1]"
+				want = "[{0 1}]"
 			}
 			if got := fmt.Sprint(s.By); got != want {
 				t.Errorf("%s is listened on by %s, want %s", s.Name, got, want)
 			}
 		}
-		if r.a.Listening(2, 1) {
+		if r.a.Listening(Gen{0, 2}, Gen{0, 1}) {
 			t.Error("generation 2 counts as listening on all that generation 1 does")
 		}
 	})
@@ -97,7 +97,7 @@ func TestOptionsSetBeforeAHandoffsDeathAreCarried(t *testing.T) {
 	one := r.start(1)
 	fd := one.do("socket tcp6")
 	one.must("ok", "set %s %d %d 1", fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
-	r.resume(1)
+	r.resume(Gen{0, 1})
 	port := port.Free(t)
 	one.must("ok", "bind %s [::]:%d", fd, port)
 	one.must("1", "get %s %d %d", fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
@@ -108,7 +108,7 @@ func TestOptionsSetBeforeAHandoffsDeathAreCarried(t *testing.T) {
 func TestAnAppThatDiesInItsBindHarmsNobody(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
-		one, listener := r.spawn(1)
+		one, listener := r.spawn(Gen{0, 1})
 		in, out := make(chan struct{}), make(chan struct{})
 		first := true
 		r.at(func(name string) {
@@ -118,7 +118,7 @@ func TestAnAppThatDiesInItsBindHarmsNobody(t *testing.T) {
 				<-out
 			}
 		})
-		r.a.Add(1, one.pid, listener)
+		r.a.Add(Gen{0, 1}, one.pid, listener)
 		fd := one.do("socket tcp")
 		one.send("bind %s %s", fd, address)
 		<-in

@@ -27,9 +27,9 @@ type rig struct {
 	mu      sync.Mutex
 	kept    map[string]int // what init would hold
 	news    []string
-	heard   chan int // gets the generations of the news, where it is not nil
+	heard   chan Gen // gets the generations of the news, where it is not nil
 	said    []string
-	pids    map[int]int
+	pids    map[Gen]int
 	dropped int
 	cred    *passwd.Credential
 }
@@ -54,10 +54,13 @@ func newRig(t *testing.T, take bool) *rig {
 	if take && !CanTake(false) {
 		t.Skip("pidfd_getfd(2) is forbidden here")
 	}
-	r := &rig{t: t, take: take, kept: map[string]int{}, pids: map[int]int{}}
+	r := &rig{t: t, take: take, kept: map[string]int{}, pids: map[Gen]int{}}
 	r.a = New(r, new(poller.Set), take, map[string]int{})
+	r.a.Join(0)
 	t.Cleanup(func() {
-		r.a.Stop()
+		for n := range 3 {
+			r.a.Stop(n)
+		}
 		for _, name := range r.names() {
 			r.Drop(name)
 		}
@@ -86,16 +89,16 @@ func (r *rig) Drop(name string) {
 	}
 }
 
-func (r *rig) Listens(n int, socket string, adopted bool) {
+func (r *rig) Listens(n Gen, socket string, adopted bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.news = append(r.news, fmt.Sprintf("%d %s %v", n, socket, adopted))
+	r.news = append(r.news, fmt.Sprintf("%d %s %v", n.N, socket, adopted))
 	if r.heard != nil {
 		r.heard <- n
 	}
 }
 
-func (r *rig) Say(format string, args ...any) {
+func (r *rig) Say(n Gen, format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.said = append(r.said, fmt.Sprintf(format, args...))
@@ -112,12 +115,21 @@ type testApp struct {
 // start starts generation n.
 func (r *rig) start(n int) *testApp {
 	r.t.Helper()
-	app, listener := r.spawn(n)
-	r.a.Add(n, app.pid, listener)
+	return r.startOf(0, n)
+}
+
+// startOf starts generation n of an instance, which takes part from then on.
+func (r *rig) startOf(instance, n int) *testApp {
+	r.t.Helper()
+	app, listener := r.spawn(Gen{instance, n})
+	if _, joined := r.a.serves[instance]; !joined {
+		r.a.Join(instance)
+	}
+	r.a.Add(Gen{instance, n}, app.pid, listener)
 	return app
 }
 
-func (r *rig) spawn(n int) (*testApp, int) {
+func (r *rig) spawn(n Gen) (*testApp, int) {
 	r.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -210,7 +222,7 @@ func (p *testApp) end() {
 
 // resume is a SIGKILL of the handoff: another adopter goes on with what init has.
 // The one before does not answer any more; what it had open is closed.
-func (r *rig) resume(gens ...int) {
+func (r *rig) resume(gens ...Gen) {
 	r.t.Helper()
 	r.mu.Lock()
 	kept := map[string]int{}
@@ -218,12 +230,15 @@ func (r *rig) resume(gens ...int) {
 		kept[name], _ = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	}
 	r.mu.Unlock()
-	fds := map[int]int{}
+	fds := map[Gen]int{}
 	for _, n := range gens {
 		fds[n] = kept[ListenerName(n)]
 		delete(kept, ListenerName(n))
 	}
 	r.a = New(r, new(poller.Set), r.take, kept)
+	for _, n := range gens {
+		r.a.Join(n.Instance)
+	}
 	r.a.Resume(r.pids, fds)
 }
 

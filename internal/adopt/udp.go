@@ -7,16 +7,19 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // search looks for a UDP socket that another generation has open, as nothing
 // tells when one begins to serve.
-func (a *Adopter) search(g *generation, k key) *held {
+func (a *Adopter) search(g *generation, s *socket) *held {
+	k, all := s.key, proc.All()
 	for n := range a.gens {
-		if n == g.n {
+		if n == g.n || n.Instance != g.n.Instance && a.apart(s) {
 			continue
 		}
-		pids, _ := a.processes(n)
+		pids, _ := a.processes(all, n)
 		for _, pid := range pids {
 			if fd := takeUDP(pid, k); fd >= 0 {
 				h, err := a.hold(fd, k)
@@ -31,6 +34,11 @@ func (a *Adopter) search(g *generation, k key) *held {
 		}
 	}
 	return nil
+}
+
+// apart is held.apart of a socket of the app.
+func (a *Adopter) apart(s *socket) bool {
+	return s.key.kind == unix.SOCK_DGRAM && (a.sets(s, unix.SO_REUSEPORT) || a.sets(s, unix.SO_REUSEADDR))
 }
 
 // takeUDP returns the UDP socket that a process has bound to an address and not

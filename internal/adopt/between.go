@@ -1,0 +1,167 @@
+package adopt
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hotinit/hotinit/internal/proc"
+)
+
+// Instances start at the same time, and between bind(2) and listen(2) there is no
+// socket that they could share. So the bind of a second one waits for the listen of the
+// first.
+
+// listenWithin bounds how long a bind waits. Then the kernel decides: EADDRINUSE.
+const listenWithin = time.Second
+
+// binding is a socket that the kernel was left to bind, and that nobody listens on yet.
+type binding struct {
+	by    Gen
+	pid   int
+	fd    int // its number in the process
+	inode uint64
+	key   key
+}
+
+// binds notes that the kernel is left to bind a socket.
+func (a *Adopter) binds(g *generation, p *process, s *socket) {
+	if len(a.serves) > 1 && len(a.between) < most {
+		a.between = append(a.between, binding{g.n, p.tgid, s.fd, s.inode, s.key})
+	}
+}
+
+// awaitListen waits while another generation is between bind and listen of the address
+// that s is to be bound to. It reports whether s is still to be bound. The caller has the
+// lock, which nobody has while this waits.
+func (a *Adopter) awaitListen(g *generation, n *notification, s *socket) bool {
+	if len(a.serves) < 2 || a.apart(s) {
+		return true
+	}
+	end := time.Now().Add(listenWithin)
+	// Nothing tells when the kernel has done what it was left to do.
+	for wait := time.Millisecond; a.comes(g.n, s.key) && time.Now().Before(end); wait = min(2*wait, 20*time.Millisecond) {
+		a.mu.Unlock()
+		a.moment("waits")
+		time.Sleep(wait)
+		a.mu.Lock()
+		if !a.takesPart(g.n) || !valid(g.fd, n.id) {
+			return false
+		}
+	}
+	return true
+}
+
+// comes reports whether there is about to be a socket for k that generation n can share.
+func (a *Adopter) comes(n Gen, k key) bool {
+	if h := a.find(k, n); h != nil {
+		return k.kind != unix.SOCK_DGRAM && !listening(h.fd) && a.listensSoon(h, n)
+	}
+	comes := false
+	a.between = slices.DeleteFunc(a.between, func(b binding) bool {
+		switch {
+		case b.by == n || b.key != k:
+			return false
+		case !a.waits(&b):
+			return true
+		}
+		comes = true
+		return false
+	})
+	return comes
+}
+
+// listensSoon reports whether another generation than n has bound a held socket and is
+// about to listen on it.
+func (a *Adopter) listensSoon(h *held, n Gen) bool {
+	for o := range h.by {
+		switch {
+		case o == n:
+		case !h.undecided: // the listen may have been left to the kernel just now
+			if time.Since(a.last[o]) < listenWithin {
+				return true
+			}
+		case !h.client() && a.open(h, o):
+			return true
+		}
+	}
+	return false
+}
+
+// waits reports whether a socket may be listened on, or found, in a moment: the app has it
+// open, and it is no client's.
+func (a *Adopter) waits(b *binding) bool {
+	if a.gens[b.by] == nil || !a.takesPart(b.by) {
+		return false
+	}
+	p, err := findProcess(uint32(b.pid))
+	if err != nil {
+		return false
+	}
+	fd, err := p.take(b.fd, b.inode)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if b.key.kind == unix.SOCK_DGRAM {
+		return !bound(fd, b.key.domain) // and then it is searched for
+	}
+	h := held{fd: fd, key: b.key}
+	return !listening(fd) && !h.client()
+}
+
+// resumeBetween finds the sockets that the last handoff has left the kernel to bind, where
+// a bind of another instance may have waited for one.
+func (a *Adopter) resumeBetween(all []proc.Stat) {
+	if !a.take || !slices.ContainsFunc(slices.Collect(maps.Values(a.gens)), (*generation).binding) {
+		return
+	}
+	for n := range a.gens {
+		pids, _ := a.processes(all, n)
+		for _, pid := range pids {
+			a.between = append(a.between, boundBy(n, pid)...)
+		}
+	}
+}
+
+// binding reports whether a bind of the generation was received and not answered.
+func (g *generation) binding() bool {
+	return g.slot != nil && g.slot.n.id != 0 && g.slot.n.nr == unix.SYS_BIND
+}
+
+// boundBy returns the sockets of a process that are bound and that nobody listens on.
+func boundBy(n Gen, pid int) (all []binding) {
+	p, err := findProcess(uint32(pid))
+	if err != nil {
+		return nil
+	}
+	names, err := os.ReadDir(p.dir + "/fd")
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		number, err := strconv.Atoi(name.Name())
+		if err != nil {
+			continue
+		}
+		inode, err := p.inode(number)
+		if err != nil {
+			continue
+		}
+		fd, err := p.take(number, inode)
+		if err != nil {
+			continue
+		}
+		k, ok := keyOf(fd)
+		h := held{fd: fd, key: k}
+		if ok && k.kind != unix.SOCK_DGRAM && !listening(fd) && !h.client() {
+			all = append(all, binding{n, pid, number, inode, k})
+		}
+		unix.Close(fd)
+	}
+	return all
+}
