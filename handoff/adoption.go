@@ -19,20 +19,21 @@ import (
 
 // adoption takes over the sockets that the app binds itself (--adopt). Its
 // fields belong to the loop; the Adopter has goroutines of its own, which reach
-// the loop by the methods of adoptionHost.
+// the loop by the methods of adoptionHost. The instances of a program have one
+// Adopter, which is their leader's.
 type adoption struct {
 	*common
 	processes *processes
 	await     func(p *process, sockets func() []int) // posts what is seen of p
 	changed   func()                                 // tells those who look at the sockets
 
-	adopter *adopt.Adopter // nil: no call of the app is notified
-	off     bool           // no more filters: the kernel did not take one
-	why     string         // why a generation goes without, as it was last said
-	// listeners are the notification descriptors that the last handoff left.
-	listeners map[string]int
-	alive     []int // the generations that the adopter was told last
-	current   int
+	adopter  *adopt.Adopter // nil: no call of the app is notified
+	lead     func() *adoption
+	together adopting // of the leader
+	off      bool     // no more filters: the kernel did not take one
+	why      string   // why a generation goes without, as it was last said
+	alive    []int    // the generations that the adopter was told last
+	current  int
 
 	plans  func(n int) *plan // that of a generation
 	passed sync.Map          // the sockets that a generation gets, []int by its number; of a member
@@ -40,8 +41,24 @@ type adoption struct {
 	hint   func(n int, ok bool)
 }
 
-// adoptionHost is what the adopter sees of the handoff.
+// adopting is what the instances of a program adopt sockets by.
+type adopting struct {
+	adopter *adopt.Adopter // nil: none of them does
+	// listeners are the notification descriptors that the last handoff left.
+	listeners map[string]int
+	mu        sync.Mutex
+	instances map[int]*adoption // those that take part; changed by the loop, guarded by mu
+}
+
+// adoptionHost is what the adopter sees of the handoff. It is the leader's.
 type adoptionHost struct{ *adoption }
+
+// of returns what a generation's instance has to do with it.
+func (h adoptionHost) of(n adopt.Gen) *adoption {
+	h.together.mu.Lock()
+	defer h.together.mu.Unlock()
+	return h.together.instances[n.Instance]
+}
 
 // Keep and Drop do not go by kept, which belongs to the loop.
 func (h adoptionHost) Keep(name string, fd int) error {
@@ -55,11 +72,52 @@ func (h adoptionHost) Drop(name string) {
 	_ = h.link.SendWait(&message.Drop{Name: h.kept.prefix + name})
 }
 
-func (h adoptionHost) Say(format string, args ...any) { h.line(format, args...) }
+func (h adoptionHost) Say(n adopt.Gen, format string, args ...any) {
+	if d := h.of(n); d != nil {
+		d.line(format, args...)
+		return
+	}
+	h.line(format, args...)
+}
 
 // Listens does not wait for the loop, which may be about to ask the adopter.
-func (h adoptionHost) Listens(n int, socket string, adopted bool) {
-	go h.engine.do(func() { h.listens(n, socket, adopted) })
+func (h adoptionHost) Listens(n adopt.Gen, socket string, adopted bool) {
+	if d := h.of(n); d != nil {
+		go d.engine.do(func() { d.listens(n.N, socket, adopted) })
+	}
+}
+
+// number is which instance of its program this is.
+func (d *adoption) number() int {
+	_, n := fileOf(d.name)
+	return n
+}
+
+// gen names a generation of this instance.
+func (d *adoption) gen(n int) adopt.Gen { return adopt.Gen{Instance: d.number(), N: n} }
+
+func (d *adoption) host() adoptionHost { return adoptionHost{d.lead()} }
+
+// join has the instance take part in what the others share. take says that the app's
+// sockets can be taken.
+func (d *adoption) join(take bool) {
+	if d.adopter != nil {
+		return
+	}
+	lead := d.lead()
+	s := &lead.together
+	if s.adopter == nil {
+		s.listeners = lead.kept.takeAll(adopt.Kept)
+		s.adopter = adopt.New(adoptionHost{lead}, &lead.poller, take, s.listeners)
+	}
+	s.mu.Lock()
+	if s.instances == nil {
+		s.instances = make(map[int]*adoption)
+	}
+	s.instances[d.number()] = d
+	s.mu.Unlock()
+	d.adopter = s.adopter
+	d.adopter.Join(d.number())
 }
 
 // start finds out whether the calls of an app that runs with a plan are notified.
@@ -81,10 +139,7 @@ func (d *adoption) start(pl *plan) error {
 	if !take && pl.calls&adopt.Bind != 0 {
 		pl.calls |= adopt.Options
 	}
-	if d.adopter == nil {
-		d.listeners = d.kept.takeAll(adopt.Kept)
-		d.adopter = adopt.New(adoptionHost{d}, &d.poller, take, d.listeners)
-	}
+	d.join(take)
 	for _, sock := range pl.contract.Sockets {
 		d.adopter.Passed(sock.FD)
 	}
@@ -138,7 +193,7 @@ func (d *adoption) filter(spec *spawn.Spec, pl *plan) {
 		}
 	}
 	if pl.calls&adopt.Bind != 0 {
-		d.adopter.Swapping()
+		d.adopter.Swapping(d.number())
 	}
 	spec.Filter = adopt.Program(pl.calls)
 	spec.FilterFlags = adopt.Flags()
@@ -175,7 +230,7 @@ func (d *adoption) unfiltered(e *spawn.Error, pl *plan) bool {
 // there is a program that makes one.
 func (d *adoption) keep(n, fd int) {
 	if fd >= 0 {
-		if err := (adoptionHost{d}).Keep(adopt.ListenerName(n), fd); err != nil {
+		if err := d.host().Keep(adopt.ListenerName(d.gen(n)), fd); err != nil {
 			d.line("%v", err)
 		}
 	}
@@ -184,36 +239,49 @@ func (d *adoption) keep(n, fd int) {
 // drop is for a generation that was not started.
 func (d *adoption) drop(n int) {
 	if d.adopter != nil {
-		adoptionHost{d}.Drop(adopt.ListenerName(n))
+		d.host().Drop(adopt.ListenerName(d.gen(n)))
 	}
 }
 
 // answer answers the calls of a generation that was started.
 func (d *adoption) answer(n int, c spawn.Child) {
 	if c.Listener >= 0 {
-		d.adopter.Add(n, c.PID, c.Listener)
+		d.adopter.Add(d.gen(n), c.PID, c.Listener)
 	}
 }
 
-// resume answers the calls of the generations that the last handoff started.
-func (d *adoption) resume(st *machine.State) {
-	if d.adopter == nil {
+// resumeAdopted answers the calls of the generations that the last handoff started.
+// all are the instances of a program: the adopter has to know all of them before it
+// answers.
+func resumeAdopted(all []*program) {
+	s := &all[0].adoption.lead().together
+	if s.adopter == nil {
 		return
 	}
-	pids, fds := make(map[int]int), make(map[int]int)
-	for name, fd := range d.listeners {
+	pids, fds := make(map[adopt.Gen]int), make(map[adopt.Gen]int)
+	for name, fd := range s.listeners {
 		if n, ok := adopt.ListenerOf(name); ok {
 			pids[n], fds[n] = -1, fd
-			if g := st.Find(n); g != nil {
-				pids[n] = g.PID
+		}
+	}
+	s.listeners = nil
+	for _, p := range all {
+		st, d := &p.engine.state, p.adoption
+		if !st.Over {
+			d.join(false) // one that is about to be started again has sockets that wait for it
+		}
+		for _, g := range st.Gens {
+			if _, ok := fds[d.gen(g.N)]; ok {
+				pids[d.gen(g.N)] = g.PID
 			}
 		}
 	}
-	d.listeners = nil
-	d.adopter.Resume(pids, fds)
-	d.retune()
-	for _, g := range st.Gens {
-		d.awaitReady(g.N)
+	s.adopter.Resume(pids, fds)
+	for _, p := range all {
+		p.adoption.retune()
+		for _, g := range p.engine.state.Gens {
+			p.adoption.awaitReady(g.N)
+		}
 	}
 }
 
@@ -225,7 +293,7 @@ func (d *adoption) tell(st machine.State) {
 	if st.Stop != 0 {
 		if d.current >= 0 {
 			d.current = -1
-			d.adopter.Stop()
+			d.adopter.Stop(d.number())
 		}
 		return
 	}
@@ -240,22 +308,31 @@ func (d *adoption) tell(st machine.State) {
 		return
 	}
 	d.alive, d.current = alive, current
-	d.adopter.Generations(alive, current)
+	d.adopter.Generations(d.number(), alive, current)
 	d.retune()
 }
 
-// letAllGo closes what was adopted: the program is over. It may be started again.
+// letAllGo closes what was adopted, and what no other instance has: this one is over. It
+// may be started again.
 func (d *adoption) letAllGo() {
-	if d.adopter != nil {
-		d.adopter.Stop()
-		d.adopter, d.alive, d.current = nil, nil, 0
+	if d.adopter == nil {
+		return
+	}
+	d.adopter.Stop(d.number())
+	d.adopter, d.alive, d.current = nil, nil, 0
+	s := &d.lead().together
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.instances, d.number())
+	if len(s.instances) == 0 {
+		s.adopter = nil
 	}
 }
 
 // end comes before the verdict: nobody answers then.
 func (d *adoption) end() {
-	if d.adopter != nil {
-		d.adopter.End()
+	if a := d.together.adopter; a != nil { // the leader's, for all
+		a.End()
 	}
 }
 
@@ -271,7 +348,7 @@ func (d *adoption) sockets(n int) (fds []int) {
 		}
 	}
 	if a := d.adopter; a != nil {
-		fds = append(fds, a.Descriptors(n)...)
+		fds = append(fds, a.Descriptors(d.gen(n))...)
 	}
 	return fds
 }
@@ -288,7 +365,7 @@ func (d *adoption) has(pl *plan) bool {
 	}
 	for _, g := range d.engine.state.Gens {
 		starts := g.Phase == machine.Current || g.Phase == machine.Candidate
-		if starts && d.adopter != nil && len(d.adopter.Descriptors(g.N)) > 0 {
+		if starts && d.adopter != nil && len(d.adopter.Descriptors(d.gen(g.N))) > 0 {
 			return true
 		}
 	}
@@ -297,7 +374,7 @@ func (d *adoption) has(pl *plan) bool {
 
 // listens acts upon the news that generation n listens on a socket of its own.
 func (d *adoption) listens(n int, socket string, adopted bool) {
-	if adopted && d.cfg.Compat == "" {
+	if d.cfg.Compat == "" {
 		d.engine.policy.Quiet = false // hotinit is more than an init here
 	}
 	if adopted {
@@ -321,26 +398,29 @@ func (d *adoption) awaitReady(n int) {
 	case d.adopter == nil, len(pl.contract.Sockets) > 0:
 	case pl.cfg.Ready.Mode != settings.ReadyAuto && pl.cfg.Ready.Mode != settings.ReadyAccept:
 	case p == nil, p.stop == nil, p.awaited, g == nil, g.Phase != machine.Candidate && g.Phase != machine.Preparing:
-	case current == nil && len(d.adopter.Descriptors(n)) > 0:
+	case current == nil && len(d.adopter.Descriptors(d.gen(n))) > 0:
 		p.awaited = true
-		d.await(p, func() []int { return d.adopter.Descriptors(n) })
-	case current != nil && len(d.adopter.Descriptors(current.N)) > 0:
+		d.await(p, func() []int { return d.adopter.Descriptors(d.gen(n)) })
+	case current != nil && len(d.adopter.Descriptors(d.gen(current.N))) > 0:
 		p.awaited = true
 		of := current.N
 		d.await(p, func() []int {
-			if !d.adopter.Binds(n, of) {
+			if !d.adopter.Binds(d.gen(n), d.gen(of)) {
 				return nil
 			}
-			return d.adopter.Descriptors(n)
+			return d.adopter.Descriptors(d.gen(n))
 		})
 	}
 }
 
-// names are the addresses of the sockets that were adopted.
+// names are the addresses of the instance's sockets that were adopted.
 func (d *adoption) names() (names []string) {
 	if a := d.adopter; a != nil {
 		for _, sock := range a.Sockets() {
-			names = append(names, sock.Name)
+			mine := func(n adopt.Gen) bool { return n.Instance == d.number() }
+			if len(sock.By) == 0 || slices.ContainsFunc(sock.By, mine) {
+				names = append(names, sock.Name)
+			}
 		}
 	}
 	return names

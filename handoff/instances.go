@@ -21,7 +21,6 @@ type instances struct {
 	all     []*program // by number; those that have to go are in it until nothing of them is left
 	rolling bool       // they are being replaced
 	touched bool       // they are about to be looked at
-	hinted  bool       // why one of them has failed, see hintSockets
 	look    func(*instances)
 	// stays reports that no further one may be replaced just now.
 	stays func() bool
@@ -53,7 +52,7 @@ func fileOf(name string) (file string, n int) {
 
 // lead is the instance that has the sockets of all, of a program of its own that one.
 func (s *program) lead() *program {
-	if s.group == nil {
+	if s.group == nil || len(s.group.all) == 0 {
 		return s
 	}
 	return s.group.all[0]
@@ -128,25 +127,6 @@ func (g *instances) step() {
 		for _, p := range g.all {
 			p.engine.policy.Rolling = rolling && p.engine.policy.InTurn
 			p.engine.arm()
-		}
-	}
-}
-
-// instancesShare says why a server that binds its own port fails in all instances but one.
-const instancesShare = "instances share only the sockets of HOTINIT_PORTS and the like; of a server that binds its own port (and does not set SO_REUSEPORT) one runs, and the others find it in use"
-
-// hintSockets says so once, where an instance has failed and another one has bound
-// sockets itself.
-func (s *program) hintSockets() {
-	g := s.group
-	if g.hinted || len(s.contract.Sockets) > 0 || len(s.adoption.names()) > 0 {
-		return
-	}
-	for _, p := range g.all {
-		if p != s && len(p.adoption.names()) > 0 {
-			g.hinted = true
-			s.line("hint: %s (docs/programs.md, Instances)", instancesShare)
-			return
 		}
 	}
 }

@@ -99,6 +99,11 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 			return err
 		}
 	}
+	for _, p := range s.programs {
+		if p.member && p == p.lead() {
+			resumeAdopted(p.siblings())
+		}
+	}
 	// What one of them has not taken may be another instance's.
 	for _, p := range s.programs {
 		if p.member {

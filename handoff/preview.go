@@ -290,7 +290,7 @@ func (p *preview) adopts() {
 			}
 		}
 		if p.cfg.Instances > 1 {
-			p.row("adoption", "of each instance by itself: "+instancesShare)
+			p.row("adoption", "the sockets that the app binds itself are shared by the instances, and handed on to their next generations")
 			return
 		}
 		p.row("adoption", "the sockets that the app binds itself are handed on to the next generation")

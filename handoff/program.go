@@ -98,6 +98,7 @@ func newProgram(s *shared, name string, pl *plan, member bool, ended func()) *pr
 	p.probes = &probes{c, p.adoption.sockets, p.adoption.awaitReady}
 	p.queues = &queues{common: c, sockets: p.adoption.sockets, letGo: p.adoption.letGo}
 	p.clients = &clients{common: c, processes: p.processes, releases: p.releases, adoption: p.adoption, fault: func() string { return p.lead().fileFault() }, queues: p.queues}
+	p.adoption.lead = func() *adoption { return p.lead().adoption }
 	p.adoption.await = p.probes.observe
 	p.adoption.changed = func() { p.queues.changed(); p.clients.changed() }
 	p.outputs = &outputs{common: c, plans: func() map[string]*plan { return p.plans }, streams: make(map[int][]*stream), loggers: make(map[string]*ownLogger)}

@@ -212,7 +212,9 @@ func (s *program) resumeFrom(r *snapshot) error {
 		}
 	}
 	s.outputs.resume()
-	s.adoption.resume(&r.State)
+	if !s.member {
+		resumeAdopted([]*program{s}) // of instances, once all of them are known
+	}
 	s.through.resume(&r.State)
 	if !s.member {
 		s.starts.watchResumed()

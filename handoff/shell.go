@@ -126,9 +126,6 @@ func (s *program) outcome(e machine.Effect) {
 	s.counts.decided(e, &s.engine.state)
 	if s.member {
 		s.outcomeOf(e)
-		if !e.OK && !e.None {
-			s.hintSockets()
-		}
 	}
 	s.probes.decided(s.processes.all[e.N])
 	s.clients.outcome(e)
