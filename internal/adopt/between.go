@@ -42,9 +42,11 @@ func (a *Adopter) awaitListen(g *generation, n *notification, s *socket) bool {
 	if len(a.serves) < 2 || a.apart(s) {
 		return true
 	}
-	end := time.Now().Add(listenWithin)
-	// Nothing tells when the kernel has done what it was left to do.
-	for wait := time.Millisecond; a.comes(g.n, s.key) && time.Now().Before(end); wait = min(2*wait, 20*time.Millisecond) {
+	end, comes := time.Now().Add(listenWithin), a.comes(g.n, s.key)
+	// Nothing tells when the kernel has done what it was left to do. After the last look
+	// it may be about to close a socket.
+	for wait := time.Millisecond; comes && time.Now().Before(end); wait = min(2*wait, 20*time.Millisecond) {
+		comes = a.comes(g.n, s.key)
 		a.mu.Unlock()
 		a.moment("waits")
 		time.Sleep(wait)

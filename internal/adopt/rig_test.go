@@ -235,6 +235,12 @@ func (r *rig) resume(gens ...Gen) {
 		fds[n] = kept[ListenerName(n)]
 		delete(kept, ListenerName(n))
 	}
+	// No call is for the one before any more. What it polls must be no end either.
+	var idle [2]int
+	_ = unix.Pipe2(idle[:], unix.O_CLOEXEC)
+	for _, g := range r.a.gens {
+		_ = unix.Dup3(idle[0], g.fd, unix.O_CLOEXEC)
+	}
 	r.a = New(r, new(poller.Set), r.take, kept)
 	for _, n := range gens {
 		r.a.Join(n.Instance)
