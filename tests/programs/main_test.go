@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,9 +20,10 @@ func TestMain(m *testing.M) { box.Main(m) }
 type yard struct {
 	*box.Box
 	t      *testing.T
-	dir    string // of everything
-	server string // the test application
-	sub    bool   // hotinit is not PID 1
+	dir    string   // of everything
+	server string   // the test application
+	sub    bool     // hotinit is not PID 1
+	under  []string // the command that executes hotinit, if any
 }
 
 // open starts hotinit with these files, each NAME followed by its lines.
@@ -51,7 +53,12 @@ func lay(t *testing.T, files map[string]string) *yard {
 
 func (y *yard) start(flags ...string) {
 	y.t.Helper()
-	y.Box = box.Start(y.t, box.Options{Args: append([]string{"--settle", "50ms", "--programs", "programs"}, flags...), Dir: y.dir, Sub: y.sub})
+	o := box.Options{Args: append([]string{"--settle", "50ms", "--programs", "programs"}, flags...), Dir: y.dir, Sub: y.sub}
+	if len(y.under) > 0 {
+		o.Binary, o.Name = y.under[0], filepath.Base(y.under[0])
+		o.Args = slices.Concat(y.under[1:], []string{box.Hotinit}, o.Args)
+	}
+	y.Box = box.Start(y.t, o)
 }
 
 func (y *yard) path(name string) string {

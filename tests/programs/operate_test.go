@@ -334,19 +334,3 @@ func TestHotinitSaysThatItBeginsAndEnds(t *testing.T) {
 		})
 	}
 }
-
-// Instances of a server that binds its own port find it in use, and the reason is said once.
-func TestInstancesWithoutSocketsOfHotinitAreHinted(t *testing.T) {
-	y := open(t, map[string]string{"web": `HOTINIT_COMMAND=["perl","-MIO::Socket::INET","-e","my $s = IO::Socket::INET->new(LocalAddr => '` + box.Address() + `', Listen => 5) or exit 3; 1 while $s->accept"]` + "\nHOTINIT_INSTANCES=2\n"})
-	y.Line("hint: instances share only the sockets of HOTINIT_PORTS")
-	y.Until("it was tried again", func() bool { return strings.Count(y.Output.Text(), " failed") > 2 })
-	if n := strings.Count(y.Output.Text(), "hint: instances"); n != 1 {
-		t.Errorf("it is said %d times:\n%s", n, y.Output)
-	}
-	c := exec.Command(box.Hotinit, "check", "--programs", "programs")
-	c.Dir, c.Env = y.dir, box.Environment()
-	if out, _ := c.CombinedOutput(); !strings.Contains(string(out), "instances share only the sockets of HOTINIT_PORTS") {
-		t.Errorf("check says\n%s", out)
-	}
-	y.stop(0)
-}

@@ -44,6 +44,7 @@ type talents struct {
 	children     int
 	hang         string
 	flood        bool
+	bind         string
 }
 
 func main() {
@@ -71,6 +72,7 @@ func main() {
 	flags.IntVar(&t.children, "children", 0, "start this many children that sleep until a signal ends them")
 	flags.StringVar(&t.hang, "hang", "", "never serve: hang `before` it listens, or be deaf: wait for connections, and accept none")
 	flags.BoolVar(&t.flood, "flood", false, "print lines as fast as it can")
+	flags.StringVar(&t.bind, "bind", "", "bind this `address` itself")
 	flags.Parse(append(os.Args[1:], more...))
 
 	log.SetFlags(0)

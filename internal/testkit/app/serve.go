@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -23,6 +24,11 @@ func serve(version string, given *Given, t talents) error {
 		return nil
 	}
 	listeners, err := listener.ListenAll()
+	if t.bind != "" {
+		var l net.Listener
+		l, err = net.Listen("tcp", t.bind)
+		listeners = []net.Listener{l}
+	}
 	if err != nil {
 		return err
 	}

@@ -111,16 +111,22 @@ func (b *Box) Given(address string) Given {
 	return b.GivenTo(address, 1)
 }
 
+// GivenNow asks whichever process answers what it was given.
+func (b *Box) GivenNow(address string) (g Given) {
+	b.t.Helper()
+	if err := json.Unmarshal([]byte(b.Get(address, "/given")), &g); err != nil {
+		b.t.Fatalf("/given: %v", err)
+	}
+	return g
+}
+
 // GivenTo asks a generation what it was given. While one takes over from
 // another both answer, so it asks until it is the one that is meant.
 func (b *Box) GivenTo(address string, generation int) Given {
 	b.t.Helper()
 	var g Given
 	b.Until(fmt.Sprintf("generation %d says what it was given", generation), func() bool {
-		g = Given{}
-		if err := json.Unmarshal([]byte(b.Get(address, "/given")), &g); err != nil {
-			b.t.Fatalf("/given: %v", err)
-		}
+		g = b.GivenNow(address)
 		return g.Env["HOTINIT_GENERATION"] == strconv.Itoa(generation)
 	})
 	return g
