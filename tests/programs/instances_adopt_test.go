@@ -74,7 +74,7 @@ func TestInstancesOfAServerThatBindsItsPortShareIt(t *testing.T) {
 		}
 		y.answered(a, "0", "1", "2")
 		// The first one, which leads, is stopped and started by itself; then there are fewer.
-		y.do("stop", "web/0", "--wait")
+		y.halt("web/0")
 		y.answered(a, "1", "2")
 		y.do("start", "web/0")
 		y.Until("all run", func() bool { return y.all(3, serving) })
@@ -83,7 +83,7 @@ func TestInstancesOfAServerThatBindsItsPortShareIt(t *testing.T) {
 		y.Line("web/2: is gone")
 		y.answered(a, "0", "1")
 		lossless(t, l)
-		y.do("stop", "web", "--wait")
+		y.do("stop", "web")
 		y.closes(a)
 		y.do("start", "web")
 		y.Until("all run", func() bool { return y.all(2, serving) })
@@ -109,7 +109,7 @@ func TestKilledHandoffsLoseNoSocketOfInstances(t *testing.T) {
 			t.Errorf("%s were replaced", got)
 		}
 		y.KillHandoff()
-		y.do("stop", "web/0", "--wait")
+		y.halt("web/0")
 		y.answered(a, "1", "2")
 		y.do("reload", "web", "--wait")
 		y.answered(a, "1", "2")
@@ -147,13 +147,20 @@ func TestInstancesOfPythonsServerShareItsPort(t *testing.T) {
 	y.instances(4, 1)
 	pids := map[string]bool{}
 	y.Until("each of them answers", func() bool {
-		pids[y.Get(fmt.Sprintf("127.0.0.1:%d", n), "/stat")] = true
-		whose := map[string]bool{}
-		for stat := range pids {
-			pid, _, _ := strings.Cut(stat, " ")
-			whose[pid] = true
+		// One after the other, most would go to the same process.
+		stats := make(chan string)
+		for range 20 {
+			go func() {
+				stat, _ := box.Get(fmt.Sprintf("127.0.0.1:%d", n), "/stat")
+				stats <- stat
+			}()
 		}
-		return len(whose) == 4
+		for range 20 {
+			if pid, _, ok := strings.Cut(<-stats, " "); ok {
+				pids[pid] = true
+			}
+		}
+		return len(pids) == 4
 	})
 	c := exec.Command(box.Hotinit, "check", "--programs", "programs")
 	c.Dir, c.Env = y.dir, box.Environment()
@@ -161,6 +168,13 @@ func TestInstancesOfPythonsServerShareItsPort(t *testing.T) {
 		t.Errorf("check says\n%s", out)
 	}
 	y.stop(0)
+}
+
+// halt stops one instance, and waits until it has ended.
+func (y *yard) halt(name string) {
+	y.t.Helper()
+	y.do("stop", name)
+	y.Until(name+" has stopped", func() bool { return y.row(name).State == "stopped by hand" })
 }
 
 // do is ask that has to work.
