@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -142,25 +143,36 @@ func TestInstancesOfPythonsServerShareItsPort(t *testing.T) {
 	if err := adopt.Supported(); err != nil {
 		t.Skip(err)
 	}
-	n := port.Free(t)
-	y := open(t, map[string]string{"web": fmt.Sprintf("HOTINIT_COMMAND=python3 -u -m http.server %d --bind 127.0.0.1 --directory /proc/self\nHOTINIT_ADOPT=on\nHOTINIT_INSTANCES=4\n", n)})
+	a := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+	y := lay(t, map[string]string{"web": `HOTINIT_COMMAND=["sh","-c","exec python3 -m http.server ` + a[len("127.0.0.1:"):] + ` --bind 127.0.0.1 --directory $HOTINIT_INSTANCE"]` + "\nHOTINIT_ADOPT=on\nHOTINIT_INSTANCES=4\n"})
+	for _, n := range []string{"0", "1", "2", "3"} {
+		err := os.Mkdir(filepath.Join(y.dir, n), 0o755)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(y.dir, n, "number"), []byte(n), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	y.start()
 	y.instances(4, 1)
-	pids := map[string]bool{}
+	numbers := map[string]bool{}
 	y.Until("each of them answers", func() bool {
 		// One after the other, most would go to the same process.
-		stats := make(chan string)
+		answers := make(chan string)
 		for range 20 {
 			go func() {
-				stat, _ := box.Get(fmt.Sprintf("127.0.0.1:%d", n), "/stat")
-				stats <- stat
+				answer, err := box.Get(a, "/number")
+				if err != nil {
+					answer = ""
+				}
+				answers <- answer
 			}()
 		}
 		for range 20 {
-			if pid, _, ok := strings.Cut(<-stats, " "); ok {
-				pids[pid] = true
-			}
+			numbers[<-answers] = true
 		}
-		return len(pids) == 4
+		return numbers["0"] && numbers["1"] && numbers["2"] && numbers["3"]
 	})
 	c := exec.Command(box.Hotinit, "check", "--programs", "programs")
 	c.Dir, c.Env = y.dir, box.Environment()
