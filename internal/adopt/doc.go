@@ -20,5 +20,6 @@
 //
 // Read filter.go (which calls are notified), adopt.go (who is asked), held.go (the
 // sockets), bind.go (the decisions), made.go and udp.go (sockets of which it is not known
-// yet whose they are), process.go (reading), journal.go (what outlives a handoff).
+// yet whose they are), between.go (instances that start together), process.go (reading),
+// journal.go (what outlives a handoff).
 package adopt

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/testkit/box"
 	"github.com/hotinit/hotinit/internal/testkit/load"
@@ -25,6 +26,7 @@ type fleet struct {
 	faults
 	t    *testing.T
 	fifo string
+	own  bool // the server binds its port itself
 	load *load.Load
 }
 
@@ -32,13 +34,19 @@ const abreast = 4 // instances
 
 func launch(t *testing.T, sub bool) *fleet {
 	t.Helper()
+	return launchThat(t, sub, false)
+}
+
+// launchThat is launch where the server may bind its port itself.
+func launchThat(t *testing.T, sub, own bool) *fleet {
+	t.Helper()
 	t.Parallel()
 	if !sub {
 		box.NeedNamespace(t)
 	}
 	hotinit(t, newer)
 	dir := t.TempDir()
-	f := &fleet{t: t, fifo: filepath.Join(dir, "fifo"), faults: faults{filepath.Join(dir, "fault")}}
+	f := &fleet{t: t, own: own, fifo: filepath.Join(dir, "fifo"), faults: faults{filepath.Join(dir, "fault")}}
 	f.Site = &site.Site{T: t, Dir: dir, Path: filepath.Join(dir, "server"), Address: box.Address()}
 	if err := unix.Mkfifo(f.fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -55,7 +63,11 @@ func launch(t *testing.T, sub bool) *fleet {
 // settings writes the program's file, with one more line.
 func (f *fleet) settings(line string) {
 	f.t.Helper()
-	f.Write("web.new", fmt.Sprintf("HOTINIT_COMMAND=%s\nHOTINIT_PORTS=%s\nHOTINIT_INSTANCES=%d\nHOTINIT_INTERVAL=50ms\nHOTINIT_READY_TIMEOUT=5m\n%s\n", f.Path, f.Address, abreast, line))
+	serves := "\nHOTINIT_PORTS=" + f.Address
+	if f.own {
+		serves = " -bind " + f.Address + "\nHOTINIT_ADOPT=on"
+	}
+	f.Write("web.new", fmt.Sprintf("HOTINIT_COMMAND=%s%s\nHOTINIT_INSTANCES=%d\nHOTINIT_INTERVAL=50ms\nHOTINIT_READY_TIMEOUT=5m\n%s\n", f.Path, serves, abreast, line))
 	err := os.MkdirAll(f.File("programs"), 0o755)
 	if err == nil {
 		err = os.Rename(f.File("web.new"), f.File("programs/web.env"))
@@ -329,9 +341,17 @@ func TestAReleaseThatFailsAfterUpgradesIsTakenBackEverywhere(t *testing.T) {
 
 // Upgrades at any time during rolls.
 func TestUpgradesDuringRollsLoseNothing(t *testing.T) {
+	type fleetOf struct{ sub, own bool }
+	fleets := map[string]fleetOf{"it binds its port itself": {own: true}}
 	for name, way := range ways {
+		fleets[name] = fleetOf{sub: way.Sub}
+	}
+	for name, of := range fleets {
 		t.Run(name, func(t *testing.T) {
-			f := launch(t, way.Sub)
+			if err := adopt.Supported(); of.own && err != nil {
+				t.Skip(err)
+			}
+			f := launchThat(t, of.sub, of.own)
 			last := 1
 			for i := range rounds(t) / 4 {
 				since := len(f.Output.All())
