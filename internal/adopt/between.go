@@ -82,7 +82,7 @@ func (a *Adopter) comes(n Gen, k key) bool {
 func (a *Adopter) listensSoon(h *held, n Gen) bool {
 	for o := range h.by {
 		switch {
-		case o == n:
+		case o == n || a.gens[o] == nil:
 		case !h.undecided: // the listen may have been left to the kernel just now
 			if time.Since(a.last[o]) < listenWithin {
 				return true
@@ -97,16 +97,18 @@ func (a *Adopter) listensSoon(h *held, n Gen) bool {
 // waits reports whether a socket may be listened on, or found, in a moment: the app has it
 // open, and it is no client's.
 func (a *Adopter) waits(b *binding) bool {
-	if a.gens[b.by] == nil || !a.takesPart(b.by) {
+	if !a.takesPart(b.by) {
 		return false
 	}
-	p, err := findProcess(uint32(b.pid))
+	st, err := proc.Read(b.pid)
 	if err != nil {
 		return false
 	}
-	fd, err := p.take(b.fd, b.inode)
+	fd, err := (&process{tgid: b.pid}).take(b.fd, b.inode)
 	if err != nil {
-		return false
+		// While it ends, one of its threads may have the socket still, though the
+		// kernel has told already that nobody makes calls any more.
+		return (err == unix.ESRCH || st.State == 'Z') && st.Alive()
 	}
 	defer unix.Close(fd)
 	if b.key.kind == unix.SOCK_DGRAM {
