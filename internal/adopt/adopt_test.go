@@ -442,7 +442,7 @@ func TestASocketThatTheNewGenerationDoesNotClaimIsClosed(t *testing.T) {
 func TestAnAppThatFloodsBindIsBounded(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		p := r.start(1)
-		if got := p.do("threads %d 24000", mostHeld+50); got != "ok" {
+		if got := p.do("threads %d %d", mostHeld+50, port.Free(t)); got != "ok" {
 			t.Fatal(got)
 		}
 		if n := r.heldSockets(); n != mostHeld {

@@ -158,7 +158,7 @@ END`, exe)
 			return err.Error()
 		}
 		return strings.Join(strings.Fields(string(out)), " ")
-	case "threads": // threads N PORT: N threads bind and listen on N ports at once
+	case "threads": // threads N PORT: N threads bind and listen on N addresses of loopback at once
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		failed := ""
@@ -168,13 +168,13 @@ END`, exe)
 				defer wg.Done()
 				runtime.LockOSThread()
 				fd, _ := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-				err := unix.Bind(fd, &unix.SockaddrInet4{Port: num(f[2]) + i, Addr: [4]byte{127, 0, 0, 1}})
+				err := unix.Bind(fd, &unix.SockaddrInet4{Port: num(f[2]), Addr: [4]byte{127, 1, byte(i >> 8), byte(i)}})
 				if err == nil {
 					err = unix.Listen(fd, 10)
 				}
 				if err != nil {
 					mu.Lock()
-					failed += fmt.Sprintf("port %d: %v; ", num(f[2])+i, err)
+					failed += fmt.Sprintf("socket %d: %v; ", i, err)
 					mu.Unlock()
 				}
 			}()

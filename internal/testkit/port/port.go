@@ -15,8 +15,9 @@ import (
 	"testing"
 )
 
-// lowest is the first port that is tried. Well-known servers are below.
-const lowest = 18000
+// lowest is the first port that is tried. Below are well-known servers, and the ports that
+// tests name themselves.
+const lowest = 20000
 
 // Free returns a port that nobody listens on, for TCP and UDP, and that no other test gets
 // before this one ends.
