@@ -71,6 +71,9 @@ func (p *preview) when(o *order.State) {
 			p.row("start", "after %s", strings.Join(p.cfg.After, ", "))
 		}
 	}
+	if p.cfg.Instances > 0 {
+		p.row("instances", "%d (HOTINIT_INSTANCES)", p.cfg.Instances)
+	}
 	if !p.cfg.Once {
 		return
 	}

@@ -116,7 +116,7 @@ func TestCheckVerifiesAChecksum(t *testing.T) {
 // Of each file of --programs check says what it says of a single command.
 func TestCheckSaysOfEachProgramWhatItSaysOfACommand(t *testing.T) {
 	status, out, errs, dir := previewedPrograms(t, map[string]string{
-		"web":  "HOTINIT_COMMAND=./server secret\nHOTINIT_PORTS=127.0.0.1:0\nHOTINIT_AFTER=set-up\nHOTINIT_WATCH=conf:HUP\n",
+		"web":  "HOTINIT_COMMAND=./server secret\nHOTINIT_PORTS=127.0.0.1:0\nHOTINIT_AFTER=set-up\nHOTINIT_WATCH=conf:HUP\nHOTINIT_INSTANCES=3\n",
 		"cron": "HOTINIT_COMMAND=./server\nHOTINIT_SCHEDULE=@hourly\n",
 		// What another file says does not matter to it.
 		"set-up": "HOTINIT_COMMAND=./server\nHOTINIT_RUN=once\nHOTINIT_RETRIES=2\n",
@@ -127,7 +127,7 @@ func TestCheckSaysOfEachProgramWhatItSaysOfACommand(t *testing.T) {
 	text := strings.Join(strings.Fields(out), " ")
 	for _, want := range []string{
 		"program cron runs at @hourly, next at ", "program set-up runs once, to its end; tried again 2 times",
-		"program web start after set-up ", "127.0.0.1:0, as descriptor 3: can be bound", dir + "/conf: a change sends the app SIGHUP",
+		"program web start after set-up instances 3 (HOTINIT_INSTANCES)", "127.0.0.1:0, as descriptor 3: can be bound", dir + "/conf: a change sends the app SIGHUP",
 		dir + "/server: a change is a new release", "adoption none: the app gets its sockets from hotinit", "ready once it waits",
 	} {
 		if !strings.Contains(text, want) {

@@ -3,6 +3,7 @@ package adopt
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -28,6 +29,33 @@ func TestTheNextGenerationGetsTheSocketThatTheFirstListensOn(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While another program is started, a child of this process has the socket open, too.
+func TestAChildOfTheHandoffHasNoSocketOfAGeneration(t *testing.T) {
+	bothWays(t, func(t *testing.T, r *rig) {
+		address := port.Address(t)
+		p := r.start(1)
+		fd := p.serve("tcp", address)
+		own, err := unix.FcntlInt(uintptr(r.a.Descriptors(Gen{N: 1})[0]), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		child := exec.Command("cat")
+		child.ExtraFiles = []*os.File{os.NewFile(uintptr(own), "socket")}
+		end, err := child.StdinPipe()
+		if err == nil {
+			err = child.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.must("ok", "close %s", fd)
+		p.serve("tcp", address)
+		end.Close()
+		_ = child.Wait()
+		child.ExtraFiles[0].Close()
+	})
 }
 
 func TestAddressesThatDifferAreDifferentSockets(t *testing.T) {

@@ -279,6 +279,11 @@ func (a *Adopter) processes(all []proc.Stat, n Gen) (pids []int, ok bool) {
 		return nil, false
 	}
 	others := map[int]bool{os.Getpid(): true, os.Getppid(): true}
+	for _, st := range all {
+		// Until it executes something, a child that was just forked for whatever generation
+		// has all that this process has open.
+		others[st.PID] = others[st.PID] || st.Parent == os.Getpid() && st.PID != g.pid
+	}
 	for _, o := range a.gens {
 		if o == g {
 			continue
