@@ -37,7 +37,7 @@ type server struct {
 var servers = []server{
 	{name: "python http.server", command: "python3 {tmp}/server.py", release: "server.py", drops: true},
 	{name: "gunicorn", command: "gunicorn --chdir {tmp} -b 127.0.0.1:{port} -w 2 app:app", release: "app.py", flags: "--watch {tmp}/app.py"},
-	{name: "gunicorn at a path", command: "gunicorn --chdir {tmp} -b unix:{tmp}/app.sock -w 2 app:app", release: "app.py", flags: "--watch {tmp}/app.py --interval 4s",
+	{name: "gunicorn at a path", command: "gunicorn --chdir {tmp} -b unix:{tmp}/app.sock -w 2 app:app", release: "app.py", flags: "--watch {tmp}/app.py --interval 8s",
 		unix: "app.sock", up: "Listening at"},
 	{name: "puma", command: "puma --quiet -b tcp://127.0.0.1:{port} {tmp}/config.ru", release: "config.ru", flags: "--watch {tmp}/config.ru", drops: true},
 	{name: "node", command: "node {tmp}/server.js", release: "server.js", drops: true},
