@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,7 +63,14 @@ func TestAServerIsSwappedUnderPodman(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { os.RemoveAll(store) })
+			t.Cleanup(func() {
+				// Without root, Podman leaves a process that holds its user namespace.
+				b, _ := os.ReadFile(filepath.Join(store, "libpod", "tmp", "pause.pid"))
+				if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+				os.RemoveAll(store)
+			})
 			p := podman{t, store, user}
 			// Another user does not come into the directories of the test's and the build's.
 			if err := os.Chmod(filepath.Dir(s.tmp), 0o755); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -368,12 +369,18 @@ func TestAFileThatIsExchangedAllTheTimeNeverRuns(t *testing.T) {
 	s.release("good", "v2")
 	s.release("evil", "v6")
 	g.signAs(s.File("good"), s.Path+".minisig", "timestamp:200")
-	attack := exec.Command("sh", "-c", `while :; do cat good >server; cat evil >server; cp good a; mv a server; cp evil b; mv b server; done`)
+	// It ends with the test, however that ends.
+	attack := exec.Command("sh", "-c", `while kill -0 $PPID; do cat good >server; cat evil >server; cp good a; mv a server; cp evil b; mv b server; done`)
 	attack.Dir = s.Dir
 	attack.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := attack.Start(); err != nil {
 		t.Fatal(err)
 	}
+	end := sync.OnceFunc(func() {
+		_ = unix.Kill(-attack.Process.Pid, unix.SIGKILL)
+		_ = attack.Wait()
+	})
+	t.Cleanup(end)
 	ran := 0
 	for range 20 {
 		if status, _ := s.Ask("reload", "--wait"); status == 0 {
@@ -383,8 +390,7 @@ func TestAFileThatIsExchangedAllTheTimeNeverRuns(t *testing.T) {
 			t.Errorf("what nobody signed runs: %s", answer)
 		}
 	}
-	_ = unix.Kill(-attack.Process.Pid, unix.SIGKILL)
-	_ = attack.Wait()
+	end()
 	t.Logf("%d of 20 starts found the signed one", ran)
 	s.Never("v6 generation")
 }
