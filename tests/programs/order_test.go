@@ -169,11 +169,16 @@ func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 	if err := mkfifo(fifo); err != nil {
 		t.Fatal(err)
 	}
-	y.Line("^web runs")
-	y.Line("^quick runs")
+	// In either order.
+	both := func(first, second string) {
+		for _, pattern := range []string{first, second} {
+			says := regexp.MustCompile(pattern)
+			y.Until("it says "+pattern, func() bool { return y.Output.Count(says) > 0 })
+		}
+	}
+	both("^web runs", "^quick runs")
 	y.Signal(15)
-	y.Line("^web ends")
-	y.Line("quick: ended with status")
+	both("^web ends", "quick: ended with status")
 	handoff := y.Handoff().PID
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
