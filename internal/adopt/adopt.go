@@ -75,9 +75,9 @@ type Host interface {
 	Say(n Gen, format string, args ...any)
 }
 
-// Adopter answers the calls of all generations of a program's instances. While a generation makes calls, a
-// goroutine receives, reads and decides, one for each generation; what they share is
-// under one lock, under which nothing waits for an app.
+// Adopter answers the calls of all generations of a program's instances. While a
+// generation makes calls, a goroutine receives, reads and decides, one for each
+// generation; what they share is under one lock, under which nothing waits for an app.
 type Adopter struct {
 	host   Host
 	poller *poller.Set // waits for calls
@@ -404,18 +404,15 @@ func (a *Adopter) Stop(instance int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.serves, instance)
+	a.unguardAll(instance)
 	if len(a.serves) > 0 {
 		a.left(instance, nil)
-		a.unguardAll(instance)
 		return
 	}
 	for _, h := range a.held {
 		a.release(h)
 	}
 	a.held, a.between = nil, nil
-	for _, n := range a.instances() {
-		a.unguardAll(n)
-	}
 	clear(a.passed)
 }
 

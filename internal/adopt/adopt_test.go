@@ -82,7 +82,7 @@ func TestAddressesThatDifferAreDifferentSockets(t *testing.T) {
 
 func TestWithinAGenerationASecondBindIsRefusedWhileTheFirstIsOpen(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		address := port.Address(t)
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
 			fd := p.serve("tcp", address)
@@ -99,7 +99,7 @@ func TestWithinAGenerationASecondBindIsRefusedWhileTheFirstIsOpen(t *testing.T) 
 
 func TestAProbedPortCanBeBoundAgain(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		address := port.Address(t)
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
 			fd := p.do("socket tcp")
@@ -169,7 +169,7 @@ func TestAGenerationThatBindsNothingHasNoJournal(t *testing.T) {
 		if kept {
 			t.Error("there is a journal")
 		}
-		p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
+		p.serve("tcp", port.Address(t))
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if _, kept := r.kept[Journal]; !kept {
@@ -190,7 +190,7 @@ func descriptors(t *testing.T) int {
 func TestASocketThatNobodyHasOpenIsLetGo(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		p := r.start(1)
-		stays := p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
+		stays := p.serve("tcp", port.Address(t))
 		port := port.Free(t)
 		fd := p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if r.a.LetGo() {
@@ -206,7 +206,7 @@ func TestASocketThatNobodyHasOpenIsLetGo(t *testing.T) {
 
 func TestFlagsAndOptionsAreThoseOfTheApp(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		address := port.Address(t)
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
 			fd := p.do("socket tcp")
@@ -229,7 +229,7 @@ func TestFlagsAndOptionsAreThoseOfTheApp(t *testing.T) {
 
 func TestAClientsPortIsNoListener(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		server, client := fmt.Sprintf("127.0.0.1:%d", port.Free(t)), fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		server, client := port.Address(t), port.Address(t)
 		one := r.start(1)
 		listener := one.serve("tcp", server)
 		fd := one.do("socket tcp")
@@ -319,7 +319,7 @@ func TestAnotherNetworkNamespaceIsLeftAlone(t *testing.T) {
 
 func TestAGroupSharesOneSocket(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		address := port.Address(t)
 		first := ""
 		// It grows, and shrinks.
 		for n, members := range []int{2, 4, 1} {
@@ -349,7 +349,7 @@ func TestAGroupSharesOneSocket(t *testing.T) {
 
 func TestShutdownDoesNotEndASharedSocket(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		address := port.Address(t)
 		one := r.start(1)
 		a := one.serve("tcp", address)
 		two := r.start(2)
@@ -413,7 +413,7 @@ func TestManyThreadsBindAtOnce(t *testing.T) {
 
 func TestAGrandchildsSocketIsAdopted(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		address := port.Address(t)
 		inodes := ""
 		for n := 1; n <= 2; n++ {
 			p := r.start(n)
@@ -494,7 +494,7 @@ func TestACallThatHotinitFailsOfIsTheKernels(t *testing.T) {
 		}
 	})
 	p := r.start(1)
-	p.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
+	p.serve("tcp", port.Address(t))
 	if len(r.lines()) != 1 {
 		t.Errorf("said %q, want one line", r.lines())
 	}
@@ -503,10 +503,10 @@ func TestACallThatHotinitFailsOfIsTheKernels(t *testing.T) {
 func TestAGenerationThatGivesUpAnAddressListensOnAllItWants(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		r.heard = make(chan Gen, 10)
-		kept := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		kept := port.Address(t)
 		one := r.start(1)
 		one.serve("tcp", kept)
-		one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
+		one.serve("tcp", port.Address(t))
 		two := r.start(2)
 		two.serve("tcp", kept)
 		if r.a.Listening(Gen{0, 2}, Gen{0, 1}) {
@@ -521,7 +521,7 @@ func TestAGenerationThatGivesUpAnAddressListensOnAllItWants(t *testing.T) {
 			t.Error("generation 2 does not count as listening on all that it wants")
 		}
 		three := r.start(3)
-		three.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
+		three.serve("tcp", port.Address(t))
 		if r.a.Listening(Gen{0, 3}, Gen{0, 2}) {
 			t.Error("generation 3 listens on another address at once, and counts as listening on that of 2")
 		}

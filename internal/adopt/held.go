@@ -282,7 +282,9 @@ func (a *Adopter) processes(all []proc.Stat, n Gen) (pids []int, ok bool) {
 	for _, st := range all {
 		// Until it executes something, a child that was just forked for whatever generation
 		// has all that this process has open.
-		others[st.PID] = others[st.PID] || st.Parent == os.Getpid() && st.PID != g.pid
+		if st.Parent == os.Getpid() && st.PID != g.pid {
+			others[st.PID] = true
+		}
 	}
 	for _, o := range a.gens {
 		if o == g {

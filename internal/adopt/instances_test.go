@@ -10,8 +10,6 @@ import (
 	"github.com/hotinit/hotinit/internal/testkit/port"
 )
 
-func local(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", port.Free(t)) }
-
 func TestInstancesShareASocket(t *testing.T) {
 	for kind, address := range map[string]string{
 		"tcp": "127.0.0.1:%d", "tcp6": "[::1]:%d", "unix": "@hotinit-test-%d",
@@ -41,16 +39,9 @@ func TestInstancesShareASocket(t *testing.T) {
 // Instances start at the same time.
 func TestABindWaitsForTheListenOfAnotherInstance(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := local(t)
-		one, two := r.startOf(0, 1), r.startOf(1, 1)
-		a := one.do("socket tcp")
-		one.must("ok", "bind %s %s", a, address)
-		b := two.do("socket tcp")
-		waits := r.waits()
-		two.send("bind %s %s", b, address)
-		<-waits
+		one, a, two, b := r.aBindWaits()
 		// The others get their answers meanwhile.
-		one.serve("tcp", local(t))
+		one.serve("tcp", port.Address(t))
 		one.must("ok", "listen %s", a)
 		if got := two.result(); got != "ok" {
 			t.Fatalf("bind: %s, want ok", got)
@@ -58,6 +49,21 @@ func TestABindWaitsForTheListenOfAnotherInstance(t *testing.T) {
 		two.must(one.do("inode %s", a), "inode %s", b)
 		two.must("ok", "listen %s", b)
 	})
+}
+
+// aBindWaits has instance 0 bind its socket a, and instance 1 wait to bind b to the same
+// address.
+func (r *rig) aBindWaits() (one *testApp, a string, two *testApp, b string) {
+	r.t.Helper()
+	address := port.Address(r.t)
+	one, two = r.startOf(0, 1), r.startOf(1, 1)
+	a = one.do("socket tcp")
+	one.must("ok", "bind %s %s", a, address)
+	b = two.do("socket tcp")
+	waits := r.waits()
+	two.send("bind %s %s", b, address)
+	<-waits
+	return one, a, two, b
 }
 
 // waits returns a channel that gets something each time a bind waits.
@@ -81,14 +87,7 @@ func TestABindDoesNotWaitForWhatWillNotListen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bothWays(t, func(t *testing.T, r *rig) {
-				address := local(t)
-				one, two := r.startOf(0, 1), r.startOf(1, 1)
-				a := one.do("socket tcp")
-				one.must("ok", "bind %s %s", a, address)
-				b := two.do("socket tcp")
-				waits := r.waits()
-				two.send("bind %s %s", b, address)
-				<-waits
+				one, a, two, b := r.aBindWaits()
 				give(one, a)
 				if got := two.result(); got != "ok" {
 					t.Errorf("bind: %s, want ok", got)
@@ -99,7 +98,7 @@ func TestABindDoesNotWaitForWhatWillNotListen(t *testing.T) {
 	}
 	t.Run("it never listens", func(t *testing.T) {
 		bothWays(t, func(t *testing.T, r *rig) {
-			address := local(t)
+			address := port.Address(t)
 			one, two := r.startOf(0, 1), r.startOf(1, 1)
 			one.must("ok", "bind %s %s", one.do("socket tcp"), address)
 			began := time.Now()
@@ -113,7 +112,7 @@ func TestABindDoesNotWaitForWhatWillNotListen(t *testing.T) {
 
 func TestAHandoffThatDiesWhileABindWaitsLosesNothing(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := local(t)
+		address := port.Address(t)
 		one := r.startOf(0, 1)
 		two, listener := r.spawn(Gen{1, 1})
 		r.a.Join(1)
@@ -136,7 +135,7 @@ func TestAHandoffThatDiesWhileABindWaitsLosesNothing(t *testing.T) {
 
 func TestTheNextHandoffKnowsWhichInstancesHaveASocket(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		both, second := local(t), local(t)
+		both, second := port.Address(t), port.Address(t)
 		r.startOf(0, 4).serve("tcp", both)
 		two := r.startOf(1, 4)
 		two.serve("tcp", both)
@@ -162,7 +161,7 @@ func TestTheNextHandoffKnowsWhichInstancesHaveASocket(t *testing.T) {
 
 func TestASocketIsClosedWithTheLastInstanceThatHasIt(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		both, second := local(t), local(t)
+		both, second := port.Address(t), port.Address(t)
 		one, two := r.startOf(0, 1), r.startOf(1, 1)
 		one.serve("tcp", both)
 		two.serve("tcp", both)
@@ -204,7 +203,7 @@ func TestASocketIsClosedWithTheLastInstanceThatHasIt(t *testing.T) {
 
 func TestAStoppingInstanceDoesNotShutASocketDownForTheOthers(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := local(t)
+		address := port.Address(t)
 		one, two := r.startOf(0, 1), r.startOf(1, 1)
 		a, b := one.serve("tcp", address), two.serve("tcp", address)
 		r.a.Stop(0)
@@ -216,7 +215,7 @@ func TestAStoppingInstanceDoesNotShutASocketDownForTheOthers(t *testing.T) {
 func TestInstancesThatShareAPortByThemselves(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
 		for _, kind := range []string{"tcp", "udp"} {
-			address := local(t)
+			address := port.Address(t)
 			socket := func(p *testApp) string {
 				fd := p.do("socket %s", kind)
 				p.must("ok", "set %s %d %d 1", fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
@@ -244,7 +243,7 @@ func TestInstancesThatShareAPortByThemselves(t *testing.T) {
 
 func TestInstancesShareAUDPSocketThatTheyDoNotShareThemselves(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address, first := local(t), ""
+		address, first := port.Address(t), ""
 		for instance := range 3 {
 			p := r.startOf(instance, 1)
 			fd := p.do("socket udp")

@@ -32,7 +32,7 @@ func TestNoMomentOfAHandoffsDeathLosesABind(t *testing.T) {
 				if moment == "kept" && r.take {
 					t.Skip("nothing is kept at bind where the app's socket can be taken")
 				}
-				address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+				address := port.Address(t)
 				one, inode := r.start(1), ""
 				if moment != "kept" {
 					inode = one.do("inode %s", one.serve("tcp", address))
@@ -71,7 +71,7 @@ func TestNoMomentOfAHandoffsDeathLosesABind(t *testing.T) {
 
 func TestTheNextHandoffKnowsWhichGenerationsHaveASocket(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		both, old := fmt.Sprintf("127.0.0.1:%d", port.Free(t)), fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		both, old := port.Address(t), port.Address(t)
 		one := r.start(1)
 		one.serve("tcp", both)
 		one.serve("tcp", old)
@@ -107,7 +107,7 @@ func TestOptionsSetBeforeAHandoffsDeathAreCarried(t *testing.T) {
 
 func TestAnAppThatDiesInItsBindHarmsNobody(t *testing.T) {
 	bothWays(t, func(t *testing.T, r *rig) {
-		address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+		address := port.Address(t)
 		one, listener := r.spawn(Gen{0, 1})
 		in, out := make(chan struct{}), make(chan struct{})
 		first := true
@@ -162,7 +162,7 @@ func TestAnAppOfAnotherUserIsReadWithoutCAP_SYS_PTRACE(t *testing.T) {
 	}
 	r := newRig(t, false)
 	r.cred = &passwd.Credential{UID: 65534, GID: 65534}
-	address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+	address := port.Address(t)
 	one := r.start(1)
 	inode := one.do("inode %s", one.serve("tcp", address))
 	two := r.start(2)
@@ -188,7 +188,7 @@ func TestAnAppThatMayNotBeLookedAtBindsByItself(t *testing.T) {
 	one := r.start(1)
 	// It changes its user without executing anything: so nobody may look at it.
 	one.must("ok", "seteuid 65534")
-	one.serve("tcp", fmt.Sprintf("127.0.0.1:%d", port.Free(t)))
+	one.serve("tcp", port.Address(t))
 	if n := r.heldSockets(); n != 0 {
 		t.Errorf("%d sockets are held, want none", n)
 	}

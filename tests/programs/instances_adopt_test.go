@@ -32,7 +32,7 @@ func bothWays(t *testing.T, test func(t *testing.T, y *yard, address string)) {
 	}
 	for name, under := range ways {
 		t.Run(name, func(t *testing.T) {
-			address := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+			address := port.Address(t)
 			y := lay(t, map[string]string{"web": binds(address)})
 			y.under = under
 			y.start()
@@ -99,16 +99,7 @@ func TestInstancesOfAServerThatBindsItsPortShareIt(t *testing.T) {
 func TestKilledHandoffsLoseNoSocketOfInstances(t *testing.T) {
 	bothWays(t, func(t *testing.T, y *yard, a string) {
 		l := load.Start(load.Options{Address: a})
-		since := len(y.Output.All())
-		box.Swap(t, y.server, "v2")
-		for range 3 {
-			y.Line("web/.: generation 2 is started")
-			y.KillHandoff()
-		}
-		y.instances(3, 2)
-		if got := strings.Join(y.turns(since), " "); got != "web/0 web/1 web/2" {
-			t.Errorf("%s were replaced", got)
-		}
+		y.rollsThoughKilled(3, "web/0 web/1 web/2")
 		y.KillHandoff()
 		y.halt("web/0")
 		y.answered(a, "1", "2")
@@ -143,7 +134,7 @@ func TestInstancesOfPythonsServerShareItsPort(t *testing.T) {
 	if err := adopt.Supported(); err != nil {
 		t.Skip(err)
 	}
-	a := fmt.Sprintf("127.0.0.1:%d", port.Free(t))
+	a := port.Address(t)
 	y := lay(t, map[string]string{"web": `HOTINIT_COMMAND=["sh","-c","exec python3 -m http.server ` + a[len("127.0.0.1:"):] + ` --bind 127.0.0.1 --directory $HOTINIT_INSTANCE"]` + "\nHOTINIT_ADOPT=on\nHOTINIT_INSTANCES=4\n"})
 	for _, n := range []string{"0", "1", "2", "3"} {
 		err := os.Mkdir(filepath.Join(y.dir, n), 0o755)

@@ -258,21 +258,28 @@ func TestInstancesAreOperatedTogetherOrByNumber(t *testing.T) {
 	y.stop(0)
 }
 
+// rollsThoughKilled swaps n instances, in the order of turns, while three handoffs are
+// killed.
+func (y *yard) rollsThoughKilled(n int, turns string) {
+	y.t.Helper()
+	since := len(y.Output.All())
+	box.Swap(y.t, y.server, "v2")
+	for range 3 {
+		y.Line("web/.: generation 2 is started")
+		y.KillHandoff()
+	}
+	y.instances(n, 2)
+	if got := strings.Join(y.turns(since), " "); got != turns {
+		y.t.Errorf("%s were replaced", got)
+	}
+}
+
 func TestAKilledHandoffGoesOnInTheMiddleOfARoll(t *testing.T) {
 	a := box.Address()
 	y := open(t, map[string]string{"web": serves(a, "HOTINIT_INSTANCES=4", "HOTINIT_INTERVAL=50ms")})
 	y.instances(4, 1)
 	l := load.Start(load.Options{Address: a})
-	since := len(y.Output.All())
-	box.Swap(t, y.server, "v2")
-	for range 3 {
-		y.Line("web/.: generation 2 is started")
-		y.KillHandoff()
-	}
-	y.instances(4, 2)
-	if got := strings.Join(y.turns(since), " "); got != "web/0 web/1 web/2 web/3" {
-		t.Errorf("%s were replaced", got)
-	}
+	y.rollsThoughKilled(4, "web/0 web/1 web/2 web/3")
 	lossless(t, l)
 	y.remove("web")
 	y.Line("web/0: is gone")
