@@ -2,9 +2,7 @@ package adopt
 
 import (
 	"maps"
-	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -139,33 +137,14 @@ func (g *generation) binding() bool {
 
 // boundBy returns the sockets of a process that are bound and that nobody listens on.
 func boundBy(n Gen, pid int) (all []binding) {
-	p, err := findProcess(uint32(pid))
-	if err != nil {
-		return nil
-	}
-	names, err := os.ReadDir(p.dir + "/fd")
-	if err != nil {
-		return nil
-	}
-	for _, name := range names {
-		number, err := strconv.Atoi(name.Name())
-		if err != nil {
-			continue
-		}
-		inode, err := p.inode(number)
-		if err != nil {
-			continue
-		}
-		fd, err := p.take(number, inode)
-		if err != nil {
-			continue
-		}
+	any := func(uint64) bool { return true }
+	takeEach(pid, any, func(number int, inode uint64, fd int) bool {
 		k, ok := keyOf(fd)
 		h := held{fd: fd, key: k}
 		if ok && k.kind != unix.SOCK_DGRAM && !listening(fd) && !h.client() {
 			all = append(all, binding{n, pid, number, inode, k})
 		}
-		unix.Close(fd)
-	}
+		return false
+	})
 	return all
 }

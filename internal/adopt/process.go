@@ -306,3 +306,34 @@ func readable(maps []byte, at, size uint64) bool {
 	}
 	return false
 }
+
+// takeEach calls f with a descriptor of ours for each socket that a process has open and
+// that is wanted, with its number and inode, until f keeps one.
+func takeEach(pid int, wanted func(inode uint64) bool, f func(number int, inode uint64, fd int) (keeps bool)) {
+	p, err := findProcess(uint32(pid))
+	if err != nil {
+		return
+	}
+	names, err := os.ReadDir(p.dir + "/fd")
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		number, err := strconv.Atoi(name.Name())
+		if err != nil {
+			continue
+		}
+		inode, err := p.inode(number)
+		if err != nil || !wanted(inode) {
+			continue
+		}
+		fd, err := p.take(number, inode)
+		if err != nil {
+			continue
+		}
+		if f(number, inode, fd) {
+			return
+		}
+		unix.Close(fd)
+	}
+}

@@ -71,28 +71,12 @@ func takeUDP(pid int, k key) int {
 	if len(there) == 0 {
 		return -1
 	}
-	p, err := findProcess(uint32(pid))
-	if err != nil {
-		return -1
-	}
-	names, err := os.ReadDir(p.dir + "/fd")
-	if err != nil {
-		return -1
-	}
-	for _, name := range names {
-		inode, err := socketInode(p.dir + "/fd/" + name.Name())
-		number, errN := strconv.Atoi(name.Name())
-		if err != nil || errN != nil || !there[inode] {
-			continue
-		}
-		fd, err := p.take(number, inode)
-		if err != nil {
-			continue
-		}
+	found := -1
+	takeEach(pid, func(inode uint64) bool { return there[inode] }, func(_ int, _ uint64, fd int) bool {
 		if is, ok := keyOf(fd); ok && is == k && !connected(fd) {
-			return fd
+			found = fd
 		}
-		unix.Close(fd)
-	}
-	return -1
+		return found >= 0
+	})
+	return found
 }
