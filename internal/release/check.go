@@ -7,10 +7,8 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -239,6 +237,7 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 	// each release that it has read.
 	buf, free := buffer(32 << 10)
 	defer free()
+	m := polite()
 	for off := int64(0); ; {
 		select {
 		case <-done:
@@ -248,12 +247,9 @@ func digest(fd int, done <-chan struct{}) (Digest, error) {
 		n, err := ReaderAt(fd).ReadAt(buf, off)
 		h.Write(buf[:n])
 		off += int64(n)
-		// hotinit has one processor of Go's scheduler (package entry), and
-		// neither a read from the page cache nor the hash gives it up by itself.
 		// The machine's processor is for those first who serve meanwhile: a block is
 		// small, as each of the steps of a request may have to wait for one.
-		runtime.Gosched()
-		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		m.step()
 		if err == io.EOF {
 			break
 		}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +33,7 @@ func main() {
 	case "restore":
 		entry.Restore()
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour) // to wait for nothing is a deadlock, with status 2
 	case "pipe":
 		entry.Restore()
 		err = pipe()
