@@ -13,6 +13,7 @@ import (
 	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
+	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/settings"
 	"github.com/hotinit/hotinit/internal/spawn"
 )
@@ -86,6 +87,8 @@ func (h adoptionHost) Listens(n adopt.Gen, socket string, adopted bool) {
 		go d.engine.do(func() { d.listens(n.N, socket, adopted) })
 	}
 }
+
+func (h adoptionHost) Foreign(pid int) bool { return h.mains.foreign(pid, h.name) }
 
 // number is which instance of its program this is.
 func (d *adoption) number() int {
@@ -252,8 +255,8 @@ func (d *adoption) answer(n int, c spawn.Child) {
 
 // resumeAdopted answers the calls of the generations that the last handoff started.
 // all are the instances of a program: the adopter has to know all of them before it
-// answers.
-func resumeAdopted(all []*program) {
+// answers. below returns the processes below init.
+func resumeAdopted(all []*program, below func() []proc.Stat) {
 	s := &all[0].adoption.lead().together
 	if s.adopter == nil {
 		return
@@ -276,7 +279,7 @@ func resumeAdopted(all []*program) {
 			}
 		}
 	}
-	s.adopter.Resume(pids, fds)
+	s.adopter.Resume(pids, fds, below)
 	for _, p := range all {
 		p.adoption.retune()
 		for _, g := range p.engine.state.Gens {

@@ -33,9 +33,9 @@ type shared struct {
 	trim     trim.Timer
 	poller   poller.Set // waits for what all generations and programs say
 	trees    cgroupTrees
-	tables   []chan struct{}  // those who watch the table of programs
-	mains    map[int]*process // the main processes of all generations, by PID
-	null     int              // /dev/null, the standard input of a program that a file made
+	tables   []chan struct{} // those who watch the table of programs
+	mains    mains           // the main processes of all generations
+	null     int             // /dev/null, the standard input of a program that a file made
 }
 
 // common is what every part of a program works with. Of a program that a file made

@@ -6,10 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/control"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/order"
@@ -98,10 +100,16 @@ func (s *supervisor) startPrograms(records map[string][]byte) error {
 		if err := s.takeOver(name, records[name]); err != nil {
 			return err
 		}
+		if s.link.trial { // init takes one for hung that says nothing for too long
+			if err := s.hello(s.told); err != nil {
+				return err
+			}
+		}
 	}
+	below := sync.OnceValue(adopt.Below)
 	for _, p := range s.programs {
 		if p.member && p == p.lead() {
-			resumeAdopted(p.siblings())
+			resumeAdopted(p.siblings(), below)
 		}
 	}
 	// What one of them has not taken may be another instance's.

@@ -51,7 +51,7 @@ type processes struct {
 // attach registers p and posts Exited when its main process ends.
 func (s *processes) attach(p *process) {
 	s.all[p.n] = p
-	s.mains[p.pid] = p
+	s.mains.add(p, s.name)
 	s.await(p)
 	s.shared.attached.Do(func() {
 		go func() {
@@ -87,9 +87,7 @@ func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {
 	if p.ended {
 		return // it ended after it was given up
 	}
-	if s.mains[p.pid] == p {
-		delete(s.mains, p.pid)
-	}
+	s.mains.remove(p)
 	how := exit.String() + s.killer.say(exit, p.killed)
 	s.notePast(p, exit, how)
 	s.ended(p, statusOf(exit), how)
@@ -117,9 +115,9 @@ func (s *processes) replaceMain(n, pid int) {
 	p := s.all[n]
 	main := reaper.Adopt(pid, -1)
 	old := p.main
-	delete(s.mains, p.pid)
+	s.mains.remove(p)
 	p.main, p.pid = main, pid
-	s.mains[pid] = p
+	s.mains.add(p, s.name)
 	s.keepProcess(p)
 	st, _ := proc.Read(pid)
 	s.engine.act(machine.Event{Kind: machine.MainReplaced, N: n, PID: pid, Start: st.Start})
@@ -277,7 +275,7 @@ func (s *processes) candidates(p *process) []proc.Stat {
 	}
 	self := os.Getpid()
 	for _, pid := range proc.Children(os.Getppid()) {
-		if pid == self || s.mains[pid] != nil && !s.mains[pid].ended {
+		if pid == self || s.mains.has(pid) {
 			continue // the handoff, or a main process that an earlier one started
 		}
 		if st, err := proc.Read(pid); err == nil {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hotinit/hotinit/internal/adopt"
 	"github.com/hotinit/hotinit/internal/fault"
 	"github.com/hotinit/hotinit/internal/machine"
 	"github.com/hotinit/hotinit/internal/message"
@@ -184,7 +185,8 @@ func (s *program) resumeFrom(r *snapshot) error {
 		if pidfd < 0 && startOf(g.PID) != g.Start {
 			p.main.Close() // it has ended, and nobody knows how; its PID may be another's
 		}
-		s.processes.all[g.N], s.mains[p.pid] = p, p
+		s.processes.all[g.N] = p
+		s.mains.add(p, s.name)
 	}
 	s.engine.state = r.State
 	if r.State.Next > 1 {
@@ -213,7 +215,7 @@ func (s *program) resumeFrom(r *snapshot) error {
 	}
 	s.outputs.resume()
 	if !s.member {
-		resumeAdopted([]*program{s}) // of instances, once all of them are known
+		resumeAdopted([]*program{s}, adopt.Below) // of instances, once all of them are known
 	}
 	s.through.resume(&r.State)
 	if !s.member {

@@ -77,7 +77,6 @@ func Run(argv []string) {
 		manager:  &manager{},
 		trim:     trim.Timer{Collect: 12}, // about every second swap
 		trees:    make(cgroupTrees),
-		mains:    make(map[int]*process),
 		environ:  sync.OnceValue(entry.Environ),
 		null:     -1,
 	}}

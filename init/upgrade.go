@@ -35,8 +35,9 @@ const (
 )
 
 const (
-	// tryWithin is how long the new handoff has to say Able. A signal that is not
-	// acted upon ends it sooner, see answer.go.
+	// tryWithin is how long the new handoff has to say Able, or anything else: one with
+	// many programs says Hello after each of them. A signal that is not acted upon ends
+	// it sooner, see answer.go.
 	tryWithin = 10 * time.Second
 	// proveWithin is the same for the child.
 	proveWithin = 5 * time.Second
@@ -91,6 +92,9 @@ func (p *pid1) takeOfTrial(r received) {
 	switch m := r.m.(type) {
 	case *message.Hello, *message.Keep, *message.Drop, *message.Output, *message.Terminal, *message.Ask:
 		p.handle(m)
+		if p.upgrade.stage == trying {
+			p.upgrade.limit.Reset(tryWithin)
+		}
 	case *message.Able:
 		if p.upgrade.stage == trying {
 			p.prove()

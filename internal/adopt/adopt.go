@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -68,6 +69,9 @@ type Host interface {
 	Keep(name string, fd int) error
 	// Drop has init close what it holds.
 	Drop(name string)
+	// Foreign reports whether a process is the main process of a generation of another
+	// program: what it and those below it have open is not this program's.
+	Foreign(pid int) bool
 	// Listens is told that generation n listens on a socket, which was adopted
 	// just now where adopted says so.
 	Listens(n Gen, socket string, adopted bool)
@@ -204,8 +208,9 @@ func (a *Adopter) Add(n Gen, pid, fd int) {
 
 // Resume is Add for a generation that the handoff before has started. All of
 // them have to be there before the first answer: so they are given together, those
-// of every instance.
-func (a *Adopter) Resume(pids, fds map[Gen]int) {
+// of every instance. below returns the processes below init, each parent before its
+// children: with many programs they are looked up once, and only where a socket is held.
+func (a *Adopter) Resume(pids, fds map[Gen]int, below func() []proc.Stat) {
 	a.mu.Lock()
 	for n, fd := range fds {
 		g := &generation{n: n, pid: pids[n], fd: fd, lost: make(map[call]uint64)}
@@ -214,17 +219,11 @@ func (a *Adopter) Resume(pids, fds map[Gen]int) {
 		}
 		a.gens[n] = g
 	}
-	all := proc.All()
-	for n := range a.gens {
-		has := a.has(all, n)
-		for _, h := range a.held {
-			if has[h.inode] {
-				h.by[n], h.heard[n] = true, h.key.kind == unix.SOCK_DGRAM || listening(h.fd)
-				a.last[n] = time.Now()
-			}
-		}
+	if len(a.held) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(a.gens)), (*generation).binding) {
+		all := a.whose(below())
+		a.resumeHeld(all)
+		a.resumeBetween(all)
 	}
-	a.resumeBetween(all)
 	for _, g := range a.gens {
 		if g.slot == nil {
 			a.serve(g)
@@ -244,6 +243,22 @@ func (a *Adopter) Resume(pids, fds map[Gen]int) {
 func (a *Adopter) moment(name string) {
 	if f := a.reached.Load(); f != nil {
 		(*f)(name)
+	}
+}
+
+// resumeHeld finds out which of the held sockets the generations have open.
+func (a *Adopter) resumeHeld(all *processes) {
+	for n := range a.gens {
+		pids, _ := all.of(n)
+		for _, pid := range pids {
+			inodes, _ := socketsOf(pid)
+			for _, inode := range inodes {
+				if h := a.findInode(inode); h != nil {
+					h.by[n], h.heard[n] = true, h.key.kind == unix.SOCK_DGRAM || listening(h.fd)
+					a.last[n] = time.Now()
+				}
+			}
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package adopt
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -118,12 +117,12 @@ func (a *Adopter) waits(b *binding) bool {
 
 // resumeBetween finds the sockets that the last handoff has left the kernel to bind, where
 // a bind of another instance may have waited for one.
-func (a *Adopter) resumeBetween(all []proc.Stat) {
-	if !a.take || !slices.ContainsFunc(slices.Collect(maps.Values(a.gens)), (*generation).binding) {
+func (a *Adopter) resumeBetween(all *processes) {
+	if !a.take {
 		return
 	}
 	for n := range a.gens {
-		pids, _ := a.processes(all, n)
+		pids, _ := all.of(n)
 		for _, pid := range pids {
 			a.between = append(a.between, boundBy(n, pid)...)
 		}

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/sockets"
 )
 
@@ -230,10 +229,10 @@ func listening(fd int) bool { return boolean(fd, unix.SOL_SOCKET, unix.SO_ACCEPT
 
 // open reports whether a process of generation n has a socket open. Where that
 // cannot be seen, it does.
-func (a *Adopter) open(h *held, n Gen) bool { return a.openIn(proc.All(), h, n) }
+func (a *Adopter) open(h *held, n Gen) bool { return h.openIn(a.processes(), n) }
 
-func (a *Adopter) openIn(all []proc.Stat, h *held, n Gen) bool {
-	pids, ok := a.processes(all, n)
+func (h *held) openIn(all *processes, n Gen) bool {
+	pids, ok := all.of(n)
 	if !ok {
 		return h.by[n]
 	}
@@ -248,62 +247,13 @@ func (a *Adopter) openIn(all []proc.Stat, h *held, n Gen) bool {
 
 // openAnywhere reports whether any generation has a socket open.
 func (a *Adopter) openAnywhere(h *held) bool {
-	all := proc.All()
+	all := a.processes()
 	for n := range a.gens {
-		if a.openIn(all, h, n) {
+		if h.openIn(all, n) {
 			return true
 		}
 	}
 	return false
-}
-
-// has returns the sockets that the processes of a generation have open, by inode.
-func (a *Adopter) has(all []proc.Stat, n Gen) map[uint64]bool {
-	has := make(map[uint64]bool)
-	pids, _ := a.processes(all, n)
-	for _, pid := range pids {
-		inodes, _ := socketsOf(pid)
-		for _, inode := range inodes {
-			has[inode] = true
-		}
-	}
-	return has
-}
-
-// processes returns the processes of generation n: those below its main process,
-// those of its group, and those that belong to no other generation and may have
-// left both. ok is false where there is no telling.
-func (a *Adopter) processes(all []proc.Stat, n Gen) (pids []int, ok bool) {
-	g := a.gens[n]
-	if g == nil || len(all) == 0 {
-		return nil, false
-	}
-	others := map[int]bool{os.Getpid(): true, os.Getppid(): true}
-	for _, st := range all {
-		// Until it executes something, a child that was just forked for whatever generation
-		// has all that this process has open.
-		if st.Parent == os.Getpid() && st.PID != g.pid {
-			others[st.PID] = true
-		}
-	}
-	for _, o := range a.gens {
-		if o == g {
-			continue
-		}
-		others[o.pid] = true
-		for _, st := range proc.Below(all, o.pid) {
-			others[st.PID] = true
-		}
-		for _, st := range all {
-			others[st.PID] = others[st.PID] || st.Group == o.pid
-		}
-	}
-	for _, st := range proc.Below(all, os.Getppid()) {
-		if !others[st.PID] && st.State != 'Z' {
-			pids = append(pids, st.PID)
-		}
-	}
-	return pids, true
 }
 
 // socketsOf returns the sockets that a process has open, by their inodes.

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // A unix socket with a path is the app's: each generation removes the file of the
@@ -93,12 +91,12 @@ func (a *Adopter) Swapping(instance int) {
 	if len(list) == 0 {
 		return
 	}
-	all := proc.All()
+	all := a.processes()
 	for n := range a.gens {
 		if n.Instance != instance {
 			continue
 		}
-		pids, _ := a.processes(all, n)
+		pids, _ := all.of(n)
 		for _, pid := range pids {
 			inodes, _ := socketsOf(pid)
 			for _, inode := range inodes {

@@ -31,6 +31,7 @@ type rig struct {
 	said    []string
 	pids    map[Gen]int
 	dropped int
+	foreign int // the main process of another program
 	cred    *passwd.Credential
 }
 
@@ -97,6 +98,9 @@ func (r *rig) Listens(n Gen, socket string, adopted bool) {
 		r.heard <- n
 	}
 }
+
+// Foreign: the tests have one program, and what they say otherwise.
+func (r *rig) Foreign(pid int) bool { return pid == r.foreign }
 
 func (r *rig) Say(n Gen, format string, args ...any) {
 	r.mu.Lock()
@@ -245,7 +249,7 @@ func (r *rig) resume(gens ...Gen) {
 	for _, n := range gens {
 		r.a.Join(n.Instance)
 	}
-	r.a.Resume(r.pids, fds)
+	r.a.Resume(r.pids, fds, Below)
 }
 
 func (r *rig) names() []string {

@@ -7,19 +7,17 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/hotinit/hotinit/internal/proc"
 )
 
 // search looks for a UDP socket that another generation has open, as nothing
 // tells when one begins to serve.
 func (a *Adopter) search(g *generation, s *socket) *held {
-	k, all := s.key, proc.All()
+	k, all := s.key, a.processes()
 	for n := range a.gens {
 		if n == g.n || n.Instance != g.n.Instance && a.apart(s) {
 			continue
 		}
-		pids, _ := a.processes(all, n)
+		pids, _ := all.of(n)
 		for _, pid := range pids {
 			if fd := takeUDP(pid, k); fd >= 0 {
 				h, err := a.hold(fd, k)

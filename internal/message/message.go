@@ -5,7 +5,7 @@
 // message is one packet, and a packet that the kernel had to cut is an error.
 //
 // Init sends Start once, then one Record for each program, then a Signal for
-// each signal that PID 1 receives. The handoff sends Hello once, and then Keep,
+// each signal that PID 1 receives. The handoff sends Hello, and then Keep,
 // Output, Terminal, Drop, Record, Forget, Acted and at last Exit. No message has
 // a reply: a Record or an Acted with the number of a signal acknowledges that
 // signal and all before it.
@@ -84,7 +84,8 @@ type Signal struct {
 	Reaped uint64 // how many orphans init has reaped by now
 }
 
-// Hello says that the handoff is at work, and what the command line asks of init.
+// Hello says that the handoff is at work, and what the command line asks of init. In a
+// Trial it is sent again after each step that may take long.
 type Hello struct {
 	Warn        bool // print which orphans were reaped
 	Suspend     bool // stop with the app after a job control signal

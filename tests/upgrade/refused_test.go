@@ -67,6 +67,13 @@ func TestWhatIsNoHotinitIsRefused(t *testing.T) {
 	s.Stop(0)
 }
 
+// One that says that it is at work is waited for, until it ends.
+func TestAHandoffThatIsAtWorkIsWaitedFor(t *testing.T) {
+	s := run(t, site.Options{})
+	rejected(t, s, stranger(t, "slow"), "ended before it acted", older)
+	s.Stop(0)
+}
+
 // The app runs as another user, and hotinit as root: nothing that the app could
 // have made or changed is executed.
 func TestWhatTheAppCanChangeIsRefused(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hotinit/hotinit/internal/message"
 )
 
 // Kind is set by the linker: what it does wrong.
@@ -28,7 +30,14 @@ func main() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "stranger: started as", strings.Join(os.Args, " "))
-	if Kind == "hangs" {
+	switch Kind {
+	case "hangs":
 		time.Sleep(time.Hour)
+	case "slow": // longer than init waits for a handoff that says nothing
+		link := message.NewLink(message.Socket)
+		for range 4 {
+			_ = link.SendWait(&message.Hello{Stops: true})
+			time.Sleep(4 * time.Second)
+		}
 	}
 }
