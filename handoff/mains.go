@@ -1,6 +1,11 @@
 package handoff
 
-import "sync"
+import (
+	"os"
+	"sync"
+
+	"github.com/hotinit/hotinit/internal/proc"
+)
 
 // mains are the main processes of all generations of all programs that have not ended.
 // The loop changes them; those who adopt sockets ask from goroutines of their own.
@@ -37,8 +42,8 @@ func (m *mains) remove(p *process) {
 func (m *mains) has(pid int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.by[pid].p
-	return p != nil && !p.ended
+	_, ok := m.by[pid]
+	return ok
 }
 
 // foreign reports whether a process is the main process of a generation of another
@@ -49,4 +54,48 @@ func (m *mains) foreign(pid int, program string) bool {
 	defer m.mu.Unlock()
 	o, ok := m.by[pid]
 	return ok && o.file != file
+}
+
+// near returns the processes of which some may be those of a generation whose main
+// process is pid: those below it, and those that init has adopted. How many others there
+// are, of other generations and programs, makes no difference. group is the first main
+// process, the leader of its process group.
+func (m *mains) near(pid, group int, ended bool) []proc.Stat {
+	var all []proc.Stat
+	if !ended {
+		all = proc.Descendants(pid)
+		if first, err := proc.Read(group); err == nil && group != pid {
+			// MAINPID= has named another process, and the first one runs on.
+			all = append(append(all, first), proc.Descendants(group)...)
+		}
+	}
+	self := os.Getpid()
+	for _, other := range proc.Children(os.Getppid()) {
+		if other == self || m.has(other) {
+			continue // the handoff, or a main process that an earlier one started
+		}
+		if st, err := proc.Read(other); err == nil {
+			all = append(append(all, st), proc.Descendants(other)...)
+		}
+	}
+	return all
+}
+
+// generation returns the processes of a generation as near has it: its main process and
+// those below, and those of its process group with those below them.
+func (m *mains) generation(pid, group int) (pids []int) {
+	all := m.near(pid, group, false)
+	is := map[int]bool{pid: true}
+	if st, err := proc.Read(pid); err == nil && st.Alive() {
+		pids = append(pids, pid)
+	}
+	for _, st := range all { // each parent before its children
+		if st.PID != pid && !is[st.PID] && (st.Group == group || is[st.Parent]) {
+			is[st.PID] = true
+			if st.Alive() {
+				pids = append(pids, st.PID)
+			}
+		}
+	}
+	return pids
 }

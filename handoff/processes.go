@@ -87,7 +87,6 @@ func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {
 	if p.ended {
 		return // it ended after it was given up
 	}
-	s.mains.remove(p)
 	how := exit.String() + s.killer.say(exit, p.killed)
 	s.notePast(p, exit, how)
 	s.ended(p, statusOf(exit), how)
@@ -95,6 +94,7 @@ func (s *processes) exited(p *process, main *reaper.Process, exit reaper.Exit) {
 
 func (s *processes) ended(p *process, status int, how string) {
 	p.ended = true
+	s.mains.remove(p)
 	if p.stop != nil {
 		p.stop()
 	}
@@ -188,7 +188,7 @@ func (s *processes) wake(p *process, sent unix.Signal) {
 // get no other when the main process has ended. A process that joins the group
 // just now may get two.
 func (s *processes) noteTerminated(p *process) {
-	for _, st := range s.candidates(p) {
+	for _, st := range s.mains.near(p.pid, p.group, p.ended) {
 		if st.Group == p.group && st.PID != p.pid {
 			p.wasTerminated(st)
 		}
@@ -261,35 +261,11 @@ func (s *processes) endWithout() {
 	})
 }
 
-// candidates returns the processes of which some may be a generation's: those below
-// its main process, and those that init has adopted. How many others there are, of
-// other generations and programs, makes no difference.
-func (s *processes) candidates(p *process) []proc.Stat {
-	var all []proc.Stat
-	if !p.ended {
-		all = proc.Descendants(p.pid)
-		if first, err := proc.Read(p.group); err == nil && p.group != p.pid {
-			// MAINPID= has named another process, and the first one runs on.
-			all = append(append(all, first), proc.Descendants(p.group)...)
-		}
-	}
-	self := os.Getpid()
-	for _, pid := range proc.Children(os.Getppid()) {
-		if pid == self || s.mains.has(pid) {
-			continue // the handoff, or a main process that an earlier one started
-		}
-		if st, err := proc.Read(pid); err == nil {
-			all = append(append(all, st), proc.Descendants(pid)...)
-		}
-	}
-	return all
-}
-
 // members returns a generation's processes besides its main one: those of its
 // process group, those below it, those that left both but still have its number
 // in their environment, and those in its cgroup.
 func (s *processes) members(p *process) []int {
-	self, all := os.Getpid(), s.candidates(p)
+	self, all := os.Getpid(), s.mains.near(p.pid, p.group, p.ended)
 	mine := make(map[int]bool)
 	groups := make(map[int]bool)
 	for _, o := range s.all {

@@ -200,6 +200,7 @@ func (s *program) resumeFrom(r *snapshot) error {
 		if g.Phase == machine.Lingering {
 			if p != nil {
 				p.ended = true
+				s.mains.remove(p)
 			}
 			s.processes.sweep(g.N, false)
 			continue

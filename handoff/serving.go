@@ -3,6 +3,7 @@ package handoff
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,8 @@ func readyMode(cfg *settings.Config, sockets bool) machine.ReadyMode {
 func (s *probes) observe(p *process, sockets func() []int) {
 	n, pid, group, done := p.n, p.pid, p.group, p.done // MAINPID= may change p
 	c := serving.Candidate{
-		Processes: func() []int { mine, _ := split(pid, group); return mine },
-		Others:    func() []int { _, others := split(pid, group); return others },
+		Processes: func() []int { return s.mains.generation(pid, group) },
+		Others:    func() []int { return others(s.mains.generation(pid, group)) },
 		Sockets:   sockets,
 	}
 	kinds := map[serving.Kind]machine.EventKind{
@@ -52,30 +53,14 @@ func (s *probes) observe(p *process, sockets func() []int) {
 	}()
 }
 
-// split returns the processes of one generation, which are in its process group
-// or below its first process, and all others that the app has.
-func split(pid, group int) (mine, others []int) {
-	all := proc.Descendants(os.Getppid())
-	is := make(map[int]bool)
-	for _, st := range all {
-		if st.PID == pid || st.Group == group {
-			is[st.PID] = true
-			for _, below := range proc.Below(all, st.PID) {
-				is[below.PID] = true
-			}
+// others returns the processes below init that are none of these, nor the handoff.
+func others(mine []int) (pids []int) {
+	for _, st := range proc.Descendants(os.Getppid()) {
+		if st.Alive() && st.PID != os.Getpid() && !slices.Contains(mine, st.PID) {
+			pids = append(pids, st.PID)
 		}
 	}
-	self := os.Getpid()
-	for _, st := range all {
-		switch {
-		case !st.Alive() || st.PID == self:
-		case is[st.PID]:
-			mine = append(mine, st.PID)
-		default:
-			others = append(others, st.PID)
-		}
-	}
-	return mine, others
+	return pids
 }
 
 // queues watch how many connections wait at a program's sockets while the current
