@@ -2,6 +2,7 @@ package handoff
 
 import (
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/hotinit/hotinit/internal/proc"
@@ -93,6 +94,28 @@ func (m *mains) generation(pid, group int) (pids []int) {
 		if st.PID != pid && !is[st.PID] && (st.Group == group || is[st.Parent]) {
 			is[st.PID] = true
 			if st.Alive() {
+				pids = append(pids, st.PID)
+			}
+		}
+	}
+	return pids
+}
+
+// others returns the processes that are not mine and may be those of another generation
+// of the program: all but the handoff and what is below the main processes of other
+// programs.
+func (m *mains) others(program string, mine []int) (pids []int) {
+	self := os.Getpid()
+	for _, root := range append(proc.Children(os.Getppid()), proc.Children(self)...) {
+		if root == self || m.foreign(root, program) {
+			continue
+		}
+		first, err := proc.Read(root)
+		if err != nil {
+			continue
+		}
+		for _, st := range append(proc.Descendants(root), first) {
+			if st.Alive() && !slices.Contains(mine, st.PID) {
 				pids = append(pids, st.PID)
 			}
 		}

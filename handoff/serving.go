@@ -2,13 +2,10 @@ package handoff
 
 import (
 	"fmt"
-	"os"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/hotinit/hotinit/internal/machine"
-	"github.com/hotinit/hotinit/internal/proc"
 	"github.com/hotinit/hotinit/internal/serving"
 	"github.com/hotinit/hotinit/internal/settings"
 )
@@ -36,7 +33,7 @@ func (s *probes) observe(p *process, sockets func() []int) {
 	n, pid, group, done := p.n, p.pid, p.group, p.done // MAINPID= may change p
 	c := serving.Candidate{
 		Processes: func() []int { return s.mains.generation(pid, group) },
-		Others:    func() []int { return others(s.mains.generation(pid, group)) },
+		Others:    func() []int { return s.mains.others(s.name, s.mains.generation(pid, group)) },
 		Sockets:   sockets,
 	}
 	kinds := map[serving.Kind]machine.EventKind{
@@ -51,16 +48,6 @@ func (s *probes) observe(p *process, sockets func() []int) {
 			s.engine.post(machine.Event{Kind: machine.Blind, N: n, Reason: err.Error()})
 		}
 	}()
-}
-
-// others returns the processes below init that are none of these, nor the handoff.
-func others(mine []int) (pids []int) {
-	for _, st := range proc.Descendants(os.Getppid()) {
-		if st.Alive() && st.PID != os.Getpid() && !slices.Contains(mine, st.PID) {
-			pids = append(pids, st.PID)
-		}
-	}
-	return pids
 }
 
 // queues watch how many connections wait at a program's sockets while the current

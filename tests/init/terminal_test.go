@@ -201,11 +201,7 @@ func TestAJobKeepsTheTerminalWhenItsShellBecomesCurrent(t *testing.T) {
 		return group
 	}
 	before := foreground()
-	fifo, err := os.OpenFile(ready, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fifo.Close()
+	box.Feed(t, ready, "")
 	b.Until("the generation is current", func() bool {
 		return exec.Command(box.Hotinit, "health", "--pid", strconv.Itoa(b.PID())).Run() == nil
 	})

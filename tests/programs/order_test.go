@@ -187,11 +187,7 @@ func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 	handoff := y.Handoff().PID
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
-	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
+	box.Feed(t, fifo, "")
 	if status := y.Wait(); status != 0 {
 		t.Errorf("hotinit ended with %d", status)
 	}
@@ -218,11 +214,7 @@ func TestAScheduledProgramRunsAtItsTicksAndNeverTwiceAtATime(t *testing.T) {
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
 	y.Line("job is due, and the run before has not ended")
-	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
+	box.Feed(t, fifo, "")
 	y.Line("^job ends")
 	y.Line("^job runs")
 	y.remove("job")
@@ -284,17 +276,10 @@ func TestTheEndOfAProgramEndsNoCheckOfAnother(t *testing.T) {
 		"next": sh("echo next runs", "HOTINIT_RUN=once", "HOTINIT_AFTER=job"),
 	})
 	y.Until("the check runs", func() bool { _, err := os.Stat(begun); return err == nil })
-	release := func(path string) {
-		w, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.Close()
-	}
-	release(end)
+	box.Feed(t, end, "")
 	y.Line("^job ends")
 	y.Line("^next runs") // so what the job left was looked for
-	release(check)
+	box.Feed(t, check, "")
 	y.Line("^web runs")
 	y.stop(0)
 	if n := y.Output.Count(regexp.MustCompile("web: generation .* failed")); n != 0 {

@@ -166,28 +166,6 @@ func Refused(address string) (bool, error) {
 	return false, err
 }
 
-// Fifo makes a FIFO. The returned function opens it for writing, and so lets
-// go whoever waits to read it.
-func Fifo(t T, path string) (open func()) {
-	t.Helper()
-	if err := unix.Mkfifo(path, 0o666); err != nil {
-		t.Fatalf("cannot make the FIFO %s: %v", path, err)
-	}
-	return func() {
-		t.Helper()
-		// Without O_NONBLOCK it would wait for a reader that may have failed.
-		var fd int
-		var err error
-		if !Eventually(func() bool {
-			fd, err = unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK, 0)
-			return err == nil
-		}) {
-			t.Fatalf("nobody reads the FIFO %s: %v", path, err)
-		}
-		unix.Close(fd)
-	}
-}
-
 // Within returns what f returns, or false where that takes longer than the
 // tests have patience.
 func Within(done <-chan struct{}) bool {
