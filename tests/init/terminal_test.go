@@ -201,7 +201,7 @@ func TestAJobKeepsTheTerminalWhenItsShellBecomesCurrent(t *testing.T) {
 		return group
 	}
 	before := foreground()
-	box.Feed(t, ready, "")
+	box.Feed(t, ready)
 	b.Until("the generation is current", func() bool {
 		return exec.Command(box.Hotinit, "health", "--pid", strconv.Itoa(b.PID())).Run() == nil
 	})

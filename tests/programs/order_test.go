@@ -187,7 +187,7 @@ func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 	handoff := y.Handoff().PID
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
-	box.Feed(t, fifo, "")
+	box.Feed(t, fifo)
 	if status := y.Wait(); status != 0 {
 		t.Errorf("hotinit ended with %d", status)
 	}
@@ -214,7 +214,7 @@ func TestAScheduledProgramRunsAtItsTicksAndNeverTwiceAtATime(t *testing.T) {
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
 	y.Line("job is due, and the run before has not ended")
-	box.Feed(t, fifo, "")
+	box.Feed(t, fifo)
 	y.Line("^job ends")
 	y.Line("^job runs")
 	y.remove("job")
@@ -276,10 +276,10 @@ func TestTheEndOfAProgramEndsNoCheckOfAnother(t *testing.T) {
 		"next": sh("echo next runs", "HOTINIT_RUN=once", "HOTINIT_AFTER=job"),
 	})
 	y.Until("the check runs", func() bool { _, err := os.Stat(begun); return err == nil })
-	box.Feed(t, end, "")
+	box.Feed(t, end)
 	y.Line("^job ends")
 	y.Line("^next runs") // so what the job left was looked for
-	box.Feed(t, check, "")
+	box.Feed(t, check)
 	y.Line("^web runs")
 	y.stop(0)
 	if n := y.Output.Count(regexp.MustCompile("web: generation .* failed")); n != 0 {

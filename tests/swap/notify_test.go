@@ -78,12 +78,12 @@ exec sleep 1000`})
 // it. It counts where only one generation has processes.
 func TestWhoHasEndedSinceIsOfTheOnlyGeneration(t *testing.T) {
 	s := telling(t, site.Options{Sub: true, Flags: []string{"--ready", "notify", "--cgroup", "off"}, Script: `
-mkfifo gate$HOTINIT_GENERATION
+mkfifo gate$HOTINIT_GENERATION last$HOTINIT_GENERATION
 echo "waiting $HOTINIT_GENERATION"
 read line <gate$HOTINIT_GENERATION
 END=1 perl tell 0 READY=1
 echo "told $HOTINIT_GENERATION"
-read line <gate$HOTINIT_GENERATION
+read line <last$HOTINIT_GENERATION
 exec perl tell 0 READY=1`})
 	tells := func(n string) {
 		s.Line("^waiting " + n)
@@ -101,7 +101,7 @@ exec perl tell 0 READY=1`})
 	if g := s.Generation(2); g == nil || g.Phase != "candidate" {
 		t.Errorf("generation 2: %+v\n%s", g, s.Output)
 	}
-	s.Write("gate2", "\n")
+	s.Write("last2", "\n")
 	s.Becomes(2, "current")
 	s.Stop(128 + 15)
 }

@@ -130,7 +130,7 @@ func (f *fleet) candidate() (instance string, pid int) {
 // free lets the candidate go on, which has the FIFO open by then, or soon.
 func (f *fleet) free() {
 	f.t.Helper()
-	box.Feed(f.t, f.fifo, "")
+	box.Feed(f.t, f.fifo)
 }
 
 // asks begins an upgrade, which has come to wait for the candidate when asks returns.

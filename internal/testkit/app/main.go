@@ -67,7 +67,7 @@ func main() {
 	flags.BoolVar(&t.echo, "echo", false, "no server: print each signal that arrives, until TERM")
 	flags.StringVar(&t.term, "term", "drain", "what TERM does: `drain`, ignore, exit, hang: drain and never end, or shutdown: end its sockets by shutdown(2), then drain")
 	flags.IntVar(&t.status, "status", 0, "exit `status` once it was told to go")
-	flags.StringVar(&t.ready, "ready", "once", "READY=1 is sent at `once`, never, or when this FIFO was opened for writing")
+	flags.StringVar(&t.ready, "ready", "once", "READY=1 is sent at `once`, never, or when something was written to this FIFO")
 	flags.BoolVar(&t.quiet, "quiet", false, "log nothing")
 	flags.IntVar(&t.children, "children", 0, "start this many children that sleep until a signal ends them")
 	flags.StringVar(&t.hang, "hang", "", "never serve: hang `before` it listens, or be deaf: wait for connections, and accept none")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -102,14 +103,18 @@ func serve(version string, given *Given, t talents) error {
 	return nil
 }
 
-// held waits until the FIFO is opened for writing. It returns false if it was
+// held waits until something is written to the FIFO. It returns false if it was
 // told to go instead.
 func held(fifo string, told context.Context) bool {
 	opened := make(chan error, 1)
 	go func() {
-		f, err := os.OpenFile(fifo, os.O_RDONLY, 0)
-		if err == nil {
-			f.Close()
+		var err error
+		for n := 0; n == 0 && (err == nil || err == io.EOF); { // the writer was there for the one before
+			var f *os.File
+			if f, err = os.OpenFile(fifo, os.O_RDONLY, 0); err == nil {
+				n, err = f.Read(make([]byte, 1))
+				f.Close()
+			}
 		}
 		opened <- err
 	}()

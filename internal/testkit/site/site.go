@@ -164,7 +164,7 @@ func (s *Site) File(name string) string { return filepath.Join(s.Dir, name) }
 func (s *Site) Write(name, text string) {
 	s.T.Helper()
 	if st, err := os.Stat(s.File(name)); err == nil && st.Mode()&os.ModeNamedPipe != 0 {
-		box.Feed(s.T, s.File(name), text)
+		box.Feed(s.T, s.File(name), strings.TrimSuffix(text, "\n"))
 		return
 	}
 	_ = os.MkdirAll(filepath.Dir(s.File(name)), 0o755)
