@@ -154,7 +154,7 @@ import (
 var version string
 
 func main() {
-	println("built " + version + " generation " + os.Getenv("HOTINIT_GENERATION"))
+	os.Stderr.WriteString("built " + version + " generation " + os.Getenv("HOTINIT_GENERATION") + "\n") // println writes in pieces
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM)
 	<-told
