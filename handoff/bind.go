@@ -20,15 +20,15 @@ import (
 // nil where the app runs as hotinit itself. recorded is what the last handoff
 // left, empty for the first: what that one found holds on.
 func identityOf(cfg *settings.Config, recorded []byte) (*passwd.Identity, error) {
-	var last snapshot
-	if len(recorded) > 0 && last.decode(recorded) == nil && last.User.Known {
-		return last.User.identity(), nil
-	}
 	if cfg.User == "" {
 		if len(cfg.Groups) > 0 {
 			return nil, fmt.Errorf("--groups %s is without effect unless --user is given", strings.Join(cfg.Groups, ","))
 		}
 		return nil, nil
+	}
+	var last snapshot
+	if len(recorded) > 0 && last.decode(recorded) == nil && last.User.Known {
+		return last.User.identity(), nil
 	}
 	id, err := passwd.LookUp(cfg.User, cfg.Groups)
 	if err != nil {
