@@ -158,5 +158,17 @@ func (p *pid1) stopWithApp() {
 			return // SIGCONT came before init could stop
 		}
 	}
-	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	// Any SIGSTOP, one to which its receiver is immune too, takes a SIGCONT away that
+	// nobody has read yet: the app would stay stopped.
+	if self := os.Getpid(); self != 1 && !arrived(unix.SIGCONT) {
+		_ = unix.Kill(self, unix.SIGSTOP)
+	}
+}
+
+// arrived reports whether a signal that is blocked has come and was not read,
+// rt_sigpending(2).
+func arrived(sig unix.Signal) bool {
+	var set uint64
+	_, _, e := unix.RawSyscall(unix.SYS_RT_SIGPENDING, uintptr(unsafe.Pointer(&set)), unsafe.Sizeof(set), 0)
+	return e == 0 && set&(1<<(sig-1)) != 0
 }

@@ -151,8 +151,8 @@ func TestEachProgramHasAMemoryOverARestart(t *testing.T) {
 	}, "--state-dir", "state")
 	y.Answers(web, "v1 generation 1 ")
 	y.Until("the release of web is kept", func() bool {
-		kept, _ := filepath.Glob(filepath.Join(y.dir, "state", "programs", "web", "releases", "*"))
-		return len(kept) > 0
+		kept, err := os.ReadFile(filepath.Join(y.dir, "state", "programs", "web", "releases.json"))
+		return err == nil && strings.Contains(string(kept), `"command":`)
 	})
 	box.Install(t, y.server+".new", "v2", "-exit", "9")
 	if err := os.Rename(y.server+".new", y.server); err != nil {
