@@ -31,6 +31,7 @@ type example struct {
 	closes    bool     // each connection carries one request
 	drops     []string // what the server does to requests when it is told to go
 	status    int      // its exit status after SIGTERM
+	socket    string   // options of the socket, with a comma before
 	// anonymous: its answers do not tell the generation.
 	anonymous bool
 	prepare   func(t *testing.T, tmp, address string)
@@ -58,7 +59,7 @@ func (e example) run(t *testing.T) {
 	fill := strings.NewReplacer("{address}", address, "{port}", port, "{tmp}", tmp)
 
 	statusFile := filepath.Join(tmp, "status")
-	args := append([]string{"--port", address, "--status-file", statusFile}, e.flags...)
+	args := append([]string{"--port", address + e.socket, "--status-file", statusFile}, e.flags...)
 	args = append(args, "--")
 	for _, word := range e.command {
 		args = append(args, fill.Replace(word))
@@ -120,7 +121,7 @@ func (e example) rejects(t *testing.T, b bad) {
 		e.prepare(t, directory, address)
 	}
 	fill := strings.NewReplacer("{address}", address, "{tmp}", directory)
-	args := append([]string{"--port", address, "--watch", directory, "--ignore", "*.pyc", "--ready-timeout", "8s"}, e.flags...)
+	args := append([]string{"--port", address + e.socket, "--watch", directory, "--ignore", "*.pyc", "--ready-timeout", "8s"}, e.flags...)
 	args = append(args, "--")
 	for _, word := range e.command {
 		args = append(args, fill.Replace(word))
@@ -269,6 +270,7 @@ func TestSocat(t *testing.T) {
 func TestNginx(t *testing.T) {
 	example{
 		directory: "nginx",
+		socket:    ",nonblock",
 		needs:     []string{"nginx"},
 		flags:     []string{"--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
 		command:   []string{"./run.sh", "{tmp}/nginx.conf"},
@@ -328,7 +330,7 @@ func TestABadDeployIsRejected(t *testing.T) {
 			command: []string{"node", "server.js"}}, bad{"server.js", "require('./lib.js');\n"}},
 		"Python": {example{directory: "drain-python", needs: []string{"python3"}, flags: []string{"--ready-timeout", "5s"},
 			command: []string{"python3", "server.py"}}, bad{"server.py", hangs}},
-		"nginx": {example{directory: "nginx", needs: []string{"nginx"}, anonymous: true,
+		"nginx": {example{directory: "nginx", socket: ",nonblock", needs: []string{"nginx"}, anonymous: true,
 			flags:   []string{"--signal-on-hup", "QUIT", "--signal-on-term", "QUIT"},
 			command: []string{"./run.sh", "{tmp}/nginx.conf"},
 			prepare: nginxConf}, bad{"nginx.conf", "no such directive;\n"}},

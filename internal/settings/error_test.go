@@ -22,7 +22,7 @@ func TestErrorsNameFlagValueAndWhatIsAllowed(t *testing.T) {
 		"hotinit --port":                 "--port needs a value: [host:]port[=fd], [v6]:port, u8080 for UDP, or tcp:, udp:, unix:ADDRESS[,option...]",
 		"hotinit -e":                     "-e needs a value: an exit code from 0 to 255",
 		"hotinit --port 70000 x":         `--port "70000": the port must be a number from 1 to 65535, or 0 for any`,
-		"hotinit --listen 80,x x":        `--listen "80,x": option "x" is not known for this socket: allowed are name=, fd=, backlog=, reuseport, v6only=`,
+		"hotinit --listen 80,x x":        `--listen "80,x": option "x" is not known for this socket: allowed are name=, fd=, backlog=, nonblock, reuseport, v6only=`,
 		"hotinit --path=/a;b x":          `--path "/a;b": the path of a unix socket may not have ';' or '=' in it: SERVER_STARTER_PORT could not be read`,
 		"hotinit --backlog 0 x":          `--backlog "0": must be a number from 1`,
 		"hotinit --keep-fds 2 x":         `--keep-fds "2": must be numbers of descriptors from 3, with commas between`,

@@ -57,7 +57,8 @@ func bindAs(s Spec, backlog int) (fd int, err error) {
 	}
 	// In blocking mode, as Server::Starter and systemd pass sockets on: an app
 	// that accepts in several processes and relies on it would spin otherwise.
-	// One that wants the other mode (Go, Node, nginx) sets it by itself.
+	// One that wants the other mode (Go, Node) sets it by itself; nginx needs it, and
+	// does not for a socket that it is given: see Spec.Nonblock.
 	fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("cannot make a socket for %s: %w%s", s.display(), err, socketAdvice(err, family))
@@ -75,6 +76,11 @@ func bindAs(s Spec, backlog int) (fd int, err error) {
 			backlog = maxBacklog
 		}
 		err = s.listen(fd, backlog)
+	}
+	if err == nil && s.Nonblock {
+		if err = unix.SetNonblock(fd, true); err != nil {
+			err = fmt.Errorf("cannot set O_NONBLOCK for %s: %w", s.display(), err)
+		}
 	}
 	if err != nil {
 		unix.Close(fd)

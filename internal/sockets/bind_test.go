@@ -107,6 +107,19 @@ func TestBindSharesAPortOnlyWithReuseport(t *testing.T) {
 	bind(t, s)
 }
 
+func TestASocketIsInBlockingModeUnlessNonblockIsGiven(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	for _, address := range []string{"127.0.0.1:0", "127.0.0.1:u0", "unix:" + path} {
+		for options, want := range map[string]bool{"": false, ",nonblock": true} {
+			_ = os.Remove(path)
+			flags, err := unix.FcntlInt(uintptr(bind(t, mustParse(t, address+options))), unix.F_GETFL, 0)
+			if got := flags&unix.O_NONBLOCK != 0; err != nil || got != want {
+				t.Errorf("%s%s: O_NONBLOCK is %v (%v)", address, options, got, err)
+			}
+		}
+	}
+}
+
 func TestBindKeepsIPv6AndIPv4Apart(t *testing.T) {
 	for _, c := range []struct {
 		options string

@@ -69,6 +69,11 @@ type Spec struct {
 	Name    string // for LISTEN_FDNAMES; "" for a name made from the address
 	Backlog int    // 0 for the setting of the whole program
 
+	// Nonblock is O_NONBLOCK, which all who have the socket share. An event loop with
+	// several processes needs it: one whose connection another one has accepted
+	// would wait in accept(2), and serve nobody meanwhile.
+	Nonblock bool
+
 	ReusePort bool // SO_REUSEPORT
 	DualStack bool // a wildcard IPv6 socket takes IPv4 too (IPV6_V6ONLY off)
 
@@ -114,8 +119,8 @@ const Syntax = "[host:]port[=fd], [v6]:port, u8080 for UDP, or tcp:, udp:, unix:
 //	unix:@name              abstract; /run/app.sock and @name work without unix: too
 //
 // Options of every socket: name=NAME (for LISTEN_FDNAMES), fd=N (the same as
-// =N after the port), backlog=N. Of TCP and UDP: reuseport, v6only=no (IPv4 as
-// well on an IPv6 wildcard address that is written out; it is off otherwise, as
+// =N after the port), backlog=N, nonblock. Of TCP and UDP: reuseport, v6only=no (IPv4
+// as well on an IPv6 wildcard address that is written out; it is off otherwise, as
 // in Server::Starter). Of unix: type=stream, dgram or seqpacket, mode=OCTAL, user=,
 // group=.
 //
@@ -280,6 +285,8 @@ func (s *Spec) setOption(key, value string, hasValue bool) error {
 			return fmt.Errorf("backlog=%s: must be a number from 1", value)
 		}
 		s.Backlog = n
+	case key == "nonblock" && !hasValue:
+		s.Nonblock = true
 	case key == "reuseport" && inet && !hasValue:
 		s.ReusePort = true
 	case key == "v6only" && inet:
@@ -318,11 +325,11 @@ func (s *Spec) setOption(key, value string, hasValue bool) error {
 			s.Group = value
 		}
 	default:
-		allowed := "name=, fd=, backlog=, reuseport, v6only="
+		allowed := "name=, fd=, backlog=, nonblock, reuseport, v6only="
 		if s.hasFile() {
-			allowed = "name=, fd=, backlog=, type=, mode=, user=, group="
+			allowed = "name=, fd=, backlog=, nonblock, type=, mode=, user=, group="
 		} else if !inet {
-			allowed = "name=, fd=, backlog=, type="
+			allowed = "name=, fd=, backlog=, nonblock, type="
 		}
 		return fmt.Errorf("option %q is not known for this socket: allowed are %s", key, allowed)
 	}
@@ -394,6 +401,9 @@ func (s Spec) String() string {
 	if s.Backlog > 0 {
 		b.WriteString(",backlog=")
 		b.WriteString(strconv.Itoa(s.Backlog))
+	}
+	if s.Nonblock {
+		b.WriteString(",nonblock")
 	}
 	if s.ReusePort {
 		b.WriteString(",reuseport")
@@ -522,7 +532,7 @@ func SplitList(text string) []string {
 func isOption(text string) bool {
 	key, _, _ := strings.Cut(text, "=")
 	switch key {
-	case "name", "fd", "backlog", "reuseport", "v6only", "type", "mode", "user", "group":
+	case "name", "fd", "backlog", "nonblock", "reuseport", "v6only", "type", "mode", "user", "group":
 		return true
 	}
 	return false

@@ -36,6 +36,8 @@ func TestParseReadsEachForm(t *testing.T) {
 		"tcp:udp:8080":             {Network: TCP, Host: "udp", Port: 8080},
 		"tcp:[::]:80,v6only=no":    {Network: TCP, Host: "::", Port: 80, DualStack: true},
 		"[::]:80,v6only":           {Network: TCP, Host: "::", Port: 80},
+		"80,nonblock":              {Network: TCP, Port: 80, Nonblock: true},
+		"@app,nonblock":            {Network: UnixStream, Path: "@app", Nonblock: true},
 		"80,reuseport,backlog=512": {Network: TCP, Port: 80, ReusePort: true, Backlog: 512},
 		"/run/app.sock":            {Network: UnixStream, Path: "/run/app.sock"},
 		"unix:app.sock":            {Network: UnixStream, Path: "app.sock"},
@@ -76,6 +78,7 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		"80,":                  `option "" is not known`,
 		"80,mode=0660":         `option "mode" is not known`,
 		"80,reuseport=1":       `option "reuseport" is not known`,
+		"80,nonblock=1":        `option "nonblock" is not known`,
 		"80,v6only=maybe":      "v6only=maybe: must be yes or no",
 		"80,backlog=0":         "backlog=0: must be a number from 1",
 		"80,name=a:b":          "name=a:b: must be of printable ASCII",
@@ -84,7 +87,7 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		"unix:/a,mode=9":       "mode=9: must be octal, from 0 to 0777",
 		"unix:/a,mode=1777":    "mode=1777: must be octal",
 		"unix:/a,user=":        "user=: must be a name or a number",
-		"unix:@a,mode=0660":    `option "mode" is not known for this socket: allowed are name=, fd=, backlog=, type=`,
+		"unix:@a,mode=0660":    `option "mode" is not known for this socket: allowed are name=, fd=, backlog=, nonblock, type=`,
 		"unix:/" + long(120):   "has at most 107 bytes, this one has 121",
 		"80,name=" + long(256): "must have 1 to 255 characters",
 	} {
@@ -205,7 +208,7 @@ func TestParseIPv6RefusesWhatIsNone(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"8080", "[::1]:u80=3", "unix:/a,type=dgram,mode=0660,user=a,group=b", "tcp:udp:80,name=a,v6only=no",
-		"@x,fd=4", "udp:[fe80::1%a]:0,backlog=9,reuseport"} {
+		"@x,fd=4", "udp:[fe80::1%a]:0,backlog=9,nonblock,reuseport"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
