@@ -38,11 +38,14 @@ func (m *mountWatch) watch(out chan<- struct{}) (end func()) {
 
 func (m *mountWatch) end(out chan<- struct{}) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	delete(m.outs, out)
-	if len(m.outs) == 0 && m.file != nil {
-		m.file.Close()
-		m.file = nil
+	var last *os.File
+	if len(m.outs) == 0 {
+		last, m.file = m.file, nil
+	}
+	m.mu.Unlock()
+	if last != nil {
+		last.Close() // it waits for serve, which may be about to take the lock
 	}
 }
 
