@@ -58,16 +58,15 @@ func (m *mains) foreign(pid int, program string) bool {
 }
 
 // near returns the processes of which some may be those of a generation whose main
-// process is pid: those below it, and those that init has adopted. How many others there
+// process is pid: that and those below it, and those that init has adopted. How many others there
 // are, of other generations and programs, makes no difference. group is the first main
 // process, the leader of its process group.
 func (m *mains) near(pid, group int, ended bool) []proc.Stat {
 	var all []proc.Stat
 	if !ended {
-		all = proc.Descendants(pid)
-		if first, err := proc.Read(group); err == nil && group != pid {
-			// MAINPID= has named another process, and the first one runs on.
-			all = append(append(all, first), proc.Descendants(group)...)
+		all = tree(pid)
+		if group != pid { // MAINPID= has named another process, and the first one runs on
+			all = append(all, tree(group)...)
 		}
 	}
 	self := os.Getpid()
@@ -75,23 +74,26 @@ func (m *mains) near(pid, group int, ended bool) []proc.Stat {
 		if other == self || m.has(other) {
 			continue // the handoff, or a main process that an earlier one started
 		}
-		if st, err := proc.Read(other); err == nil {
-			all = append(append(all, st), proc.Descendants(other)...)
-		}
+		all = append(all, tree(other)...)
 	}
 	return all
+}
+
+// tree returns a process and those below it, each parent before its children.
+func tree(root int) []proc.Stat {
+	st, err := proc.Read(root)
+	if err != nil {
+		return nil
+	}
+	return append([]proc.Stat{st}, proc.Descendants(root)...)
 }
 
 // generation returns the processes of a generation as near has it: its main process and
 // those below, and those of its process group with those below them.
 func (m *mains) generation(pid, group int) (pids []int) {
-	all := m.near(pid, group, false)
-	is := map[int]bool{pid: true}
-	if st, err := proc.Read(pid); err == nil && st.Alive() {
-		pids = append(pids, pid)
-	}
-	for _, st := range all { // each parent before its children
-		if st.PID != pid && !is[st.PID] && (st.Group == group || is[st.Parent]) {
+	is := make(map[int]bool)
+	for _, st := range m.near(pid, group, false) { // each parent before its children
+		if !is[st.PID] && (st.PID == pid || st.Group == group || is[st.Parent]) {
 			is[st.PID] = true
 			if st.Alive() {
 				pids = append(pids, st.PID)
@@ -110,11 +112,7 @@ func (m *mains) others(program string, mine []int) (pids []int) {
 		if root == self || m.foreign(root, program) {
 			continue
 		}
-		first, err := proc.Read(root)
-		if err != nil {
-			continue
-		}
-		for _, st := range append(proc.Descendants(root), first) {
+		for _, st := range tree(root) {
 			if st.Alive() && !slices.Contains(mine, st.PID) {
 				pids = append(pids, st.PID)
 			}

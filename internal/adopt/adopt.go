@@ -219,10 +219,13 @@ func (a *Adopter) Resume(pids, fds map[Gen]int, below func() []proc.Stat) {
 		}
 		a.gens[n] = g
 	}
-	if len(a.held) > 0 || slices.ContainsFunc(slices.Collect(maps.Values(a.gens)), (*generation).binding) {
+	binding := a.take && slices.ContainsFunc(slices.Collect(maps.Values(a.gens)), (*generation).binding)
+	if len(a.held) > 0 || binding {
 		all := a.whose(below())
 		a.resumeHeld(all)
-		a.resumeBetween(all)
+		if binding {
+			a.resumeBetween(all)
+		}
 	}
 	for _, g := range a.gens {
 		if g.slot == nil {

@@ -118,9 +118,6 @@ func (a *Adopter) waits(b *binding) bool {
 // resumeBetween finds the sockets that the last handoff has left the kernel to bind, where
 // a bind of another instance may have waited for one.
 func (a *Adopter) resumeBetween(all *processes) {
-	if !a.take {
-		return
-	}
 	for n := range a.gens {
 		pids, _ := all.of(n)
 		for _, pid := range pids {

@@ -29,7 +29,7 @@ func (a *Adopter) whose(all []proc.Stat) *processes {
 	p := &processes{gens: make(map[Gen][]int, len(a.gens))}
 	const foreign = -1
 	// Those that belong to somebody: to a main process of this program, or to a foreign one.
-	whose := map[int]int{os.Getpid(): 0}
+	whose := make(map[int]int, len(all))
 	gens := make(map[int]Gen, len(a.gens))
 	for n, g := range a.gens {
 		gens[g.pid], p.gens[n] = n, nil

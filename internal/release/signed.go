@@ -138,7 +138,7 @@ func (r *steady) Read(p []byte) (int, error) {
 	}
 	n, err := ReaderAt(r.fd).ReadAt(p, r.off)
 	r.off += int64(n)
-	runtime.Gosched() // see digest
+	runtime.Gosched() // see manners
 	if n > 0 && err == io.EOF {
 		err = nil
 	}

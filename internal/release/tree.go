@@ -331,7 +331,7 @@ func readInto(h hash.Hash, fd int, buf []byte) (int64, error) {
 		}
 		h.Write(buf[:n])
 		total += int64(n)
-		runtime.Gosched() // see digest
+		runtime.Gosched() // see manners
 	}
 }
 
