@@ -186,9 +186,8 @@ END`, exe)
 		return "ok"
 	case "signals": // a signal each millisecond from now on
 		go func() {
-			for {
+			for range time.Tick(time.Millisecond) {
 				_ = unix.Tgkill(os.Getpid(), os.Getpid(), unix.SIGURG)
-				time.Sleep(time.Millisecond)
 			}
 		}()
 		return "ok"

@@ -179,9 +179,7 @@ func TestAJobKeepsTheTerminalWhenItsShellBecomesCurrent(t *testing.T) {
 	bash := command(t, "bash")
 	term := newTerminal(t)
 	ready := filepath.Join(t.TempDir(), "go-on")
-	if err := unix.Mkfifo(ready, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	goOn := box.Fifo(t, ready)
 	// The generation is ready once somebody writes to the FIFO.
 	b := run(t, box.Options{
 		Sub: true, Stdin: term.slave, Args: []string{"--ready", "exec:cat " + ready, "--", bash, "--norc", "-i"},
@@ -201,7 +199,7 @@ func TestAJobKeepsTheTerminalWhenItsShellBecomesCurrent(t *testing.T) {
 		return group
 	}
 	before := foreground()
-	box.Feed(t, ready)
+	goOn()
 	b.Until("the generation is current", func() bool {
 		return exec.Command(box.Hotinit, "health", "--pid", strconv.Itoa(b.PID())).Run() == nil
 	})

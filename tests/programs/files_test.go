@@ -141,8 +141,6 @@ func TestTheCommandBesideTheProgramsEndsAll(t *testing.T) {
 	}
 }
 
-// TestEachProgramHasAMemoryOverARestart lets a release fail, of which the file is still
-// there when hotinit starts anew.
 // kept is how many good and how many rejected releases of a program the state directory
 // knows.
 func (y *yard) kept(program string) (good, rejected int) {
@@ -150,6 +148,8 @@ func (y *yard) kept(program string) (good, rejected int) {
 	return strings.Count(string(b), `"command":`), strings.Count(string(b), `"reason":`)
 }
 
+// TestEachProgramHasAMemoryOverARestart lets a release fail, of which the file is still
+// there when hotinit starts anew.
 func TestEachProgramHasAMemoryOverARestart(t *testing.T) {
 	web, other := box.Address(), box.Address()
 	y := open(t, map[string]string{

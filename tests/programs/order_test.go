@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hotinit/hotinit/internal/testkit/box"
 )
 
@@ -168,9 +166,7 @@ func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 		"web":   sh("trap 'echo web ends; cat "+fifo+"; exit 0' TERM; echo web runs; while :; do sleep 1000 & wait $!; done", "HOTINIT_AFTER=db"),
 		"quick": sh(lives("quick")),
 	})
-	if err := mkfifo(fifo); err != nil {
-		t.Fatal(err)
-	}
+	letGo := box.Fifo(t, fifo)
 	// In either order.
 	both := func(first, second string) {
 		for _, pattern := range []string{first, second} {
@@ -187,7 +183,7 @@ func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 	handoff := y.Handoff().PID
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
-	box.Feed(t, fifo)
+	letGo()
 	if status := y.Wait(); status != 0 {
 		t.Errorf("hotinit ended with %d", status)
 	}
@@ -202,9 +198,7 @@ func TestAHandoffThatIsKilledWhileProgramsStopGoesOn(t *testing.T) {
 
 func TestAScheduledProgramRunsAtItsTicksAndNeverTwiceAtATime(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "go")
-	if err := mkfifo(fifo); err != nil {
-		t.Fatal(err)
-	}
+	letGo := box.Fifo(t, fifo)
 	y := open(t, map[string]string{
 		"job": sh("echo job runs; cat "+fifo+"; echo job ends", "HOTINIT_SCHEDULE=@every 1s"),
 	})
@@ -214,7 +208,7 @@ func TestAScheduledProgramRunsAtItsTicksAndNeverTwiceAtATime(t *testing.T) {
 	y.KillHandoff()
 	y.Until("another handoff is at work", func() bool { return y.Handoff().PID != handoff })
 	y.Line("job is due, and the run before has not ended")
-	box.Feed(t, fifo)
+	letGo()
 	y.Line("^job ends")
 	y.Line("^job runs")
 	y.remove("job")
@@ -265,29 +259,23 @@ func TestStartsAreSpacedAndBounded(t *testing.T) {
 func TestTheEndOfAProgramEndsNoCheckOfAnother(t *testing.T) {
 	dir := t.TempDir()
 	check, end, begun := filepath.Join(dir, "check"), filepath.Join(dir, "end"), filepath.Join(dir, "begun")
-	for _, path := range []string{check, end} {
-		if err := mkfifo(path); err != nil {
-			t.Fatal(err)
-		}
-	}
+	passCheck, endJob := box.Fifo(t, check), box.Fifo(t, end)
 	y := open(t, map[string]string{
 		"web":  sh(lives("web"), "HOTINIT_CHECK=sh -c 'touch "+begun+"; cat "+check+"'"),
 		"job":  sh("cat "+end+"; echo job ends", "HOTINIT_RUN=once"),
 		"next": sh("echo next runs", "HOTINIT_RUN=once", "HOTINIT_AFTER=job"),
 	})
 	y.Until("the check runs", func() bool { _, err := os.Stat(begun); return err == nil })
-	box.Feed(t, end)
+	endJob()
 	y.Line("^job ends")
 	y.Line("^next runs") // so what the job left was looked for
-	box.Feed(t, check)
+	passCheck()
 	y.Line("^web runs")
 	y.stop(0)
 	if n := y.Output.Count(regexp.MustCompile("web: generation .* failed")); n != 0 {
 		t.Errorf("the check was ended; output:\n%s", y.Output)
 	}
 }
-
-func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
 
 func TestAProgramThatRunsSaysWhatItsNextStartWaitsFor(t *testing.T) {
 	y := open(t, map[string]string{"web": sh(lives("web")), "db": sh(lives("db"))})

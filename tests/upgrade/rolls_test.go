@@ -26,7 +26,8 @@ type fleet struct {
 	faults
 	t    *testing.T
 	fifo string
-	own  bool // the server binds its port itself
+	open func() // writes to it
+	own  bool   // the server binds its port itself
 	load *load.Load
 }
 
@@ -48,9 +49,7 @@ func launchThat(t *testing.T, sub, own bool) *fleet {
 	dir := t.TempDir()
 	f := &fleet{t: t, own: own, fifo: filepath.Join(dir, "fifo"), faults: faults{filepath.Join(dir, "fault")}}
 	f.Site = &site.Site{T: t, Dir: dir, Path: filepath.Join(dir, "server"), Address: box.Address()}
-	if err := unix.Mkfifo(f.fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	f.open = box.Fifo(t, f.fifo)
 	box.Install(t, f.Path, "v1")
 	f.settings("A=1")
 	f.Box = box.Start(t, box.Options{Binary: hotinit(t, older), Args: []string{"--settle", "50ms", "--programs", "programs"},
@@ -130,7 +129,7 @@ func (f *fleet) candidate() (instance string, pid int) {
 // free lets the candidate go on, which has the FIFO open by then, or soon.
 func (f *fleet) free() {
 	f.t.Helper()
-	box.Feed(f.t, f.fifo)
+	f.open()
 }
 
 // asks begins an upgrade, which has come to wait for the candidate when asks returns.
